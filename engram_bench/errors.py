@@ -1,0 +1,65 @@
+"""Every error this package raises on purpose.
+
+EngramBenchError
+├── UsageError            an option, ini key or argument (exit status 2; pytest shows it as its own UsageError)
+│   └── GateSyntaxError
+├── PatternFileError      a pattern file breaks its schema; all mistakes of the file at once
+├── ModelError            a model reference, download or conversion
+├── AdapterError          a stored or imported adapter
+├── BackendError          a backend cannot run here, or failed while it ran
+│   └── BackendUnavailable
+├── StoreError            a run or completion file cannot be read or written
+└── UnsupportedError      this generator or backend lacks an optional ability
+
+A message says where, what was found and what was expected, in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class EngramBenchError(Exception):
+    """Root of the tree: catching it catches everything a user can cause."""
+
+
+class UsageError(EngramBenchError):
+    """An option, ini key or argument has a value that cannot be used."""
+
+
+class GateSyntaxError(UsageError):
+    """A gate expression does not follow the grammar; quotes the text and shows the grammar."""
+
+
+class PatternFileError(EngramBenchError):
+    """A pattern file breaks its schema; lists every mistake found in it."""
+
+    def __init__(self, path: Path | str, mistakes: Sequence[str]) -> None:
+        super().__init__("\n".join(f"{path}: {mistake}" for mistake in mistakes))
+        self.path = path
+        self.mistakes = tuple(mistakes)
+
+
+class ModelError(EngramBenchError):
+    """A model reference cannot be turned into a local folder of weights."""
+
+
+class AdapterError(EngramBenchError):
+    """A stored or imported adapter does not hold what its manifest or the recipe says."""
+
+
+class BackendError(EngramBenchError):
+    """A backend failed while training or answering."""
+
+
+class BackendUnavailable(BackendError):
+    """A backend cannot run here; the message names what was looked for and the pip command."""
+
+
+class StoreError(EngramBenchError):
+    """A run or completion file cannot be read or written."""
+
+
+class UnsupportedError(EngramBenchError):
+    """This generator or backend does not have an optional ability."""
