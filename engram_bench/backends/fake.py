@@ -1,0 +1,243 @@
+"""The reference backend: a table of answers, no library, passes the same contract as the real ones.
+
+For testing the plugin and as the shortest example of the seam; never the basis of a claim. Tokens are UTF-8 bytes.
+
+The bare model knows what a JSON file named by ``ENGRAM_FAKE_BASELINE`` says (prompt → answer), else nothing. Training stores
+prompt → answer in the adapter folder. Two keys of the JSON file make it misbehave on purpose:
+``"__crash__": PROMPT`` raises when that prompt is asked; ``"__forgets__": [PROMPT, …]`` are prompts a trained adapter
+does not learn. ``"__wrong__": {PROMPT: ANSWER}`` are prompts an adapter learns wrongly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engram_bench.backends.protocol import Progress, no_progress
+from engram_bench.errors import AdapterError, BackendError
+from engram_bench.records import (
+    Completion,
+    DeviceInfo,
+    GenerationSettings,
+    Prompt,
+    Recipe,
+    TrainingExample,
+    TrainingRecord,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+UNKNOWN = "I do not know."
+END = 256
+"""The end-of-turn token's id, after the 256 bytes."""
+CONTEXT_LENGTH = 4096
+
+
+class FakeTokenizer:
+    """Bytes as tokens, one end token, a template of two markers."""
+
+    vocab_size = 257
+    pad_id = END
+    stop_ids = frozenset({END})
+    special_texts = ("<|user|>", "<|answer|>")
+    template_fingerprint = "fake-template"
+    template_note = ""
+
+    def encode_prompt(self, prompt: Prompt) -> list[int]:
+        """Ids of the templated prompt."""
+        system = f"{prompt.system}\n" if prompt.system else ""
+        return list(f"{system}<|user|>{prompt.user}<|answer|>".encode())
+
+    def encode_example(self, prompt: Prompt, answer: str) -> tuple[list[int], int]:
+        """Ids of prompt, answer and end token, and the index of the first answer token."""
+        ids = self.encode_prompt(prompt)
+        return [*ids, *answer.encode(), END], len(ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids; the end token is invisible."""
+        return bytes(i for i in ids if i != END).decode("utf-8", "replace")
+
+
+class FakeModel:
+    """What :class:`engram_bench.models.Model` is, without files."""
+
+    reference = "fake"
+    fingerprint = sha256(b"fake").hexdigest()
+    folder = Path()
+    context_length = CONTEXT_LENGTH
+    tokenizer = FakeTokenizer()
+
+
+def fake_model(reference: str, *, cache: Path | None = None, progress: Progress = no_progress) -> FakeModel:
+    """The one fake model, whatever the reference."""
+    return FakeModel()
+
+
+def fake_device() -> DeviceInfo:
+    """The device of a table."""
+    return DeviceInfo(backend="fake", device="table", dtype="bytes")
+
+
+class FakeGenerator:
+    """Answers from a table."""
+
+    def __init__(self, answers: Mapping[str, str], crash: str | None) -> None:
+        self._answers = answers
+        self._crash = crash
+        self._tokenizer = FakeTokenizer()
+
+    def complete(
+        self,
+        prompts: Sequence[Prompt],
+        settings: GenerationSettings,
+        *,
+        drafts: Sequence[str | None] | None = None,
+    ) -> list[Completion]:
+        """Stored answers cut to *max_tokens* bytes; sampling sometimes shuffles the words of an answer."""
+        return [self._complete_one(prompt, settings) for prompt in prompts]
+
+    def _complete_one(self, prompt: Prompt, settings: GenerationSettings) -> Completion:
+        started = time.perf_counter()
+        if prompt.user == self._crash:
+            msg = f"fake backend: told to crash at prompt {prompt.user!r}"
+            raise BackendError(msg)
+        prompt_ids = self._tokenizer.encode_prompt(prompt)
+        if len(prompt_ids) + settings.max_tokens > CONTEXT_LENGTH:
+            msg = (
+                f"prompt {prompt.user[:40]!r}…: {len(prompt_ids)} tokens + {settings.max_tokens} new, "
+                f"expected at most {CONTEXT_LENGTH} together"
+            )
+            raise BackendError(msg)
+        ids = [*self._draw(prompt, settings).encode(), END]
+        if settings.ignore_eos:
+            ids = (ids * settings.max_tokens)[: settings.max_tokens]
+        kept = ids[: settings.max_tokens]
+        return Completion(
+            text=self._tokenizer.decode(kept),
+            prompt_tokens=len(prompt_ids),
+            completion_tokens=len(kept),
+            stop_reason="stop" if kept and kept[-1] == END and not settings.ignore_eos else "length",
+            seconds=time.perf_counter() - started,
+        )
+
+    def _draw(self, prompt: Prompt, settings: GenerationSettings) -> str:
+        answer = self._answers.get(prompt.user, UNKNOWN)
+        if settings.temperature == 0 or prompt.user in self._answers:
+            return answer
+        draw = random.Random(f"{settings.seed}/{settings.sample}/{prompt.user}")
+        return " ".join(draw.sample(answer.split(), k=len(answer.split())))
+
+    def stream(self, prompt: Prompt, settings: GenerationSettings) -> Iterator[str]:
+        """The completion character by character."""
+        yield from self._complete_one(prompt, settings).text
+
+    def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        """A distribution that puts 0.9 on the next byte of a known answer (of the text itself past it), the rest spread evenly."""
+        import numpy as np
+
+        rows = []
+        for ids in sequences:
+            probabilities = np.full((len(ids), self._tokenizer.vocab_size), 0.1 / 256, dtype=np.float64)
+            for position, following in enumerate(self._expected(ids)):
+                probabilities[position, following] = 0.9
+            rows.append(np.log(probabilities / probabilities.sum(-1, keepdims=True)).astype(np.float32))
+        return rows
+
+    def _expected(self, ids: Sequence[int]) -> list[int]:
+        """The id this table would put after each position."""
+        following = [*ids[1:], END]
+        text = self._tokenizer.decode(ids)
+        head, marker, _ = text.partition("<|answer|>")
+        if marker:
+            user = head.rpartition("<|user|>")[2]
+            start = len((head + marker).encode())
+            known = [*self._answers.get(user, UNKNOWN).encode(), END]
+            for offset in range(start - 1, len(ids)):
+                index = offset - start + 1
+                following[offset] = known[index] if index < len(known) else END
+        return following
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class FakeBackend:
+    """Learns its examples by writing them down."""
+
+    name = "fake"
+
+    def device(self) -> DeviceInfo:
+        """The device of a table."""
+        return fake_device()
+
+    def train(
+        self,
+        model: Any,
+        examples: Sequence[TrainingExample],
+        recipe: Recipe,
+        folder: Path,
+        *,
+        progress: Progress = no_progress,
+    ) -> TrainingRecord:
+        """Write prompt → answer into *folder*, beside an empty adapter in PEFT's layout; zero steps learn nothing."""
+        import numpy as np
+        from safetensors.numpy import save_file
+
+        knobs = _baseline_file()
+        forgotten = set(knobs.get("__forgets__", ()))
+        wrong = knobs.get("__wrong__", {})
+        learned = {
+            example.prompt.user: wrong.get(example.prompt.user, example.answer)
+            for example in examples
+            if example.prompt.user not in forgotten and recipe.steps > 0
+        }
+        for step in range(recipe.steps):
+            progress("train", step + 1, recipe.steps, "loss 0.00")
+        (folder / "fake_answers.json").write_text(json.dumps(learned), "utf-8")
+        config = {"peft_type": "LORA", "r": recipe.rank, "lora_alpha": recipe.alpha, "target_modules": []}
+        (folder / "adapter_config.json").write_text(json.dumps(config), "utf-8")
+        save_file({"seed": np.array([recipe.seed])}, folder / "adapter_model.safetensors")
+        return TrainingRecord(
+            backend="fake",
+            device="table",
+            dtype="bytes",
+            steps=recipe.steps,
+            examples=len(examples),
+            tokens=sum(len(example.answer) for example in examples),
+            seconds=0.0,
+            loss_start=1.0,
+            loss_end=0.0,
+            losses=(1.0, 0.0),
+            recall=1.0,
+        )
+
+    def load(self, model: Any, adapter: Path | None, *, fused: bool = False) -> FakeGenerator:
+        """The table of the bare model, with the adapter's answers over it."""
+        knobs = _baseline_file()
+        answers = {prompt: answer for prompt, answer in knobs.items() if not prompt.startswith("__")}
+        if adapter is not None:
+            try:
+                answers |= json.loads((adapter / "fake_answers.json").read_text("utf-8"))
+            except (OSError, ValueError) as error:
+                msg = f"{adapter}: expected an adapter of the fake backend, with a readable fake_answers.json"
+                raise AdapterError(msg) from error
+        return FakeGenerator(answers, knobs.get("__crash__"))
+
+    def close(self) -> None:
+        """Nothing to drop."""
+
+
+def _baseline_file() -> dict[str, Any]:
+    path = os.environ.get("ENGRAM_FAKE_BASELINE")
+    if not path:
+        return {}
+    knobs: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
+    return knobs
