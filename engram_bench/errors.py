@@ -62,4 +62,4 @@ class StoreError(EngramBenchError):
 
 
 class UnsupportedError(EngramBenchError):
-    """This generator or backend does not have an optional ability."""
+    """A generator or backend lacks an optional ability."""

@@ -249,6 +249,7 @@ class Score:
 
     @property
     def passed(self) -> bool:
+        """Whether the completion is right; False as well where it could not be judged."""
         return self.outcome == "passed"
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from engram_bench.records import DeviceInfo
 

@@ -2,8 +2,8 @@
 
 For testing the plugin and as the shortest example of the seam; never the basis of a claim. Tokens are UTF-8 bytes.
 
-The bare model knows what a JSON file named by ``ENGRAM_FAKE_BASELINE`` says (prompt → answer), else nothing. Training stores
-prompt → answer in the adapter folder. Two keys of the JSON file make it misbehave on purpose:
+The bare model knows what a JSON file named by ``ENGRAM_FAKE_BASELINE`` says (prompt → answer), else nothing. Training
+stores prompt → answer in the adapter folder. Three keys of the JSON file make it misbehave on purpose:
 ``"__crash__": PROMPT`` raises when that prompt is asked; ``"__forgets__": [PROMPT, …]`` are prompts a trained adapter
 does not learn. ``"__wrong__": {PROMPT: ANSWER}`` are prompts an adapter learns wrongly.
 """
@@ -140,7 +140,7 @@ class FakeGenerator:
         yield from self._complete_one(prompt, settings).text
 
     def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        """A distribution that puts 0.9 on the next byte of a known answer (of the text itself past it), the rest spread evenly."""
+        """0.9 on the next byte of a known answer (of the text itself before it), the rest spread evenly."""
         import numpy as np
 
         rows = []

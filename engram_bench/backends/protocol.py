@@ -1,7 +1,7 @@
 """The whole backend seam: two protocols.
 
-A backend sees prompts and training examples: never patterns, expected answers or scores. The one exception is a *draft*,
-a guess at the answer that may make greedy decoding faster and must not change what comes out.
+A backend sees prompts and training examples: never patterns, expected answers or scores. The one exception is a
+*draft*, a guess at the answer that may make greedy decoding faster and must not change what comes out.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class Backend(Protocol):
     ) -> TrainingRecord:
         """Train an adapter and leave it in *folder* in PEFT's layout.
 
-        *folder* exists. If it holds resumable state of an interrupted training with the same arguments, training goes on from
-        there. The same arguments give the same adapter on one machine.
+        *folder* exists. If it holds resumable state of an interrupted training with the same arguments, training goes on
+        from there. The same arguments give the same adapter on one machine.
 
         Raises:
             BackendError: An example exceeds the context, or the loss is not finite.
