@@ -1,0 +1,285 @@
+"""Every metric by name: what it means, its unit, and how it comes out of paired rows.
+
+A metric that the cases themselves give has a ``compute``; the others (speed, perplexity) are measured elsewhere and
+arrive in ``Run.measures`` under the name and unit written here. Adding a metric is adding an entry to ``METRICS``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import fmean
+
+from engram_bench import stats
+from engram_bench.matchers import normalise
+from engram_bench.records import Case, CaseResult, Estimate, Measure
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Both sides' scored rows of one case, test and sample."""
+
+    baseline: CaseResult
+    candidate: CaseResult
+
+    @property
+    def case(self) -> Case:
+        return self.candidate.case
+
+    @property
+    def pattern(self) -> tuple[str, str]:
+        """The pattern behind the case, across files: the unit that varies independently of the others."""
+        return (self.case.set_name, self.case.pattern_id)
+
+    @property
+    def is_sampled(self) -> bool:
+        """A repeat at temperature > 0; the greedy row of a case has sample 0."""
+        return self.candidate.sample > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A named way to put one figure on a set of pairs."""
+
+    name: str
+    unit: str
+    """One of the units of ``records.Measure``."""
+    meaning: str
+    """One line for reports and help texts."""
+    test: str = ""
+    """Suite test whose rows it reads; empty when it is measured outside the cases."""
+    compute: Callable[[Metric, Sequence[Pair]], Measure | None] | None = None
+    """Given the pairs of *test*, at least one; None when they hold nothing it could measure."""
+    higher_is_better: bool = True
+
+
+def measure_all(pairs: Iterable[Pair]) -> dict[str, Measure]:
+    """Every metric that the pairs' tests give, in the order of ``METRICS``.
+
+    A metric whose test did not run is absent. A rate without a single row to judge (retention when the baseline knew
+    none of the controls) is present with ``candidate=None`` and a note: asked, but without evidence.
+    """
+    by_test: defaultdict[str, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        by_test[pair.candidate.test].append(pair)
+    measures = (
+        metric.compute(metric, by_test[metric.test])
+        for metric in METRICS.values()
+        if metric.compute is not None and metric.test in by_test
+    )
+    return {measure.name: measure for measure in measures if measure is not None}
+
+
+def rate(metric: Metric, outcomes: Sequence[tuple[bool, bool]], units: Sequence[Hashable], note: str = "") -> Measure:
+    """The share of true outcomes on both sides, with fixed and broken counts.
+
+    Args:
+        metric: Whose name and unit the measure takes.
+        outcomes: (baseline, candidate) per row, at least one.
+        units: What each row belongs to (its pattern). Where a unit has several rows, the intervals are clustered by it
+            and the difference gets one as well; with independent rows they are Wilson's.
+        note: For the report.
+    """
+    n = len(outcomes)
+    fixed = sum(not before and after for before, after in outcomes)
+    broken = sum(before and not after for before, after in outcomes)
+    is_clustered = len(set(units)) < n
+
+    def side(flags: Sequence[bool]) -> Estimate:
+        passed = sum(flags)
+        interval = (
+            stats.clustered_rate_interval(flags, units) if is_clustered else stats.wilson_interval(passed, n)
+        )
+        return Estimate(passed / n, n, interval, passed)
+
+    gains = [float(after) - float(before) for before, after in outcomes]
+    return Measure(
+        name=metric.name,
+        unit=metric.unit,
+        baseline=side([before for before, _ in outcomes]),
+        candidate=side([after for _, after in outcomes]),
+        difference=Estimate(
+            (fixed - broken) / n, n, stats.bootstrap_mean_interval(gains, clusters=units) if is_clustered else None
+        ),
+        fixed=fixed,
+        broken=broken,
+        higher_is_better=metric.higher_is_better,
+        note=note,
+    )
+
+
+def mean(metric: Metric, values: Sequence[tuple[float, float]], units: Sequence[Hashable]) -> Measure | None:
+    """The mean of both sides and of the paired differences, each with a bootstrap interval clustered by *units*.
+
+    None without values. Arguments as for ``rate``.
+    """
+    if not values:
+        return None
+    clusters = units if len(set(units)) < len(units) else None
+
+    def estimate(numbers: Sequence[float]) -> Estimate:
+        return Estimate(fmean(numbers), len(numbers), stats.bootstrap_mean_interval(numbers, clusters=clusters))
+
+    return Measure(
+        name=metric.name,
+        unit=metric.unit,
+        baseline=estimate([before for before, _ in values]),
+        candidate=estimate([after for _, after in values]),
+        difference=estimate([after - before for before, after in values]),
+        higher_is_better=metric.higher_is_better,
+    )
+
+
+def agreeing_pairs(texts: Sequence[str]) -> float:
+    """Share of pairs among *texts* (at least two) that say the same after normalisation, 0..1.
+
+    Source: consistency of Elazar et al. (2021), "Measuring and Improving Consistency in Pretrained Language Models"
+    (ParaRel), TACL 9, 1012-1031.
+    """
+    counts = Counter(_normalised(text) for text in texts)
+    return sum(c * (c - 1) for c in counts.values()) / (len(texts) * (len(texts) - 1))
+
+
+_normalised = lru_cache(maxsize=65_536)(normalise)
+
+# ── metrics of cases ────────────────────────────────────────────────────────────────────────────
+
+
+def _passed(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
+    pairs = [pair for pair in pairs if pair.case.answers]
+    if not pairs:
+        return None
+    outcomes = [(pair.baseline.score.passed, pair.candidate.score.passed) for pair in pairs]
+    return rate(metric, outcomes, [pair.pattern for pair in pairs])
+
+
+def _stopped(metric: Metric, pairs: Sequence[Pair]) -> Measure:
+    outcomes = [
+        (pair.baseline.completion.stop_reason == "stop", pair.candidate.completion.stop_reason == "stop")
+        for pair in pairs
+    ]
+    return rate(metric, outcomes, [pair.pattern for pair in pairs])
+
+
+def _retention(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
+    """Kept over kept and lost: what the baseline knew and the candidate still knows (design, section 3)."""
+    outcomes = [(pair.baseline.score.passed, pair.candidate.score.passed) for pair in pairs if pair.case.answers]
+    if not outcomes:
+        return None
+    counts = Counter(outcomes)
+    kept, lost, gained = counts[True, True], counts[True, False], counts[False, True]
+    known = kept + lost
+    note = f"kept {kept}, lost {lost}, gained {gained}"
+    if not known:
+        note = f"the baseline knows none of the {len(outcomes)} controls"
+    return Measure(
+        name=metric.name,
+        unit=metric.unit,
+        baseline=None,
+        candidate=Estimate(kept / known, known, stats.wilson_interval(kept, known), kept) if known else None,
+        fixed=gained,
+        broken=lost,
+        note=note,
+    )
+
+
+def _agreement(metric: Metric, pairs: Sequence[Pair]) -> Measure:
+    n = len(pairs)
+    same = sum(_normalised(p.baseline.completion.text) == _normalised(p.candidate.completion.text) for p in pairs)
+    return Measure(metric.name, metric.unit, None, Estimate(same / n, n, stats.wilson_interval(same, n), same))
+
+
+def _answer_tokens(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
+    values = [
+        (float(pair.baseline.completion.completion_tokens), float(pair.candidate.completion.completion_tokens))
+        for pair in pairs
+    ]
+    return mean(metric, values, [pair.pattern for pair in pairs])
+
+
+def _log_prob(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
+    values = [
+        (pair.baseline.log_prob, pair.candidate.log_prob, pair.pattern)
+        for pair in pairs
+        if pair.baseline.log_prob is not None and pair.candidate.log_prob is not None
+    ]
+    return mean(metric, [(before, after) for before, after, _ in values], [unit for *_, unit in values])
+
+
+def _groups(pairs: Iterable[Pair], key: Callable[[Pair], Hashable]) -> list[list[Pair]]:
+    """Pairs that share a key, where there are at least two to compare."""
+    groups: defaultdict[Hashable, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        groups[key(pair)].append(pair)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _consistent_accuracy(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
+    groups = _groups((pair for pair in pairs if not pair.is_sampled), lambda pair: pair.pattern)
+    if not groups:
+        return None
+    outcomes = [
+        (all(p.baseline.score.passed for p in group), all(p.candidate.score.passed for p in group)) for group in groups
+    ]
+    return rate(metric, outcomes, [group[0].pattern for group in groups])
+
+
+def _agreement_within(metric: Metric, groups: Sequence[Sequence[Pair]]) -> Measure | None:
+    values = [
+        (
+            agreeing_pairs([pair.baseline.completion.text for pair in group]),
+            agreeing_pairs([pair.candidate.completion.text for pair in group]),
+        )
+        for group in groups
+    ]
+    return mean(metric, values, [group[0].pattern for group in groups])
+
+
+def _paraphrase_consistency(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
+    return _agreement_within(metric, _groups((p for p in pairs if not p.is_sampled), lambda pair: pair.pattern))
+
+
+def _sampling_consistency(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
+    return _agreement_within(metric, _groups((p for p in pairs if p.is_sampled), lambda pair: pair.case.id))
+
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "rate", "seen prompts answered rightly", "accuracy", _passed),
+        Metric("generalization", "rate", "held-out wordings answered rightly", "generalization", _passed),
+        Metric("consistent_accuracy", "rate", "patterns right under every wording", "consistency", _consistent_accuracy),
+        Metric(
+            "paraphrase_consistency",
+            "rate",
+            "pairs of wordings that get the same answer",
+            "consistency",
+            _paraphrase_consistency,
+        ),
+        Metric(
+            "sampling_consistency",
+            "rate",
+            "pairs of sampled repeats that say the same",
+            "consistency",
+            _sampling_consistency,
+        ),
+        Metric("retention", "rate", "controls the baseline knew that are still right", "retention", _retention),
+        Metric("control_accuracy", "rate", "controls answered rightly", "retention", _passed),
+        Metric("agreement", "rate", "controls answered as the baseline did", "retention", _agreement),
+        Metric("stops_by_itself", "rate", "seen prompts whose answer ends by itself", "accuracy", _stopped),
+        Metric("answer_tokens", "tokens", "mean length of an answer", "accuracy", _answer_tokens, False),
+        Metric("answer_log_prob", "nats", "mean log-probability of the right answer", "accuracy", _log_prob),
+        Metric("decode_speed", "tok/s", "new tokens a second, one prompt at a time"),
+        Metric("attached_decode_speed", "tok/s", "the same with the adapter not fused"),
+        Metric("batch_throughput", "tok/s", "new tokens a second over a batch"),
+        Metric("first_token", "seconds", "time to the first token", higher_is_better=False),
+        Metric("time_to_answer", "seconds", "time to a whole answer", higher_is_better=False),
+        Metric("load_time", "seconds", "time to load the model", higher_is_better=False),
+        Metric("peak_memory", "MB", "most memory in use", higher_is_better=False),
+        Metric("perplexity", "ppl", "perplexity of ordinary text", higher_is_better=False),
+        Metric("control_kl", "nats", "mean KL divergence from the baseline on controls", higher_is_better=False),
+    )
+}
+"""By name, as gates write them; in the order reports print them."""
