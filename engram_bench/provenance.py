@@ -1,0 +1,131 @@
+"""Where figures come from: commit, machine, command, time and library versions. Imports no library it asks about."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+LIBRARIES = (
+    "engram-bench",
+    "pytest",
+    "numpy",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "peft",
+    "mlx",
+    "mlx-lm",
+    "unsloth",
+)
+"""Distributions whose version can change a figure."""
+
+_SECRET_NAME = re.compile(r"(?i)(?:^|[-_])(?:token|secret|password|passwd|pwd|key|apikey|credentials?|auth)$")
+_SECRET_VALUE = re.compile(
+    r"(?:hf_|sk-|gh[pousr]_|github_pat_|glpat-|AKIA)[A-Za-z0-9_-]{8,}"  # tokens that say what they are
+    r"|(?<=://)[^/@\s]+(?=@)"  # user:password of a URL
+)
+HIDDEN = "***"
+
+
+def utc_now() -> str:
+    """The time in UTC to the second as ISO 8601: ``2026-05-04T13:37:00Z``."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def git_commit(folder: Path | None = None) -> str:
+    """Short hash of the checkout around *folder* (default: the current one), ``-dirty`` if a tracked file has changes.
+
+    Empty outside git, before the first commit and without a ``git`` command. Files git does not track do not count,
+    so the reports a session writes do not make the next one dirty.
+    """
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # a look must not fail another process's commit
+    try:
+        answer = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()
+
+
+def machine() -> str:
+    """Processor, usable cores, system: ``AMD EPYC 7B13, 2 of 8 cores, Linux 6.1 x86_64``; never the host's name."""
+    total = os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
+    cores = f"{usable} of {total} cores" if usable < total else f"{total} cores"
+    return f"{_processor()}, {cores}, {platform.system()} {platform.release()} {platform.machine()}"
+
+
+def command_line(argv: Sequence[str] | None = None) -> str:
+    """The command as one would type it again: ``pytest -m accuracy``; without secrets and the home folder's name.
+
+    Args:
+        argv: Program and arguments; default ``sys.argv``.
+
+    Returns:
+        Program name without its folder, arguments quoted for a shell. Values of options, variables and URLs that look
+        like a password, key or token are ``***``; the home folder is ``~``.
+    """
+    program, *arguments = sys.argv if argv is None else argv
+    text = " ".join([_program(program), *(shlex.quote(argument) for argument in _without_secrets(arguments))])
+    home = str(Path.home())
+    return re.sub(re.escape(home) + r"(?=[/\\'\"\s:,]|$)", "~", text) if len(home) > 1 else text
+
+
+def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
+    """Version of each distribution that is installed, and of Python; what is absent is left out."""
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _processor() -> str:
+    if sys.platform == "darwin":
+        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return platform.machine()
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    found = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine() or "unknown processor"
+
+
+def _program(path: str) -> str:
+    """What starts a program: ``python -m pytest`` for ``…/pytest/__main__.py``, else the file's name."""
+    program = Path(path)
+    if program.name == "__main__.py":
+        return f"python -m {program.parent.name}"
+    return shlex.quote(program.name.removesuffix(".exe")) if path else "python"
+
+
+def _without_secrets(arguments: Sequence[str]) -> list[str]:
+    shown: list[str] = []
+    hide_next = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if hide_next and not argument.startswith("-"):
+            shown.append(HIDDEN)
+        elif equals and _SECRET_NAME.search(name):
+            shown.append(f"{name}={HIDDEN}")
+        else:
+            shown.append(_SECRET_VALUE.sub(HIDDEN, argument))
+        hide_next = argument.startswith("-") and not equals and bool(_SECRET_NAME.search(name))
+    return shown

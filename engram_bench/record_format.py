@@ -1,0 +1,250 @@
+"""Records as plain JSON values and back, by their type hints: lossless, checked, without a second schema to maintain.
+
+A dataclass is an object with every field written out, a tuple an array. JSON has no NaN and no infinity, so such a
+float is ``{"float": "nan"}``, ``{"float": "inf"}`` or ``{"float": "-inf"}``: other readers see valid JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
+from itertools import repeat
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+Reader = Callable[[Any], Any]
+
+
+class RecordMismatch(ValueError):
+    """A plain value does not fit its record: ``results[3].score.outcome: found 'ok', expected …``.
+
+    For the module that knows the file to turn into an error of its own.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.trail = ""
+
+    def inside(self, step: str | int) -> RecordMismatch:
+        """The same mismatch seen from one level further out: in the field or at the index *step*."""
+        self.trail = (f"[{step}]" if isinstance(step, int) else f".{step}") + self.trail
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.trail.lstrip('.')}: {self.args[0]}" if self.trail else str(self.args[0])
+
+
+# ── writing ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def to_plain(value: object) -> Any:
+    """The value built of dict, list, str, int, float, bool and None, ready for ``json.dumps(allow_nan=False)``.
+
+    Numbers of other libraries (NumPy's) become Python's.
+
+    Raises:
+        TypeError: There is something in it that no record holds, such as a set.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else {"float": repr(float(value))}
+    kind: Any = type(value)
+    if is_dataclass(kind):
+        return {name: to_plain(getattr(value, name)) for name in _field_names(kind)}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_plain(item) for item in value]
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return to_plain(float(value))
+    msg = f"{type(value).__name__} {value!r}: expected a record, mapping, tuple, text or number"
+    raise TypeError(msg)
+
+
+def to_json(plain: object) -> str:
+    """JSON text of a plain value in one line, letters of every language kept as they are."""
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False)
+
+
+def to_json_lines(plain: Mapping[str, Any]) -> str:
+    """JSON text of an object with a line per key, and a line per row where a value is an array of objects.
+
+    So a file of many rows stays small, and a diff of two shows the rows that differ.
+    """
+    return "{" + ",\n".join(f"{to_json(key)}: {_rows(value)}" for key, value in plain.items()) + "}\n"
+
+
+def canonical_json(value: object) -> str:
+    """One text per value, whatever the order of its mappings' keys: what fingerprints are taken of."""
+    return json.dumps(to_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _rows(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(map(to_json, value)) + "]"
+    return to_json(value)
+
+
+@cache
+def _field_names(kind: Any) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def from_plain(kind: type[T], plain: object) -> T:
+    """The *kind* that :func:`to_plain` wrote. Instances of a record inside *plain* are taken as they are.
+
+    A field that is missing takes its default, so files written before the field existed can be read.
+
+    Raises:
+        RecordMismatch: A required field is missing, a key is unknown or a value has another type; names the place.
+    """
+    hint: Any = kind
+    value: T = _reader(hint)(plain)
+    return value
+
+
+@cache
+def _reader(hint: Any) -> Reader:
+    """The function that reads one value of a type hint; built once per hint."""
+    origin, args = get_origin(hint), get_args(hint)
+    if is_dataclass(hint):
+        return _record_reader(hint)  # type: ignore[arg-type]  # is_dataclass also accepts instances
+    if origin in (Union, types.UnionType):
+        return _union_reader(args)
+    if origin is Literal:
+        return _literal_reader(args)
+    if origin is tuple:
+        return _tuple_reader(args)
+    if origin is Mapping:
+        return _mapping_reader(args[1])
+    return _read_float if hint is float else _scalar_reader(hint)
+
+
+def _record_reader(kind: type) -> Reader:
+    readers: dict[str, Reader] = {}
+    required = {each.name for each in fields(kind) if _has_no_default(each)}
+
+    def read(value: Any) -> Any:
+        if isinstance(value, kind):
+            return value
+        if not isinstance(value, dict):
+            raise _mismatch(value, f"an object with {', '.join(readers)}")
+        if missing := required - value.keys():
+            msg = f"{', '.join(sorted(missing))} missing"
+            raise RecordMismatch(msg)
+        values = {}
+        for name, item in value.items():
+            if name not in readers:
+                raise _mismatch(name, f"one of {', '.join(readers)}")
+            values[name] = _read_inside(readers[name], item, name)
+        return kind(**values)
+
+    hints = get_type_hints(kind)
+    readers.update((name, _reader(hints[name])) for name in _field_names(kind))
+    return read
+
+
+def _union_reader(members: tuple[Any, ...]) -> Reader:
+    readers = [_reader(member) for member in members if member is not types.NoneType]
+    optional = len(readers) < len(members)
+
+    def read(value: Any) -> Any:
+        if value is None and optional:
+            return None
+        mismatch = None
+        for reader in readers:
+            try:
+                return reader(value)
+            except RecordMismatch as error:
+                mismatch = error
+        if mismatch is not None and len(readers) == 1:
+            raise mismatch
+        raise _mismatch(value, " or ".join(_NAMES.get(member, str(member)) for member in members))
+
+    return read
+
+
+def _literal_reader(allowed: tuple[Any, ...]) -> Reader:
+    def read(value: Any) -> Any:
+        if isinstance(value, str) and value in allowed:
+            return value
+        raise _mismatch(value, " or ".join(map(repr, allowed)))
+
+    return read
+
+
+def _tuple_reader(members: tuple[Any, ...]) -> Reader:
+    """Reads ``tuple[X, ...]`` of any length, ``tuple[X, Y]`` of that one."""
+    any_length = members[-1] is Ellipsis
+    readers = [_reader(member) for member in members if member is not Ellipsis]
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, list) or not (any_length or len(value) == len(readers)):
+            raise _mismatch(value, "an array" if any_length else f"an array of {len(readers)}")
+        chosen = repeat(readers[0]) if any_length else readers
+        return tuple(
+            _read_inside(reader, item, index) for index, (reader, item) in enumerate(zip(chosen, value, strict=False))
+        )
+
+    return read
+
+
+def _mapping_reader(member: Any) -> Reader:
+    reader = _reader(member)
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise _mismatch(value, "an object")
+        return {key: _read_inside(reader, item, key) for key, item in value.items()}
+
+    return read
+
+
+def _scalar_reader(kind: type) -> Reader:
+    def read(value: Any) -> Any:
+        if type(value) is kind:  # True is no int here
+            return value
+        raise _mismatch(value, _NAMES[kind])
+
+    return read
+
+
+def _read_float(value: Any) -> float:
+    if isinstance(value, dict) and value.keys() == {"float"} and value["float"] in ("nan", "inf", "-inf"):
+        return float(value["float"])
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise _mismatch(value, "a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise _mismatch(value, "a number below 1e308") from None
+
+
+def _read_inside(reader: Reader, value: Any, step: str | int) -> Any:
+    try:
+        return reader(value)
+    except RecordMismatch as error:
+        raise error.inside(step) from None
+
+
+def _has_no_default(each: Field[Any]) -> bool:
+    return each.default is MISSING and each.default_factory is MISSING
+
+
+def _mismatch(value: object, expected: str) -> RecordMismatch:
+    found = repr(value)
+    return RecordMismatch(f"found {found if len(found) <= 60 else found[:57] + '…'}, expected {expected}")
+
+
+_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}
