@@ -1,0 +1,131 @@
+"""Matchers by name: those shipped, those registered here, those other packages bring as entry points."""
+
+from __future__ import annotations
+
+import difflib
+import traceback
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+
+from engram_bench.errors import UsageError
+from engram_bench.matchers import quantity, source, text
+from engram_bench.matchers.protocol import Matcher, UnusableAnswer, miss, shown
+from engram_bench.records import Score
+
+GROUP = "engram_bench.matchers"
+"""Entry-point group: the name a pattern file uses → a :data:`~engram_bench.matchers.protocol.Matcher`."""
+
+MAX_CHARACTERS = 65_536
+"""Longest completion that is compared; a longer one is a miss."""
+
+SHIPPED: Mapping[str, Matcher] = MappingProxyType(
+    {
+        "exact": text.exact,
+        "strict": text.strict,
+        "prefix": text.prefix,
+        "contains": text.contains,
+        "regex": text.regex,
+        "python": source.python,
+        "json": source.json,
+        "number": quantity.number,
+        "date": quantity.date,
+    }
+)
+
+_registered: dict[str, Matcher] = {}
+
+
+def names() -> tuple[str, ...]:
+    """Every name :func:`match` knows: shipped ones first, then others in alphabetical order. Imports none of them."""
+    return (*SHIPPED, *sorted({*_registered, *_entry_points()} - {*SHIPPED}))
+
+
+def register(name: str, matcher: Matcher) -> None:
+    """Make *matcher* known under *name* in this process, as a ``conftest.py`` does. Twice the same is fine.
+
+    Raises:
+        UsageError: The name is taken by another matcher.
+    """
+    taken = SHIPPED.get(name) or _registered.get(name)
+    if taken not in (None, matcher):
+        message = f"matcher {name!r} is already registered, expected a new name besides {', '.join(names())}"
+        raise UsageError(message)
+    _registered[name] = matcher
+
+
+def match(name: str, completion_text: str, answers: Sequence[str]) -> Score:
+    """Whether a completion gives one of the accepted answers.
+
+    Passed as soon as one answer matches; else *not scored* if the matcher crashed or could not compare one of them; else
+    failed, with the reason of the first (preferred) answer. The order of the answers never changes the outcome.
+    Without answers nothing can be judged: not scored.
+
+    Raises:
+        UsageError: No matcher has this name.
+    """
+    if name not in names():
+        hint = "".join(f" (did you mean {close!r}?)" for close in difflib.get_close_matches(name, names(), n=1))
+        message = f"matcher {name!r} is unknown, expected one of {', '.join(names())}{hint}"
+        raise UsageError(message)
+    if not answers:
+        return Score("not_scored", "the case has no accepted answer to compare with")
+    if len(completion_text) > MAX_CHARACTERS:
+        return Score("failed", f"found {len(completion_text)} characters, expected at most {MAX_CHARACTERS}")
+    missed: list[Score] = []
+    for answer in answers:
+        score = _compare(name, completion_text, answer)
+        if score.passed:
+            return score
+        missed.append(score)
+    score = next((score for score in missed if score.outcome == "not_scored"), missed[0])
+    others = (
+        f" (nor any of {len(answers) - 1} other accepted)" if len(answers) > 1 and score.outcome == "failed" else ""
+    )
+    return Score(score.outcome, score.reason + others)
+
+
+def answer_problem(name: str, answer: str) -> str | None:
+    """Why no completion could ever match this answer (a broken regex, JSON that does not parse); None if one could.
+
+    Only shipped matchers are asked; matchers of others may be costly to load, and report it when they are run.
+    """
+    try:
+        SHIPPED.get(name, text.exact)("", answer)
+    except UnusableAnswer as error:
+        return str(error)
+    return None
+
+
+def _compare(name: str, completion_text: str, answer: str) -> Score:
+    """One answer's score; whatever goes wrong in the matcher, or in loading it, is *not scored*."""
+    try:
+        said = _find(name)(completion_text, answer)
+    except UnusableAnswer as error:
+        return Score("not_scored", f"matcher {name!r}: {error}")
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return Score("not_scored", f"matcher {name!r} crashed at {where.filename}:{where.lineno}: {error!r:.200}")
+    match said:
+        case Score():
+            return said
+        case True:
+            return Score("passed")
+        case False | "":
+            return Score("failed", miss(completion_text, shown(answer)))
+        case str():
+            return Score("failed", said)
+    return Score("not_scored", f"matcher {name!r} returned {said!r:.60}, expected a bool, a reason or a Score")
+
+
+def _find(name: str) -> Matcher:
+    if matcher := SHIPPED.get(name) or _registered.get(name):
+        return matcher
+    loaded: Matcher = _entry_points()[name].load()
+    return loaded
+
+
+@cache
+def _entry_points() -> Mapping[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}

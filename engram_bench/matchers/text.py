@@ -1,0 +1,109 @@
+"""Matchers that compare wording: ``exact``, ``strict``, ``prefix``, ``contains`` and ``regex``."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from engram_bench.matchers.protocol import UnusableAnswer, miss, shown
+
+REGEX_TIMEOUT_S = 1.0
+"""Longest that one pattern may search one completion."""
+
+FENCED = re.compile(r"(`{3,9}|~{3,9})[^\n`]*\n(.*?)(?:\n[ \t]*\1|\Z)", re.DOTALL)
+"""A fenced code block of Markdown, its body in group 2; a fence left open runs to the end of the text."""
+
+INLINE_CODE = re.compile(r"(`+)([^`]+)\1")
+"""Code between backticks, in group 2."""
+
+_QUOTES = ('""', "''", "“”", "‘’", "«»")
+_END_MARKS = ".!。"
+
+
+def normalise(text: str) -> str:
+    """The text without what does not make an answer another answer: the one normalisation of all comparisons.
+
+    Compatibility forms and case are folded (Unicode NFKC, casefold) and runs of whitespace become one space. What wraps
+    the whole text goes: a code fence, backticks, a pair of quotes with no quote of its kind inside, and the periods and
+    exclamation marks at the end. What would leave nothing stays: ``...`` and ``""`` are answers.
+
+    Idempotent: a normalised text comes back as it is.
+    """
+    while (simpler := _simplified(text)) != text:
+        text = simpler
+    return text
+
+
+def exact(text: str, answer: str) -> bool | str:
+    """Both are the same once normalised, see :func:`normalise`. Case does not count; ``strict`` is there for names."""
+    return normalise(text) == normalise(answer) or miss(text, shown(answer))
+
+
+def strict(text: str, answer: str) -> bool | str:
+    """Both are the same character by character; only whitespace around them does not count."""
+    return text.strip() == answer.strip() or miss(text, f"exactly {shown(answer)}")
+
+
+def prefix(text: str, answer: str) -> bool | str:
+    """The normalised text starts with the normalised answer, which must end where a word ends."""
+    return bool(_as_words(answer).match(normalise(text))) or miss(text, f"{shown(answer)} at the start")
+
+
+def contains(text: str, answer: str) -> bool | str:
+    """The normalised answer occurs in the normalised text and is not part of a longer word or number.
+
+    ``4`` is not in ``14``, ``4.5`` or ``x4``. Words of Chinese, Japanese and Korean have no such ends; there the answer may
+    occur anywhere. A text that denies the answer contains it too: choose answers that nobody would deny.
+    """
+    return bool(_as_words(answer).search(normalise(text))) or miss(text, f"{shown(answer)} in it")
+
+
+def regex(text: str, answer: str) -> bool | str:
+    """The pattern matches the whole text, whitespace around it aside; or the text is the pattern, letter for letter.
+
+    Syntax and flags (``(?i)``, ``(?s)``) are those of the ``regex`` package, a superset of ``re``; ``(?s).*404.*`` finds
+    something inside. A model is trained to say ``output`` as it stands, so that takes the plain answer, and ``accept``
+    the patterns.
+
+    Raises:
+        UnusableAnswer: The pattern does not compile, or searched longer than :data:`REGEX_TIMEOUT_S`.
+    """
+    import regex as engine
+
+    try:
+        found = engine.fullmatch(answer, text.strip(), timeout=REGEX_TIMEOUT_S)
+    except engine.error as error:
+        message = f"pattern {shown(answer)} does not compile: {error}"
+        raise UnusableAnswer(message) from error
+    except TimeoutError as error:
+        message = f"pattern {shown(answer)} searched {shown(text)} for more than {REGEX_TIMEOUT_S:g} s"
+        raise UnusableAnswer(message) from error
+    return bool(found) or text.strip() == answer.strip() or miss(text, f"a match of {shown(answer)}")
+
+
+def _simplified(text: str) -> str:
+    """One round of :func:`normalise`."""
+    text = unicodedata.normalize("NFKC", text).casefold().strip()
+    for wrapper in (FENCED, INLINE_CODE):
+        if (wrapped := wrapper.fullmatch(text)) and wrapped[2].strip():
+            text = wrapped[2].strip()
+    inner = text[1:-1].strip()
+    if inner and text[0] + text[-1] in _QUOTES and text[0] not in inner and text[-1] not in inner:
+        text = inner
+    return " ".join((text.rstrip(_END_MARKS) or text).split())
+
+
+def _as_words(answer: str) -> re.Pattern[str]:
+    """A pattern that finds the normalised answer where it is not part of a longer word or number."""
+    words = normalise(answer)
+    if not words:
+        message = f"answer is {shown(answer)}, expected at least one character besides whitespace"
+        raise UnusableAnswer(message)
+    before = r"(?<!\w)(?<!\d[.,])" if _needs_space(words[0]) else ""
+    after = r"(?!\w|[.,]\d)" if _needs_space(words[-1]) else ""
+    return re.compile(before + re.escape(words) + after)
+
+
+def _needs_space(character: str) -> bool:
+    """Whether words that end in this character are set apart from the next."""
+    return bool(re.match(r"\w", character)) and unicodedata.east_asian_width(character) not in "WF"
