@@ -13,7 +13,7 @@ from functools import lru_cache
 from statistics import fmean
 
 from engram_bench import stats
-from engram_bench.matchers import normalise
+from engram_bench.matchers.text import normalise
 from engram_bench.records import Case, CaseResult, Estimate, Measure
 
 
@@ -26,6 +26,7 @@ class Pair:
 
     @property
     def case(self) -> Case:
+        """The case both rows answer."""
         return self.candidate.case
 
     @property
@@ -89,9 +90,7 @@ def rate(metric: Metric, outcomes: Sequence[tuple[bool, bool]], units: Sequence[
 
     def side(flags: Sequence[bool]) -> Estimate:
         passed = sum(flags)
-        interval = (
-            stats.clustered_rate_interval(flags, units) if is_clustered else stats.wilson_interval(passed, n)
-        )
+        interval = stats.clustered_rate_interval(flags, units) if is_clustered else stats.wilson_interval(passed, n)
         return Estimate(passed / n, n, interval, passed)
 
     gains = [float(after) - float(before) for before, after in outcomes]
@@ -250,7 +249,9 @@ METRICS: Mapping[str, Metric] = {
     for metric in (
         Metric("accuracy", "rate", "seen prompts answered rightly", "accuracy", _passed),
         Metric("generalization", "rate", "held-out wordings answered rightly", "generalization", _passed),
-        Metric("consistent_accuracy", "rate", "patterns right under every wording", "consistency", _consistent_accuracy),
+        Metric(
+            "consistent_accuracy", "rate", "patterns right under every wording", "consistency", _consistent_accuracy
+        ),
         Metric(
             "paraphrase_consistency",
             "rate",

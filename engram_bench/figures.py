@@ -1,0 +1,36 @@
+"""Measured values as text: the same figure reads the same in a verdict, a table and a page."""
+
+from __future__ import annotations
+
+from engram_bench.records import Estimate
+
+
+def figure(value: float, unit: str) -> str:
+    """*value* with its unit: ``95.4 %`` for a rate of 0.954, ``24.8 tok/s``, ``0.0312 seconds``."""
+    return f"{number(value, unit)} {'%' if unit == 'rate' else unit}".rstrip()
+
+
+def number(value: float, unit: str = "") -> str:
+    """*value* without its unit: rates in per cent, one decimal; below 1, three significant digits of other units."""
+    if unit == "rate":
+        return f"{100 * value:.1f}"
+    return f"{value:.1f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+
+
+def change(difference: float, unit: str) -> str:
+    """A signed difference with its unit: ``+95.4 pp`` for rates, ``-27.1 tokens``. Never ``-0.0``."""
+    if unit == "rate":
+        return f"{round(100 * difference, 1) + 0.0:+.1f} pp"
+    text = number(abs(difference), unit)
+    return f"{'-' if difference < 0 and float(text) else '+'}{text} {unit}".rstrip()
+
+
+def counts(estimate: Estimate) -> str:
+    """The count behind a rate: ``125 of 131``; empty for a mean, a ratio or a time."""
+    return "" if estimate.passed is None else f"{estimate.passed} of {estimate.n}"
+
+
+def percent_range(interval: tuple[float, float]) -> str:
+    """An interval of a rate in whole per cent: ``65-99``, with an en dash."""
+    low, high = interval
+    return f"{100 * low:.0f}–{100 * high:.0f}"
