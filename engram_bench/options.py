@@ -1,0 +1,187 @@
+"""Every setting a user can have an opinion about, declared once for pytest, the ini file and the command line.
+
+A flag beats the ini key beats the default. An :class:`Option` knows its name, its text form and how to read it; what it
+becomes is a field of :class:`Settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from engram_bench.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of one session, read and checked. Field docs are the options' help texts."""
+
+    backend: str
+    model: str
+    adapter: str
+    adapter_dir: Path
+    retrain: bool
+    patterns: tuple[Path, ...]
+    gate: tuple[str, ...]
+    gate_only: bool
+    report_dir: Path
+    steps: int
+    seed: int
+    max_tokens: int
+    no_cache: bool
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting: ``--engram-NAME`` and ini key ``engram_NAME`` in pytest, ``--NAME`` on the command line."""
+
+    name: str
+    help: str
+    """Ends with the default where it is not shown by itself."""
+    default: str | tuple[str, ...] | bool
+    parse: Callable[[str], Any] = str
+    """Text → value; raises ValueError saying what was expected."""
+    metavar: str = "TEXT"
+
+    @property
+    def action(self) -> Literal["store", "append", "store_true"]:
+        """What argparse does with it, told by the type of the default."""
+        if isinstance(self.default, bool):
+            return "store_true"
+        return "append" if isinstance(self.default, tuple) else "store"
+
+    @property
+    def field(self) -> str:
+        """Name of the field in :class:`Settings`."""
+        return self.name.replace("-", "_")
+
+    @property
+    def dest(self) -> str:
+        """Name of the value in a namespace and of the ini key."""
+        return f"engram_{self.field}"
+
+    def declare(self, add: Callable[..., Any], *, prefix: str = "--engram-", alias: Sequence[str] = ()) -> None:
+        """Declare the flag through argparse's or pytest's *add* function, unset by default so that ini keys count."""
+        keywords: dict[str, Any] = {"dest": self.dest, "default": None, "action": self.action, "help": self.full_help}
+        if self.action != "store_true":
+            keywords["metavar"] = self.metavar
+        add(f"{prefix}{self.name}", *alias, **keywords)
+
+    @property
+    def full_help(self) -> str:
+        """Help text with the default."""
+        if self.action == "store_true":
+            return self.help
+        shown = ", ".join(self.default) if isinstance(self.default, tuple) else self.default
+        return f"{self.help} Default: {shown or 'none'}."
+
+    def read(self, flag: Any, ini: Any) -> Any:
+        """The value from the flag, else the ini key, else the default; None and empty count as not given.
+
+        Raises:
+            UsageError: The text cannot be read; names the flag or ini key, quotes it, says what was expected.
+        """
+        for given, where in ((flag, f"--engram-{self.name}"), (ini, f"ini key {self.dest}")):
+            if given not in (None, "", [], False):
+                return self._parse_all(given, where)
+        return self._parse_all(self.default, "default")
+
+    def _parse_all(self, given: Any, where: str) -> Any:
+        if isinstance(given, bool):
+            return given
+        if self.action == "append":
+            return tuple(self._parse_one(text, where) for text in given)
+        return self._parse_one(given, where)
+
+    def _parse_one(self, text: str, where: str) -> Any:
+        try:
+            return self.parse(text)
+        except ValueError as error:
+            msg = f"{where}: got {text!r}, expected {error}"
+            raise UsageError(msg) from error
+
+
+def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
+    """A reader of whole numbers *low* … *high*, both included."""
+    expected = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise ValueError(expected) from None
+        if number < low or (high is not None and number > high):
+            raise ValueError(expected)
+        return number
+
+    return read
+
+
+def optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A reader that takes the empty text for None."""
+    return lambda text: read(text) if text else None
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "backend", "Library that trains and answers: auto, cpu, mlx, cuda or an installed one.", "auto", metavar="NAME"
+    ),
+    Option(
+        "model",
+        "Model to tune: a preset, a folder, a .gguf file or a Hub id.",
+        "smollm2-135m-instruct",
+        metavar="MODEL",
+    ),
+    Option(
+        "adapter",
+        "auto trains or loads by fingerprint; none asks the bare model; PATH takes that adapter as it is.",
+        "auto",
+        metavar="auto|none|PATH",
+    ),
+    Option("adapter-dir", "Folder of trained adapters.", "adapters", parse=Path, metavar="DIR"),
+    Option("retrain", "Train anew even if the adapter is stored.", default=False),
+    Option("patterns", "Pattern file or folder; may be repeated.", ("patterns",), parse=Path, metavar="PATH"),
+    Option(
+        "gate",
+        "Rule on the comparison, such as 'accuracy >= +10pp'; may be repeated and replaces the default rules.",
+        (),
+        metavar="EXPR",
+    ),
+    Option("gate-only", "Report misses as xfailed and let the gates alone decide.", default=False),
+    Option("report-dir", "Folder of reports.", "reports", parse=Path, metavar="DIR"),
+    Option("steps", "Optimizer steps at most per adapter.", "300", parse=whole_number(0), metavar="N"),
+    Option("seed", "Seed of training and sampling.", "0", parse=whole_number(0, 2**32 - 1), metavar="N"),
+    Option("max-tokens", "New tokens per answer at most.", "32", parse=whole_number(1), metavar="N"),
+    Option("no-cache", "Ignore and do not fill the store of completions.", default=False),
+    Option(
+        "limit", "Only the first N patterns of each file; training still uses all.", "", optional(whole_number(1)), "N"
+    ),
+)
+
+
+def read_settings(flags: Mapping[str, Any], ini: Mapping[str, Any], *, root: Path, cwd: Path) -> Settings:
+    """Settings from flag values and ini values, both keyed by ``Option.dest``.
+
+    Relative paths of flags are under *cwd*, those of ini keys and defaults under *root* (a pytest user's expectation).
+
+    Raises:
+        UsageError: An option cannot be read.
+    """
+    values: dict[str, Any] = {}
+    for option in OPTIONS:
+        flag = flags.get(option.dest)
+        value = option.read(flag, ini.get(option.dest))
+        base = cwd if flag else root
+        values[option.field] = _anchored(value, base)
+    return Settings(**{field.name: values[field.name] for field in fields(Settings)})
+
+
+def _anchored(value: Any, base: Path) -> Any:
+    if isinstance(value, Path):
+        return base / value
+    if isinstance(value, tuple):
+        return tuple(_anchored(part, base) for part in value)
+    return value

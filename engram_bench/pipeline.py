@@ -1,0 +1,234 @@
+"""The journey as plain steps: patterns → adapter → answers → run → comparison → verdicts → reports.
+
+:class:`Bench` holds what the steps share (model, backend, adapter, stores), each made when first needed, so that a session
+whose adapter and answers are stored imports no heavy library at all.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engram_bench import adapter_store, backends, provenance
+from engram_bench.adapter_store import Adapter, AdapterIdentity
+from engram_bench.backends.protocol import Backend, Generator, Progress, no_progress
+from engram_bench.compare import compare
+from engram_bench.completion_store import CompletionStore
+from engram_bench.evaluate import Answerer, Question, with_limit
+from engram_bench.gate import judge, session_gates
+from engram_bench.options import Settings
+from engram_bench.patterns.render import training_examples
+from engram_bench.records import (
+    Case,
+    CaseResult,
+    Comparison,
+    DeviceInfo,
+    GenerationSettings,
+    PatternSet,
+    Provenance,
+    Recipe,
+    Run,
+    Side,
+    Timing,
+    TrainingExample,
+    TrainingRecord,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from engram_bench.models import Model
+
+
+@dataclass
+class Bench:
+    """One session's model, backend, adapter and stores.
+
+    Use as a context manager, or call :meth:`close`.
+    """
+
+    settings: Settings
+    sets: tuple[PatternSet, ...]
+    """The pattern sets that are trained on; the adapter's identity depends on them, not on what is selected."""
+    cache_dir: Path
+    progress: Progress = no_progress
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall seconds by stage: train, baseline, candidate; a stage served from a store takes next to none."""
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @cached_property
+    def backend_choice(self) -> tuple[str, str]:
+        """Name of the backend and why it was chosen."""
+        return backends.choose_backend(self.settings.backend)
+
+    @cached_property
+    def device(self) -> DeviceInfo:
+        """Where the backend runs."""
+        return backends.device_info(self.backend_choice[0])
+
+    @cached_property
+    def model(self) -> Model:
+        """The model to tune, downloaded and converted where needed."""
+        return backends.resolve_model(
+            self.backend_choice[0], self.settings.model, cache=self.cache_dir, progress=self.progress
+        )
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The backend, its libraries imported: only when something must be trained or asked."""
+        return backends.create(self.backend_choice[0])
+
+    @cached_property
+    def store(self) -> CompletionStore:
+        """Stored completions; with ``no_cache`` an empty store that ends with the session."""
+        if self.settings.no_cache:
+            return CompletionStore(Path(tempfile.mkdtemp(prefix="engram-bench-")) / "completions.sqlite")
+        return CompletionStore(self.cache_dir / "completions.sqlite")
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe the settings ask for."""
+        return Recipe(steps=self.settings.steps, seed=self.settings.seed)
+
+    @cached_property
+    def examples(self) -> tuple[TrainingExample, ...]:
+        """What the adapter is trained on."""
+        return training_examples(self.sets, seed=self.settings.seed)
+
+    @cached_property
+    def adapter(self) -> Adapter | None:
+        """The adapter, loaded by fingerprint or trained; None when the bare model is the candidate.
+
+        Raises:
+            AdapterError: The stored adapter does not match its manifest, or belongs to another base model.
+            BackendError: Training failed.
+        """
+        started = time.perf_counter()
+        try:
+            return self._obtain_adapter()
+        finally:
+            self.seconds["train"] = time.perf_counter() - started
+
+    def _obtain_adapter(self) -> Adapter | None:
+        wanted = self.settings.adapter
+        if wanted == "none":
+            return None
+        if wanted != "auto":
+            return adapter_store.load(Path(wanted), base_fingerprint=self.model.fingerprint)
+        identity = AdapterIdentity(
+            base_fingerprint=self.model.fingerprint,
+            template_fingerprint=self.model.tokenizer.template_fingerprint,
+            examples=self.examples,
+            recipe=self.recipe,
+        )
+        return adapter_store.obtain(
+            self.settings.adapter_dir,
+            identity,
+            self._train,
+            retrain=self.settings.retrain,
+            base_reference=self.settings.model,
+        )
+
+    def _train(self, folder: Path) -> TrainingRecord:
+        return self.backend.train(self.model, self.examples, self.recipe, folder, progress=self.progress)
+
+    def questions(self, cases: Iterable[Case], *, test: str = "accuracy") -> list[Question]:
+        """One greedy question per case under the session's limits."""
+        greedy = GenerationSettings(max_tokens=self.settings.max_tokens)
+        return [Question(case, test, with_limit(greedy, case)) for case in cases]
+
+    def answer(self, questions: Sequence[Question], side: Side) -> list[CaseResult]:
+        """One scored result per question, in order; the candidate is the adapter, or the bare model without one."""
+        adapter = self.adapter if side != "baseline" else None
+        started = time.perf_counter()
+        try:
+            return self._answerer(side, adapter).answer(questions)
+        finally:
+            self.seconds[side] = self.seconds.get(side, 0.0) + time.perf_counter() - started
+
+    def _answerer(self, side: Side, adapter: Adapter | None) -> Answerer:
+        return Answerer(
+            side=side,
+            model=self.model,
+            adapter=adapter.fingerprint if adapter else "",
+            device=self.device,
+            store=self.store,
+            open_generator=lambda: self.open_generator(side),
+            progress=self.progress,
+        )
+
+    def open_generator(self, side: Side) -> Generator:
+        """A loaded model for a side; the base weights are shared with the sides opened before."""
+        adapter = self.adapter if side != "baseline" else None
+        return self.backend.load(self.model, adapter.path if adapter else None, fused=side == "fused")
+
+    def run(self) -> Run:
+        """What is known here of this session's run: no rows yet, no name, command and start left to who calls."""
+        return Run(
+            name="",
+            provenance=Provenance(
+                model=self.settings.model,
+                model_fingerprint=self.model.fingerprint,
+                backend=self.device.backend,
+                device=self.device.device,
+                dtype=self.device.dtype,
+                adapter=self.adapter.name if self.adapter else "",
+                commit=provenance.git_commit(),
+                machine=provenance.machine(),
+                command="",
+                started="",
+                versions={**provenance.library_versions(), **self.device.versions},
+            ),
+            training=self.adapter.manifest.training if self.adapter else None,
+            timing=Timing(
+                **{f"{stage}_s": self.seconds.get(stage, 0.0) for stage in ("train", "baseline", "candidate")}
+            ),
+        )
+
+    def close(self) -> None:
+        """Give models and stores back; nothing is loaded by closing."""
+        for name in ("backend", "store"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """A run with what was concluded from it."""
+
+    run: Run
+    comparison: Comparison
+    verdicts: tuple[Verdict, ...]
+
+
+def conclude(run: Run, settings: Settings) -> Conclusion:
+    """Compare the sides of a run and judge the gates: the user's, or the default ones."""
+    comparison = compare(run)
+    return Conclusion(run, comparison, judge(session_gates(settings.gate), comparison))
+
+
+def save(conclusion: Conclusion, report_dir: Path) -> Conclusion:
+    """Write the run and the latest reports; the conclusion with the run's final name.
+
+    Raises:
+        StoreError: The folder cannot be written; reports that were there stay as they were.
+    """
+    from engram_bench import run_store
+    from engram_bench.durable import write_atomic
+    from engram_bench.reporting.json_report import json_text
+    from engram_bench.reporting.markdown import markdown_report
+
+    run = run_store.save_run(conclusion.run, report_dir)
+    named = replace(conclusion, run=run)
+    write_atomic(report_dir / "latest.json", json_text(named.run, named.comparison, named.verdicts))
+    write_atomic(report_dir / "latest.md", markdown_report(named.run, named.comparison, named.verdicts))
+    return named

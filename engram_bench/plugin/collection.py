@@ -1,0 +1,99 @@
+"""Pattern files as test modules, so that fixtures, `-k`, `-m`, node ids and `--benchmark-only` work as for any test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+
+from engram_bench.errors import EngramBenchError
+from engram_bench.plan import SUITE
+from engram_bench.plugin.session import case_of
+from engram_bench.records import Case, PatternSet
+
+if TYPE_CHECKING:
+    from engram_bench.plugin.session import BenchSession
+
+
+class PatternModule(pytest.Module):
+    """A pattern file, seen as a module that holds the suite's test functions."""
+
+    def _getobj(self) -> ModuleType:
+        from engram_bench import suite
+
+        return suite
+
+    @cached_property
+    def pattern_set(self) -> PatternSet:
+        """The file's patterns.
+
+        Raises:
+            CollectError: The file has mistakes; lists them all.
+        """
+        from engram_bench.plugin import SESSION
+
+        try:
+            return self.config.stash[SESSION].load(self.path)
+        except EngramBenchError as error:
+            raise self.CollectError(str(error)) from error
+
+    def cases(self, function: str) -> list[Case]:
+        """The cases of one function of the suite, cut to ``--engram-limit``."""
+        from engram_bench.plugin import SESSION
+
+        session = self.config.stash[SESSION]
+        test = SUITE.get(function.removeprefix("test_"))
+        return list(islice(test.cases(self.pattern_set), session.settings.limit)) if test else []
+
+    def istestfunction(self, obj: object, name: str) -> bool:
+        """Only functions that have cases in this file."""
+        return name.startswith("test_") and bool(self.cases(name))
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        """The suite's functions, each reported at its pattern's line."""
+        self.pattern_set  # noqa: B018  # mistakes of the file first
+        items = list(super().collect())
+        for item in items:
+            if isinstance(item, pytest.Function) and (case := case_of(item)) is not None:
+                item.reportinfo = partial(_location, self, case, item.name)  # type: ignore[method-assign]
+        return items
+
+
+def _location(module: PatternModule, case: Case, name: str) -> tuple[Path, int, str]:
+    return module.path, case.source.line - 1, name
+
+
+def parametrize(metafunc: pytest.Metafunc, session: BenchSession) -> None:
+    """Give a suite function its file's cases, and a user's function that takes our ``pattern`` every configured one."""
+    module = metafunc.definition.getparent(PatternModule)
+    if module is not None and "engram_case" in metafunc.fixturenames:
+        cases = module.cases(metafunc.function.__name__)
+        metafunc.parametrize("engram_case", cases, ids=[_short_id(case) for case in cases])
+    elif module is None and _takes_our_pattern(metafunc):
+        try:
+            patterns = session.configured_patterns()
+        except EngramBenchError as error:
+            raise pytest.Collector.CollectError(str(error)) from error
+        if patterns:
+            metafunc.parametrize("pattern", [each for _, each in patterns], ids=[name for name, _ in patterns])
+
+
+def _takes_our_pattern(metafunc: pytest.Metafunc) -> bool:
+    """Whether ``pattern`` is our fixture here: no conftest overrides it and no mark parametrizes it."""
+    if "pattern" not in metafunc.fixturenames:
+        return False
+    marks = metafunc.definition.iter_markers("parametrize")
+    if any("pattern" in str(mark.args[:1] or mark.kwargs.get("argnames", "")) for mark in marks):
+        return False
+    definitions = metafunc.definition._fixtureinfo.name2fixturedefs.get("pattern", ())
+    return bool(definitions) and definitions[-1].func.__module__ == "engram_bench.plugin.fixtures"
+
+
+def _short_id(case: Case) -> str:
+    """The case's id without the file's name, which the node id has already."""
+    return case.id.partition("/")[2]

@@ -1,0 +1,94 @@
+"""Fixtures: `judged` for the shipped suite; `pattern`, `baseline`, `candidate`, `adapter`, `backend` for tests of users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from engram_bench.errors import EngramBenchError
+from engram_bench.plugin import SESSION
+from engram_bench.plugin.judged import ROWS, Judged
+from engram_bench.plugin.session import BenchSession
+from engram_bench.records import Case, Completion, DeviceInfo, Pattern, Prompt, Side
+
+if TYPE_CHECKING:
+    from engram_bench.adapter_store import Adapter
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class AskableSide:
+    """One side of the comparison that a test can ask anything: ``candidate("Port of SSH?") == "22"``."""
+
+    side: Side
+    session: BenchSession
+
+    def __call__(self, prompt: str | Pattern, *, max_tokens: int | None = None) -> str:
+        """The answer's text without surrounding space."""
+        return self.complete(prompt, max_tokens=max_tokens).text.strip()
+
+    def complete(self, prompt: str | Pattern, *, max_tokens: int | None = None) -> Completion:
+        """The greedy completion of a text, or of a pattern's prompt as written, with counts and stop reason.
+
+        *max_tokens* None takes the pattern's limit, else the session's.
+        """
+        if isinstance(prompt, Pattern):
+            return self.complete_prompt(Prompt(prompt.input, prompt.system), max_tokens or prompt.max_tokens)
+        return self.complete_prompt(Prompt(prompt), max_tokens)
+
+    def complete_prompt(self, prompt: Prompt, max_tokens: int | None) -> Completion:
+        """The greedy completion of a prompt with its system turn."""
+        return _or_fail(lambda: self.session.complete(prompt, self.side, max_tokens))
+
+
+@pytest.fixture
+def judged(request: pytest.FixtureRequest, engram_case: Case) -> Judged:
+    """The case of one of the suite's tests with both sides' scored answers."""
+    session = request.config.stash[SESSION]
+    test = request.function.__name__.removeprefix("test_")
+    request.node.user_properties.append(("engram_case", engram_case.id))
+    rows = _or_fail(lambda: session.rows(engram_case, test))
+    request.node.stash[ROWS] = [row for side in rows.values() for row in side]
+    return Judged(engram_case, rows, gate_only=session.settings.gate_only)
+
+
+@pytest.fixture
+def pattern() -> Pattern:
+    """Each pattern of the configured folders in turn."""
+    pytest.fail("fixture 'pattern': no patterns found, expected pattern files under --engram-patterns", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def baseline(request: pytest.FixtureRequest) -> AskableSide:
+    """The bare model, as something to ask."""
+    return AskableSide("baseline", request.config.stash[SESSION])
+
+
+@pytest.fixture(scope="session")
+def candidate(request: pytest.FixtureRequest) -> AskableSide:
+    """The tuned model, as something to ask; the bare model with ``--engram-adapter=none``."""
+    return AskableSide("candidate", request.config.stash[SESSION])
+
+
+@pytest.fixture(scope="session")
+def adapter(request: pytest.FixtureRequest) -> Adapter | None:
+    """The adapter under test, loaded or trained; None with ``--engram-adapter=none``."""
+    return _or_fail(lambda: request.config.stash[SESSION].bench.adapter)
+
+
+@pytest.fixture(scope="session")
+def backend(request: pytest.FixtureRequest) -> DeviceInfo:
+    """Where answers come from: backend, device, dtype, library versions."""
+    return _or_fail(lambda: request.config.stash[SESSION].bench.device)
+
+
+def _or_fail(work: Callable[[], T]) -> T:
+    """What *work* gives; an error of ours becomes a failure without a traceback through the plugin."""
+    try:
+        return work()
+    except EngramBenchError as error:
+        pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)

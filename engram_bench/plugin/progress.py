@@ -1,0 +1,62 @@
+"""What a person sees while a model is fetched, trained and asked."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from engram_bench.backends.protocol import Progress, no_progress
+
+REDRAW_S = 0.2
+"""Shortest time between two states of the line on a terminal."""
+REPORT_S = 20.0
+"""Shortest time between two lines where output is a file or a pipe."""
+
+
+def terminal_progress(config: pytest.Config) -> Progress:
+    """Progress on pytest's terminal: one line redrawn where it is one, now and then a line where it is not.
+
+    Silent with ``-q`` and in xdist workers, which have no terminal.
+    """
+    if config.pluginmanager.get_plugin("terminalreporter") is None or config.get_verbosity() < 0:
+        return no_progress
+    return no_progress if hasattr(config, "workerinput") else StageProgress(config)
+
+
+class StageProgress:
+    """Writes through pytest's terminal writer, around its capturing."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._writer = config.get_terminal_writer()
+        self._capture = config.pluginmanager.get_plugin("capturemanager")
+        self._is_terminal = bool(self._writer.hasmarkup)
+        self._stage = ""
+        self._shown_at = 0.0
+
+    def __call__(self, stage: str, done: int, total: int, note: str) -> None:
+        """Show a state if the last one is old enough, and every last state of a stage."""
+        now = time.monotonic()
+        is_new, is_last = stage != self._stage, done >= total
+        pause = REDRAW_S if self._is_terminal else REPORT_S
+        if is_new or is_last or now - self._shown_at >= pause:
+            self._stage, self._shown_at = stage, now
+            share = f" {done}/{total}" if total else ""
+            self._write(f"engram-bench: {stage}{share}{', ' if note else ''}{note}", is_new=is_new, is_last=is_last)
+
+    def _write(self, line: str, *, is_new: bool, is_last: bool) -> None:
+        if self._capture is None:
+            self._write_now(line, is_new=is_new, is_last=is_last)
+            return
+        with self._capture.global_and_fixture_disabled():
+            self._write_now(line, is_new=is_new, is_last=is_last)
+
+    def _write_now(self, line: str, *, is_new: bool, is_last: bool) -> None:
+        if self._is_terminal:
+            width = self._writer.fullwidth - 1
+            self._writer.write("\r" + line[:width].ljust(width), flush=True)
+            if is_last:
+                self._writer.write("\r" + " " * width + "\r", flush=True)
+        else:
+            start = "\n" if is_new else ""
+            self._writer.write(f"{start}{line}\n", flush=True)

@@ -1,0 +1,189 @@
+"""One process's session: pattern files met, the plan, and the answers to all of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from engram_bench.errors import EngramBenchError
+from engram_bench.options import Settings
+
+if TYPE_CHECKING:
+    from engram_bench.evaluate import Question
+    from engram_bench.pipeline import Bench
+    from engram_bench.records import Case, CaseResult, Completion, Pattern, PatternSet, Prompt, Side
+
+T = TypeVar("T")
+Key = tuple[str, str, int]
+
+
+class BenchSession:
+    """What the plugin knows in one process; heavy parts are made when first needed."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self.config = config
+        self.settings = settings
+        self.items: Sequence[pytest.Item] = ()
+        """What was selected, once collection is over."""
+        self._sets: dict[Path, PatternSet] = {}
+        self._rows: dict[Side, dict[Key, CaseResult]] = {}
+        self._failure: tuple[str, EngramBenchError] | None = None
+        self._noted = False
+
+    # ── patterns ────────────────────────────────────────────────────────────────────────────────
+
+    def is_pattern_file(self, path: Path, *, named: bool) -> bool:
+        """Whether to collect *path*: *named* on the command line, or below a configured folder."""
+        return named or any(path.is_relative_to(folder) for folder in self.settings.patterns)
+
+    def load(self, path: Path) -> PatternSet:
+        """The file's pattern set, read once.
+
+        Raises:
+            PatternFileError: The file has mistakes.
+        """
+        if path not in self._sets:
+            from engram_bench import matchers
+            from engram_bench.patterns.load import load_pattern_file
+
+            self._sets[path] = load_pattern_file(path, root=self.config.rootpath, known_matchers=matchers.names())
+        return self._sets[path]
+
+    def check_across(self) -> None:
+        """Check the files of this session, and those trained with them, against each other.
+
+        Raises:
+            PatternFileError: A prompt has different answers in two files, or a held-out wording is trained on by another.
+        """
+        if self._sets:
+            from engram_bench.patterns.load import check_across
+
+            check_across(self.training_sets())
+
+    def training_sets(self) -> tuple[PatternSet, ...]:
+        """The sets trained on: collected files, and all files of each configured folder a collected file is in.
+
+        So selecting a part (``-k``, a node id, one file) neither changes the adapter nor trains another.
+        """
+        from engram_bench.patterns.load import find_pattern_files
+
+        paths = set(self._sets)
+        for folder in self.settings.patterns:
+            if folder.is_dir() and any(path.is_relative_to(folder) for path in self._sets):
+                paths.update(path for path in find_pattern_files([folder]))
+        return tuple(self.load(path) for path in sorted(paths))
+
+    def configured_patterns(self) -> list[tuple[str, Pattern]]:
+        """Every pattern of the configured folders with its id, ``<file>/<pattern>``.
+
+        Raises:
+            PatternFileError: A file has mistakes.
+        """
+        from engram_bench.patterns.load import find_pattern_files
+
+        existing = [path for path in self.settings.patterns if path.exists()]
+        sets = [self.load(path) for path in find_pattern_files(existing)]
+        return [
+            (f"{Path(s.path).stem}/{pattern.id}", pattern) for s in sets if s.kind == "memory" for pattern in s.patterns
+        ]
+
+    # ── answers ─────────────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def bench(self) -> Bench:
+        """Model, adapter and stores of this session."""
+        from engram_bench.models import default_cache_dir
+        from engram_bench.pipeline import Bench
+        from engram_bench.plugin.progress import terminal_progress
+
+        return Bench(self.settings, self.training_sets(), default_cache_dir(), progress=terminal_progress(self.config))
+
+    def rows(self, case: Case, test: str) -> dict[Side, list[CaseResult]]:
+        """Both sides' scored answers to a case of one of the suite's tests.
+
+        The first call answers all selected cases of both sides in a few batches.
+
+        Raises:
+            EngramBenchError: Something on the way failed; the same error for every case of the session.
+        """
+        from engram_bench.plan import SUITE
+
+        asked = SUITE[test].questions(case, self.settings)
+        return {side: [self._answers(side)[question.key] for question in asked] for side in ("baseline", "candidate")}
+
+    def complete(self, prompt: Prompt, side: Side, max_tokens: int | None) -> Completion:
+        """One side's greedy completion of any prompt; prompts of selected ``pattern`` tests were answered in the plan."""
+        from engram_bench.plan import free_question
+
+        question = free_question(prompt, self.settings, max_tokens)
+        return self._guarded(lambda: self.bench.answer([question], side))[0].completion
+
+    def _answers(self, side: Side) -> dict[Key, CaseResult]:
+        if side not in self._rows:
+            plan = self._plan()
+            results = self._guarded(lambda: self.bench.answer(plan, side))
+            self._rows[side] = {question.key: result for question, result in zip(plan, results, strict=True)}
+        return self._rows[side]
+
+    def _plan(self) -> list[Question]:
+        """The questions of every selected item, each once."""
+        from engram_bench.plan import SUITE
+
+        questions: dict[Key, Question] = {}
+        for item in self.items:
+            if isinstance(item, pytest.Function) and (case := case_of(item)) is not None:
+                test = SUITE[item.originalname.removeprefix("test_")]
+                questions.update((each.key, each) for each in test.questions(case, self.settings))
+        return list(questions.values())
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        """What *work* gives; a failure is remembered, so that the next case does not train or load again."""
+        if self._failure is not None:
+            test, error = self._failure
+            msg = f"not answered: {type(error).__name__} at {test}, see there"
+            raise EngramBenchError(msg) from error
+        try:
+            return work()
+        except EngramBenchError as error:
+            self._failure = (os.environ.get("PYTEST_CURRENT_TEST", "the first case").rpartition(" ")[0], error)
+            raise
+
+    def notes(self) -> dict[str, Any]:
+        """What this process knows about the run, in plain values: once, when both sides have answered; else empty."""
+        if self._noted or self._rows.keys() < {"baseline", "candidate"}:
+            return {}
+        from engram_bench.record_format import to_plain
+
+        self._noted = True
+        plain: dict[str, Any] = to_plain(self.bench.run())
+        return plain
+
+    # ── words ───────────────────────────────────────────────────────────────────────────────────
+
+    def header(self) -> list[str]:
+        """Lines of the report header; none in a project without pattern files."""
+        if not any(path.exists() for path in self.settings.patterns):
+            return []
+        from engram_bench.backends import choose_backend
+
+        backend, reason = choose_backend(self.settings.backend)
+        return [
+            f"engram-bench: backend {backend} ({reason}), model {self.settings.model}, adapter {self.settings.adapter}"
+        ]
+
+    def close(self) -> None:
+        """Give models and stores back."""
+        if "bench" in self.__dict__:
+            self.bench.close()
+
+
+def case_of(item: pytest.Function) -> Case | None:
+    """The case a test of the suite is parametrized with; None for any other test."""
+    params: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
+    case: Case | None = params.get("engram_case")
+    return case

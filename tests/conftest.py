@@ -1,0 +1,80 @@
+"""Tiny projects for plugin tests: pattern files, what the bare model knows, and a real pytest run inside pytest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+TWO_FACTS = """\
+name: facts
+patterns:
+  - id: http-404
+    input: HTTP status code for 'Not Found'?
+    output: "404"
+    category: http
+    held_out: ["What code says a page is missing?", "Which status do I get for a missing page?"]
+  - id: port-ssh
+    input: Port of SSH?
+    output: "22"
+    category: ports
+"""
+
+
+@dataclass
+class BenchProject:
+    """A project in a temporary folder, tested on the fake backend."""
+
+    pytester: pytest.Pytester
+
+    @property
+    def path(self) -> Path:
+        return self.pytester.path
+
+    def patterns(self, text: str, name: str = "facts.yaml") -> Path:
+        """Write a pattern file."""
+        path = self.path / "patterns" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
+        return path
+
+    def model_knows(self, **answers: object) -> None:
+        """Let the bare model answer these prompts; see the fake backend for the knobs."""
+        self.knows(answers)
+
+    def knows(self, answers: dict[str, object]) -> None:
+        """As :meth:`model_knows`, for prompts that are no identifiers."""
+        (self.path / "knows.json").write_text(json.dumps(answers), "utf-8")
+
+    def run(self, *args: str) -> pytest.RunResult:
+        """Run pytest in a process of its own on the fake backend."""
+        return self.pytester.runpytest_subprocess("-p", "no:cacheprovider", *args)
+
+    def report(self) -> dict[str, object]:
+        """The saved ``latest.json``."""
+        report: dict[str, object] = json.loads((self.path / "reports" / "latest.json").read_text("utf-8"))
+        return report
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> BenchProject:
+    """A project with two facts, neither known to the bare model."""
+    monkeypatch.setenv("ENGRAM_BENCH_CACHE", str(pytester.path / "cache"))
+    monkeypatch.setenv("ENGRAM_FAKE_BASELINE", str(pytester.path / "knows.json"))
+    pytester.makeini("[pytest]\nengram_backend = fake\nengram_steps = 3\n")
+    made = BenchProject(pytester)
+    made.patterns(TWO_FACTS)
+    made.knows({})
+    return made
+
+
+@pytest.fixture(params=[(), ("-n", "2")], ids=["alone", "xdist"])
+def workers(request: pytest.FixtureRequest) -> Iterable[str]:
+    """Arguments for one process, and for two xdist workers."""
+    arguments: Iterable[str] = request.param
+    return arguments
+
+
