@@ -1,0 +1,87 @@
+"""The two kinds of file an adapter folder holds, read with every mistake named and written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_bench.errors import AdapterError
+
+Floats = NDArray[np.float32]
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        AdapterError: The file is missing or holds something else.
+    """
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        msg = f"{path}: not found or not readable, expected an adapter folder ({error.strerror})"
+        raise AdapterError(msg) from error
+    except ValueError as error:
+        msg = f"{path}: expected JSON ({error})"
+        raise AdapterError(msg) from error
+    if not isinstance(config, dict):
+        msg = f"{path}: holds a {type(config).__name__}, expected an object"
+        raise AdapterError(msg)
+    return config
+
+
+def read_tensors(path: Path) -> dict[str, Floats]:
+    """Every tensor of a safetensors file as float32; numpy has no bfloat16, so those are widened by hand.
+
+    Raises:
+        AdapterError: The file is missing or cut, or a tensor holds no floats or no finite ones.
+    """
+    import safetensors
+
+    try:
+        stored = safetensors.deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+    except OSError as error:
+        msg = f"{path}: not found or not readable, expected LoRA weights in safetensors ({error.strerror})"
+        raise AdapterError(msg) from error
+    except safetensors.SafetensorError as error:
+        msg = f"{path}: cut off or damaged, expected a whole safetensors file ({error})"
+        raise AdapterError(msg) from error
+    return {name: _floats(path, name, tensor) for name, tensor in stored}
+
+
+def _floats(path: Path, name: str, tensor: Mapping[str, Any]) -> Floats:
+    kinds = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
+    if tensor["dtype"] == "BF16":
+        wide = np.frombuffer(tensor["data"], np.uint16).astype(np.uint32) << 16
+        values = wide.view(np.float32)
+    elif tensor["dtype"] in kinds:
+        values = np.frombuffer(tensor["data"], kinds[tensor["dtype"]]).astype(np.float32)
+    else:
+        msg = f"{path}: tensor {name!r} is {tensor['dtype']}, expected F32, F16 or BF16"
+        raise AdapterError(msg)
+    if not np.isfinite(values).all():
+        msg = f"{path}: tensor {name!r} holds NaN or infinite values, expected finite ones"
+        raise AdapterError(msg)
+    return values.reshape(tensor["shape"])
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Floats]) -> None:
+    """Write *tensors* as float32 safetensors; *path* is replaced once they are all there."""
+    from safetensors.numpy import save_file
+
+    whole = {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
+    partial = path.with_name(f".{path.name}.partial")
+    save_file(whole, partial, metadata={"format": "pt"})
+    partial.replace(path)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write *content* as indented JSON; *path* is replaced once it is all there."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)

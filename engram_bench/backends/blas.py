@@ -1,0 +1,118 @@
+"""The matrix library mlx computes with on a Linux CPU: found, preloaded, named.
+
+mlx's Linux CPU wheel brings the reference BLAS (3-6 GFLOP/s on two cores, where MKL reaches 190-320). The dynamic linker
+resolves ``cblas_sgemm`` in the global scope first, so a faster library loaded there *before* ``mlx.core`` is what mlx calls.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import os
+import platform
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ENVIRONMENT = "ENGRAM_BLAS"
+"""Path of a library to use instead of the one found; ``reference`` keeps mlx's own."""
+FIX = (
+    "pip install mkl" if platform.machine() in {"x86_64", "AMD64"} else "install your system's OpenBLAS (libopenblas0)"
+)
+SYMBOL = "cblas_sgemm"
+
+
+@dataclass(frozen=True, slots=True)
+class Blas:
+    """A matrix library that exports the plain C interface."""
+
+    name: str
+    """``MKL``, ``OpenBLAS``, ``BLIS``, or the file's stem for one that was asked for."""
+    path: Path
+
+
+def find_blas() -> Blas | None:
+    """The library :func:`preload_blas` would load, told from the file system alone; None if there is only the reference.
+
+    Order: the path in ``ENGRAM_BLAS``; MKL, OpenBLAS, BLIS in the environment's ``lib``; the same in the system's folders.
+    The OpenBLAS inside numpy's and scipy's wheels exports renamed symbols and cannot serve.
+    """
+    if sys.platform != "linux":
+        return None
+    asked = os.environ.get(ENVIRONMENT, "")
+    if asked:
+        return (
+            None if asked == "reference" else Blas(Path(asked).name.partition(".")[0].removeprefix("lib"), Path(asked))
+        )
+    return next(_candidates(), None)
+
+
+@cache
+def preload_blas() -> tuple[Blas | None, str]:
+    """Load the fastest BLAS into the global scope; which one, and a warning with the fix (empty if all is well).
+
+    Once per process; on another system than Linux nothing is loaded and nothing is wrong.
+    """
+    if sys.platform != "linux":
+        return None, ""
+    if hasattr(ctypes.CDLL(None), SYMBOL):
+        return _preloaded(), ""
+    if "mlx.core" in sys.modules:
+        return (
+            None,
+            "mlx was imported before engram-bench could preload a fast BLAS: import engram_bench.backends.mlx first",
+        )
+    found = find_blas()
+    if found is None:
+        return None, f"mlx has only the reference BLAS here, 30 to 100 times slower: {FIX}"
+    try:
+        library = ctypes.CDLL(str(found.path), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        return None, f"{found.path}: cannot be loaded ({error}); mlx falls back to the reference BLAS: {FIX}"
+    if not hasattr(library, SYMBOL):
+        return None, f"{found.path}: has no symbol {SYMBOL}; mlx falls back to the reference BLAS: {FIX}"
+    return found, ""
+
+
+def _preloaded() -> Blas:
+    """The library somebody else (``LD_PRELOAD``, another extension) put into the global scope."""
+    for line in Path("/proc/self/maps").read_text("utf-8").splitlines():
+        path = Path(line.split(maxsplit=5)[-1])
+        for name, part in (("MKL", "libmkl_rt"), ("OpenBLAS", "openblas"), ("BLIS", "libblis")):
+            if path.name.startswith((part, f"lib{part}")):
+                return Blas(name, path)
+    return Blas("preloaded", Path())
+
+
+def _candidates() -> Iterator[Blas]:
+    """Libraries in order of preference. A plain file name is enough: the wheels of MKL carry their own loader paths."""
+    for folder in _folders():
+        for name, pattern in (("MKL", "libmkl_rt.so*"), ("OpenBLAS", "libopenblas*.so*"), ("BLIS", "libblis*.so*")):
+            for path in sorted(folder.glob(pattern), key=lambda path: len(path.name)):
+                if "64" not in path.name.partition(".so")[0]:  # 64-bit integers: another calling convention
+                    yield Blas(name, path)
+    for name, short in (("MKL", "mkl_rt"), ("OpenBLAS", "openblas"), ("BLIS", "blis")):
+        path_name = ctypes.util.find_library(short)
+        if path_name:
+            yield Blas(name, Path(path_name))
+
+
+def _folders() -> list[Path]:
+    """Where pip, conda and the distribution put shared libraries; existing ones, without repeats."""
+    site = Path(sysconfig.get_path("purelib"))
+    multiarch = sysconfig.get_config_var("MULTIARCH") or f"{platform.machine()}-linux-gnu"
+    folders = [
+        Path(sys.prefix) / "lib",
+        site.parent.parent,  # mkl's wheel: <prefix>/lib beside <prefix>/lib/python3.x/site-packages
+        Path(sys.base_prefix) / "lib",
+        Path.home() / ".local/lib",
+        Path("/usr/lib") / multiarch,
+        Path("/usr/lib") / multiarch / "openblas-pthread",
+        Path("/usr/lib64"),
+        Path("/usr/local/lib"),
+        Path("/opt/intel/oneapi/mkl/latest/lib"),
+    ]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
