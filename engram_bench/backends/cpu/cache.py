@@ -1,0 +1,103 @@
+"""Keys and values of tokens that went through a model: of a pack while it is read, of rows while they are decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class PackCache:
+    """Keeps the keys and values of one forward pass, per block (B, H, P + T, D); *prefix* is shared by all of it."""
+
+    def __init__(self, prefix: PackCache | None = None) -> None:
+        self._prefix = prefix
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+
+    @property
+    def length(self) -> int:
+        """Tokens per row; 0 before the pass."""
+        return self.keys[0].shape[2] if self.keys else 0
+
+    def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """All keys and values the pass's tokens may look at. The signature is that of transformers' ``Cache``."""
+        if self._prefix is not None:
+            rows = key.shape[0]
+            key = torch.cat([self._prefix.keys[layer_idx].expand(rows, -1, -1, -1), key], dim=2)
+            value = torch.cat([self._prefix.values[layer_idx].expand(rows, -1, -1, -1), value], dim=2)
+        self.keys.append(key)
+        self.values.append(value)
+        return key, value
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tokens before this pass (asked by some transformers models)."""
+        return self._prefix.length if self._prefix is not None else 0
+
+
+class RowCache:
+    """Keys and values of rows being decoded, each row dense from 0 on, in buffers that grow when a longer row comes.
+
+    Row i of a step is row i of the buffers; :meth:`move` keeps the rows in use at the front.
+    """
+
+    def __init__(self) -> None:
+        self._keys: list[Tensor] = []  # per block (R, H, S, D)
+        self._values: list[Tensor] = []
+        self._lengths = torch.zeros(0, dtype=torch.long)
+        self._longest = 0
+
+    def reserve(self, like: PackCache, rows: int, length: int) -> None:
+        """Make room for *rows* rows of *length* tokens, keeping what is there."""
+        old = self._keys[0].shape if self._keys else (0, 0, 0, 0)
+        if rows <= old[0] and length <= old[2]:
+            return
+        for buffers, examples in ((self._keys, like.keys), (self._values, like.values)):
+            for layer, example in enumerate(examples):
+                _, heads, _, size = example.shape
+                grown = example.new_zeros(max(rows, old[0]), heads, max(length, old[2]), size)
+                if old[0]:
+                    grown[: old[0], :, : old[2]] = buffers[layer]
+                    buffers[layer] = grown
+                else:
+                    buffers.append(grown)
+
+    def fill(self, first_row: int, source: PackCache, places: Sequence[NDArray[np.int64]]) -> None:
+        """Copy into rows *first_row* … the tokens at *places* of the flattened (B · (P + T)) *source*, one row each."""
+        longest = max(map(len, places))
+        padded = np.zeros((len(places), longest), dtype=np.int64)
+        for row, place in enumerate(places):
+            padded[row, : len(place)] = place
+        index = torch.from_numpy(padded).to(source.keys[0].device)  # (rows, longest)
+        rows = slice(first_row, first_row + len(places))
+        for buffers, tensors in ((self._keys, source.keys), (self._values, source.values)):
+            for buffer, tensor in zip(buffers, tensors, strict=True):
+                flat = tensor.transpose(0, 1).flatten(1, 2)  # (H, B·(P+T), D)
+                buffer[rows, :, :longest] = flat[:, index].transpose(0, 1)
+
+    def begin_step(self, lengths: Tensor) -> None:
+        """Say how many tokens each row (R',) has; the next pass adds one to each."""
+        self._lengths = lengths
+        self._longest = int(lengths.max()) + 1
+
+    def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """Store one new token per row; all keys and values of the rows, (R', H, longest, D)."""
+        rows = torch.arange(len(self._lengths), device=key.device)
+        found = []
+        for buffers, new in ((self._keys, key), (self._values, value)):
+            buffer = buffers[layer_idx]
+            buffer[rows, :, self._lengths] = new[:, :, 0]
+            found.append(buffer[: len(rows), :, : self._longest])
+        return found[0], found[1]
+
+    def move(self, source: Sequence[int], target: Sequence[int]) -> None:
+        """Copy rows *source* over rows *target*."""
+        for buffer in (*self._keys, *self._values):
+            buffer[list(target), :, : self._longest] = buffer[list(source), :, : self._longest]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tokens before this step in the longest row (asked by some transformers models)."""
+        return self._longest - 1

@@ -1,0 +1,248 @@
+"""Answers: prompts read in packs with their drafts, unfinished rows decoded together, finished rows making room.
+
+The journey of a prompt. All prompts' common prefix is computed once. Prompts (with their drafts, if any) are read in
+packs; where every draft token is what greedy decoding would have chosen the answer is ready, the end token included;
+elsewhere decoding goes on after the first token that differs. Rows that are decoded form one batch; a row that ends is
+replaced by the last one, and new packs are read when there is room.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engram_bench.backends.cpu.cache import PackCache, RowCache
+from engram_bench.backends.cpu.lora import Lora
+from engram_bench.backends.cpu.network import Network
+from engram_bench.backends.cpu.packing import TokenBatch, group, pack, pad, shared_prefix
+from engram_bench.records import GenerationSettings
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingPlan:
+    """Which shortcuts are taken; none of them changes an answer."""
+
+    packing: bool = True
+    prefix_cache: bool = True
+    max_batch_tokens: int = 8192
+    """Bound of rows x their longest possible length while decoding."""
+    max_pack_tokens: int = 384
+    """Bound of a reading pass; attention inside a pack grows with its square."""
+
+
+@dataclass(slots=True)
+class Row:
+    """A prompt being answered."""
+
+    prompt: list[int]
+    draft: list[int] = field(default_factory=list)
+    new: list[int] = field(default_factory=list)
+    stopped: bool = False
+    """Ended by a stop token, which is the last of *new*."""
+    seconds: float = 0.0
+    random: np.random.Generator | None = None
+    """Draws of a sampled answer; None is greedy."""
+
+    @property
+    def length(self) -> int:
+        """Tokens whose keys are known: all but the newest."""
+        return len(self.prompt) + len(self.new) - 1
+
+
+class Decoder:
+    """Completes rows of token ids with one network and adapter."""
+
+    def __init__(
+        self,
+        network: Network,
+        lora: Lora | None,
+        settings: GenerationSettings,
+        *,
+        stop_ids: frozenset[int],
+        pad_id: int,
+        plan: DecodingPlan,
+    ) -> None:
+        self._network = network
+        self._lora = lora
+        self._settings = settings
+        self._stop_ids = frozenset() if settings.ignore_eos else stop_ids
+        self._pad_id = pad_id
+        self._plan = plan
+        self._prefix: PackCache | None = None
+        self._cache = RowCache()
+        self._active: list[Row] = []
+
+    def run(self, rows: Sequence[Row]) -> None:
+        """Answer all *rows*, in place."""
+        if self._settings.max_tokens == 0:
+            return
+        waiting = self._reading_order(rows)
+        self._read_prefix(rows)
+        while waiting or self._active:
+            if waiting and self._has_room(waiting[0]):
+                self._read(waiting.pop(0))
+            else:
+                self._decode_step()
+
+    def tokens(self, row: Row) -> Iterator[int]:
+        """The tokens of one row's answer as they are found."""
+        if self._settings.max_tokens == 0:
+            return
+        self._read([row])
+        yield row.new[-1]
+        while self._active:
+            self._decode_step()
+            yield row.new[-1]
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────────
+
+    def _reading_order(self, rows: Sequence[Row]) -> list[list[Row]]:
+        """Groups of rows to read together: long rows last, so that they do not size the buffers of short ones."""
+        buckets: dict[int, list[Row]] = {}
+        for row in rows:
+            buckets.setdefault(self._room(row).bit_length(), []).append(row)
+        groups = []
+        for _, bucket in sorted(buckets.items()):
+            inputs = [[*row.prompt, *row.draft[:-1]] for row in bucket]
+            for members in group(inputs, max_tokens=self._plan.max_pack_tokens, packed=self._plan.packing):
+                room = max(self._room(bucket[i]) for i in members)
+                size = max(1, self._plan.max_batch_tokens // room)
+                groups += [[bucket[i] for i in members[at : at + size]] for at in range(0, len(members), size)]
+        return groups
+
+    def _room(self, row: Row) -> int:
+        return len(row.prompt) + self._settings.max_tokens
+
+    def _has_room(self, rows: Sequence[Row]) -> bool:
+        together = [*self._active, *rows]
+        return not self._active or len(together) * max(map(self._room, together)) <= self._plan.max_batch_tokens
+
+    def _read_prefix(self, rows: Sequence[Row]) -> None:
+        shared = shared_prefix([row.prompt for row in rows]) if self._plan.prefix_cache and len(rows) > 1 else 0
+        if not shared:
+            return
+        self._prefix = PackCache()
+        batch = pack([rows[0].prompt[:shared]])
+        self._network.logits(batch, batch.paths[0][-1:], lora=self._lora, cache=self._prefix)
+
+    def _read(self, rows: Sequence[Row]) -> None:
+        """Read prompts and drafts in one pass; rows that go on join the decoding batch."""
+        started = time.perf_counter()
+        past = self._prefix.length if self._prefix else 0
+        inputs = [[*row.prompt, *row.draft[:-1]][past:] for row in rows]
+        batch = pack(inputs, past=past) if self._plan.packing else pad(inputs, pad_id=self._pad_id, past=past)
+        cache = PackCache(self._prefix)
+        ends = [path[len(row.prompt) - past - 1 :] for path, row in zip(batch.paths, rows, strict=True)]
+        logits = self._network.logits(batch, np.concatenate(ends), lora=self._lora, cache=cache)
+        best = logits.argmax(-1).cpu().numpy()  # (N,)
+        offset = 0
+        for row, places in zip(rows, ends, strict=True):
+            if row.random is not None:
+                self._append(row, self._draw(logits[offset], row))
+            else:
+                self._accept(row, best[offset : offset + len(places)])
+            offset += len(places)
+        kept = [(row, path) for row, path in zip(rows, batch.paths, strict=True) if not self._is_done(row)]
+        if kept:
+            room = max(self._room(row) for row, _ in kept)
+            self._cache.reserve(cache, len(self._active) + len(kept), room)
+            keys = [_key_places(path[: row.length - past], batch, past) for row, path in kept]
+            self._cache.fill(len(self._active), cache, keys)
+            self._active += [row for row, _ in kept]
+        self._share_time(rows, time.perf_counter() - started)
+
+    def _accept(self, row: Row, best: NDArray[np.int64]) -> None:
+        """Take over the draft as far as the model agrees, and the model's own token after that."""
+        for place, token in enumerate(best.tolist()):
+            self._append(row, token)
+            if self._is_done(row) or place >= len(row.draft) or token != row.draft[place]:
+                return
+
+    # ── decoding ────────────────────────────────────────────────────────────────────────────────
+
+    def _decode_step(self) -> None:
+        """One more token for every row of the batch."""
+        started = time.perf_counter()
+        active = list(self._active)
+        lengths = np.array([row.length for row in active], dtype=np.int64)  # (R,)
+        ids = np.array([[row.new[-1]] for row in active], dtype=np.int64)  # (R, 1)
+        mask = (np.arange(lengths.max() + 1) <= lengths[:, None])[:, None]  # (R, 1, longest)
+        self._cache.begin_step(torch.from_numpy(lengths))
+        batch = TokenBatch(ids, lengths[:, None], mask, ())
+        logits = self._network.logits(batch, np.arange(len(active)), lora=self._lora, cache=self._cache)  # (R, V)
+        best = logits.argmax(-1).tolist()
+        for place, row in enumerate(active):
+            self._append(row, best[place] if row.random is None else self._draw(logits[place], row))
+        self._share_time(active, time.perf_counter() - started)
+        self._evict()
+
+    def _evict(self) -> None:
+        """Take out finished rows; rows from the end move into their places."""
+        going_on = [place for place, row in enumerate(self._active) if not self._is_done(row)]
+        holes = [place for place in range(len(going_on)) if self._is_done(self._active[place])]
+        movers = going_on[len(going_on) - len(holes) :]
+        if holes:
+            self._cache.move(movers, holes)
+        for hole, mover in zip(holes, movers, strict=True):
+            self._active[hole] = self._active[mover]
+        del self._active[len(going_on) :]
+
+    def _draw(self, logits: Tensor, row: Row) -> int:
+        """A token drawn from the nucleus of (V,) *logits*, by the row's own random numbers."""
+        assert row.random is not None
+        probabilities = torch.softmax(logits.double() / self._settings.temperature, -1)
+        ordered, tokens = probabilities.sort(descending=True, stable=True)
+        cumulative = ordered.cumsum(-1)
+        size = int((cumulative < min(self._settings.top_p, 1.0)).sum()) + 1
+        size = min(size, len(ordered))
+        point = row.random.random() * float(cumulative[size - 1])
+        return int(tokens[min(int((cumulative[:size] <= point).sum()), size - 1)])
+
+    def _append(self, row: Row, token: int) -> None:
+        row.new.append(token)
+        row.stopped = token in self._stop_ids
+
+    def _is_done(self, row: Row) -> bool:
+        return row.stopped or len(row.new) >= self._settings.max_tokens
+
+    @staticmethod
+    def _share_time(rows: Sequence[Row], seconds: float) -> None:
+        for row in rows:
+            row.seconds += seconds / len(rows)
+
+
+def row_random(settings: GenerationSettings, prompt: Sequence[int]) -> np.random.Generator | None:
+    """Random numbers of one sampled answer, of seed, sample and prompt alone; None where the answer is greedy."""
+    if settings.temperature == 0:
+        return None
+    digest = sha256(np.array(prompt, dtype=np.int64).tobytes()).digest()
+    return np.random.default_rng([settings.seed, settings.sample, *digest])
+
+
+def read_log_probs(
+    network: Network, lora: Lora | None, sequences: Sequence[Sequence[int]], plan: DecodingPlan, pad_id: int
+) -> list[NDArray[np.float32]]:
+    """Next-token log-probabilities (T, V) of each sequence."""
+    found: dict[int, NDArray[np.float32]] = {}
+    for members in group(sequences, max_tokens=plan.max_pack_tokens, packed=plan.packing):
+        inputs = [sequences[i] for i in members]
+        batch = pack(inputs) if plan.packing else pad(inputs, pad_id=pad_id)
+        logits = network.logits(batch, np.arange(batch.num_tokens), lora=lora)  # (B·T, V)
+        log_probs = logits.log_softmax(-1).cpu().numpy()
+        found.update({index: log_probs[path] for index, path in zip(members, batch.paths, strict=True)})
+    return [found[index] for index in range(len(sequences))]
+
+
+def _key_places(path: NDArray[np.int64], batch: TokenBatch, past: int) -> NDArray[np.int64]:
+    """Places of a row's keys, the prefix's included, in the flattened (B · (P + T)) keys of a pass."""
+    num_columns = batch.ids.shape[1]
+    row = int(path[0]) // num_columns if len(path) else 0
+    start = row * (past + num_columns)
+    return np.concatenate([np.arange(start, start + past), start + past + path - row * num_columns])

@@ -1,0 +1,276 @@
+"""Training a LoRA: answer-only loss, seeded batches, stop by recall, resumable at any checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from engram_bench.backends.cpu.lora import Lora
+from engram_bench.backends.cpu.network import Network
+from engram_bench.backends.cpu.packing import Integers, TokenBatch, group, pack, pad
+from engram_bench.backends.protocol import Progress
+from engram_bench.errors import BackendError
+from engram_bench.records import Recipe
+
+STATE_FILE = "training_state.safetensors"
+STATE_EVERY_S = 15.0
+"""Seconds between resumable states."""
+RECALL_PACK_TOKENS = 384
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A training example as token ids."""
+
+    ids: tuple[int, ...]
+    answer_start: int
+    """Index of the first answer token, at least 1."""
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The answer's tokens with the end-of-turn token."""
+        return self.ids[self.answer_start :]
+
+
+@dataclass(slots=True)
+class Trained:
+    """What a training did, beside the adapter's values."""
+
+    losses: list[float] = field(default_factory=list)
+    tokens: int = 0
+    seconds: float = 0.0
+    recall: float | None = None
+    checkpoints: list[str] = field(default_factory=list)
+    finished: bool = False
+
+
+class Trainer:
+    """One training run of *lora* on *network*."""
+
+    def __init__(
+        self,
+        network: Network,
+        lora: Lora,
+        examples: Sequence[Encoded],
+        recipe: Recipe,
+        *,
+        packing: bool = True,
+        pad_id: int = 0,
+        max_batch_tokens: int = 8192,
+    ) -> None:
+        self._network = network
+        self._lora = lora
+        self._examples = examples
+        self._recipe = recipe
+        self._packing = packing
+        self._pad_id = pad_id
+        self._max_batch_tokens = max_batch_tokens
+        self._optimizer = Adam(lora.flat, recipe.weight_decay)
+        self._recalled = np.zeros(len(examples), dtype=np.bool_)
+        self.done = Trained()
+
+    def run(self, folder: Path, *, progress: Progress, base: str, identity: str) -> Trained:
+        """Train to the end, going on from a state of the same *identity* in *folder*; the adapter is saved there.
+
+        Raises:
+            BackendError: The loss or a gradient is not finite.
+        """
+        recipe, done = self._recipe, self.done
+        self._resume(folder / STATE_FILE, identity)
+        started = last_saved = time.perf_counter() - done.seconds
+        while len(done.losses) < recipe.steps and not done.finished:
+            step = len(done.losses)
+            done.losses.append(self._step(step))
+            done.seconds = time.perf_counter() - started
+            self._report(progress)
+            done.finished = self._should_check(step) and self._all_recalled()
+            if recipe.checkpoints and (step + 1) in _checkpoint_steps(recipe):
+                self._save_checkpoint(folder, step + 1, base)
+            if time.perf_counter() - last_saved > STATE_EVERY_S:
+                self._save_state(folder / STATE_FILE, identity)
+                last_saved = time.perf_counter()
+        if recipe.steps:
+            done.recall = 1.0 if done.finished else float(np.mean(self.recalled()))
+        done.seconds = time.perf_counter() - started
+        self._lora.save(folder, rank=recipe.rank, alpha=recipe.alpha, base=base)
+        (folder / STATE_FILE).unlink(missing_ok=True)
+        return done
+
+    # ── a step ──────────────────────────────────────────────────────────────────────────────────
+
+    def _step(self, step: int) -> float:
+        """Mean loss (nats per answer token) of the batch, after which the adapter has moved."""
+        batch = [self._examples[i] for i in batch_indices(step, self._recipe, len(self._examples))]
+        gradient = self._lora.require_gradients()
+        num_labels = sum(len(example.labels) for example in batch)
+        total = 0.0
+        inputs = [example.ids[:-1] for example in batch]
+        for members in group(inputs, max_tokens=self._max_batch_tokens, packed=self._packing):
+            tokens, rows, labels, _ = self._batch([batch[i] for i in members])
+            total += self._network.loss_and_gradients(tokens, rows, labels, self._lora, 1 / num_labels)
+            self.done.tokens += tokens.num_tokens
+        loss = total / num_labels
+        norm = float(torch.linalg.vector_norm(gradient))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            msg = (
+                f"training: step {step + 1} has loss {loss} and gradient norm {norm}, expected finite values; "
+                f"try a learning rate below {self._recipe.learning_rate:g}"
+            )
+            raise BackendError(msg)
+        if norm > self._recipe.max_grad_norm > 0:
+            gradient.mul_(self._recipe.max_grad_norm / norm)
+        self._optimizer.step(gradient, learning_rate_at(step, self._recipe))
+        self._lora.version += 1
+        return loss
+
+    def _batch(self, examples: Sequence[Encoded]) -> tuple[TokenBatch, Integers, Integers, Integers]:
+        """Input tokens, places that predict answer tokens, those tokens, and the index of the example of each."""
+        sequences = [example.ids[:-1] for example in examples]
+        tokens = pack(sequences) if self._packing else pad(sequences, pad_id=self._pad_id)
+        rows = np.concatenate(
+            [path[example.answer_start - 1 :] for path, example in zip(tokens.paths, examples, strict=True)]
+        )
+        labels = np.concatenate([np.array(example.labels, dtype=np.int64) for example in examples])
+        owners = np.repeat(np.arange(len(examples)), [len(example.labels) for example in examples])
+        return tokens, rows, labels, owners
+
+    def _report(self, progress: Progress) -> None:
+        done, steps = len(self.done.losses), self._recipe.steps
+        left = self.done.seconds / done * (steps - done)
+        progress("train", done, steps, f"loss {self.done.losses[-1]:.3f}, {left:.0f} s left at most")
+
+    # ── recall ──────────────────────────────────────────────────────────────────────────────────
+
+    def recalled(self) -> NDArray[np.bool_]:
+        """Per example whether every answer token is the argmax after the right tokens before it."""
+        found = np.zeros(len(self._examples), dtype=np.bool_)
+        for members in self._recall_groups():
+            found[members] = self._recalled_in(members)
+        return found
+
+    def _should_check(self, step: int) -> bool:
+        if not self._recipe.stop_at_recall or (step + 1) % 5:
+            return False
+        epoch = max(1, -(-len(self._examples) // self._recipe.batch_size))
+        recent = self.done.losses[-epoch:]
+        return step + 1 >= self._recipe.warmup_steps and sum(recent) / len(recent) < 0.3
+
+    def _all_recalled(self) -> bool:
+        """Whether every example is recalled; stops at the first group that has a miss."""
+        return all(self._recalled_in(members).all() for members in self._recall_groups())
+
+    def _recall_groups(self) -> list[list[int]]:
+        inputs = [example.ids[:-1] for example in self._examples]
+        return group(inputs, max_tokens=RECALL_PACK_TOKENS, packed=self._packing)
+
+    def _recalled_in(self, members: Sequence[int]) -> NDArray[np.bool_]:
+        tokens, rows, labels, owners = self._batch([self._examples[i] for i in members])
+        guesses = self._network.logits(tokens, rows, lora=self._lora).argmax(-1).cpu().numpy()
+        right = np.ones(len(members), dtype=np.bool_)
+        np.logical_and.at(right, owners, guesses == labels)
+        return right
+
+    # ── state ───────────────────────────────────────────────────────────────────────────────────
+
+    def _save_checkpoint(self, folder: Path, step: int, base: str) -> None:
+        name = f"checkpoints/step-{step:06d}"
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        self._lora.save(folder / name, rank=self._recipe.rank, alpha=self._recipe.alpha, base=base)
+        if name not in self.done.checkpoints:
+            self.done.checkpoints.append(name)
+
+    def _save_state(self, path: Path, identity: str) -> None:
+        facts = {"identity": identity, "done": json.dumps(asdict(self.done)), "updates": str(self._optimizer.updates)}
+        tensors = {"values": self._lora.flat, "mean": self._optimizer.mean, "square": self._optimizer.square}
+        partial = path.with_suffix(".partial")
+        save_file({name: tensor.cpu() for name, tensor in tensors.items()}, partial, metadata=facts)
+        partial.replace(path)
+
+    def _resume(self, path: Path, identity: str) -> None:
+        """Take up the state in *path*; one of another training, or a broken one, is ignored (and replaced later)."""
+        try:
+            with safe_open(path, framework="pt") as state:
+                facts = state.metadata() or {}
+                if facts.get("identity") != identity:
+                    return
+                tensors = {name: state.get_tensor(name) for name in ("values", "mean", "square")}
+                done = Trained(**json.loads(facts["done"]))
+                updates = int(facts["updates"])
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            return
+        targets = (self._lora.flat, self._optimizer.mean, self._optimizer.square)
+        for target, name in zip(targets, ("values", "mean", "square"), strict=True):
+            target.copy_(tensors[name])
+        self._optimizer.updates = updates
+        self._lora.version += 1
+        self.done = done
+
+
+class Adam:
+    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) on one vector."""
+
+    def __init__(self, values: Tensor, weight_decay: float) -> None:
+        self._values = values
+        self._weight_decay = weight_decay
+        self.mean = torch.zeros_like(values)
+        self.square = torch.zeros_like(values)
+        self.updates = 0
+
+    def step(self, gradient: Tensor, learning_rate: float) -> None:
+        """Move the values against *gradient*."""
+        self.updates += 1
+        self.mean.lerp_(gradient, 1 - BETAS[0])
+        self.square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+        scale = (self.square / (1 - BETAS[1] ** self.updates)).sqrt_().add_(EPSILON)
+        self._values.mul_(1 - learning_rate * self._weight_decay)
+        self._values.addcdiv_(self.mean, scale, value=-learning_rate / (1 - BETAS[0] ** self.updates))
+
+
+def batch_indices(step: int, recipe: Recipe, num_examples: int) -> list[int]:
+    """Examples of a step, from epochs shuffled by the seed: they depend on the step, not on what came before it."""
+    found = []
+    for position in range(step * recipe.batch_size, (step + 1) * recipe.batch_size):
+        epoch, place = divmod(position, num_examples)
+        order = np.random.default_rng([recipe.seed, epoch]).permutation(num_examples)
+        found.append(int(order[place]))
+    return found
+
+
+def learning_rate_at(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then a cosine to 0 at the last step, or constant."""
+    warm = min(1.0, (step + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
+    if recipe.schedule == "constant" or warm < 1.0:
+        return recipe.learning_rate * warm
+    share = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def identity_of(recipe: Recipe, examples: Sequence[Encoded], base_fingerprint: str, settings: str) -> str:
+    """Hex digest of all that a resumed training must have in common with the interrupted one."""
+    content = json.dumps([asdict(recipe), [asdict(example) for example in examples], base_fingerprint, settings])
+    return sha256(content.encode()).hexdigest()
+
+
+def peak_memory_mb() -> float:
+    """Most memory this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _checkpoint_steps(recipe: Recipe) -> set[int]:
+    return {round(recipe.steps * (i + 1) / recipe.checkpoints) for i in range(recipe.checkpoints)}
