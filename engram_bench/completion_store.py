@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -139,6 +140,25 @@ class CompletionStore:
             return number
 
         return self._with_connection(delete, 0)
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold the right to ask *name* (a model with its adapter): who waited for it finds the answers stored.
+
+        Where the folder cannot be written nothing is stored, so there is nothing to wait for and nothing is held.
+        """
+        from filelock import FileLock
+
+        lock = FileLock(self._beside(f".{hashlib.sha256(name.encode()).hexdigest()[:12]}.lock"))
+        try:
+            lock.acquire()
+        except OSError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.release()
 
     def close(self) -> None:
         """Let the file go; the store finds and keeps nothing afterwards. Safe to call twice."""
