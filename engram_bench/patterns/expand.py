@@ -1,0 +1,61 @@
+"""Pattern sets → cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engram_bench.records import Case, Pattern, PatternSet, Prompt, Split
+
+
+def accuracy_cases(pattern_set: PatternSet) -> tuple[Case, ...]:
+    """One case per pattern, its prompt as written; ids ``<file stem>/<pattern id>``. Empty unless the kind is memory."""
+    return tuple(_case(pattern, pattern.input) for pattern in _of_kind(pattern_set, "memory"))
+
+
+def generalization_cases(pattern_set: PatternSet) -> tuple[Case, ...]:
+    """One case per held-out wording, in order of patterns; ids end in ``/held-1`` and so on."""
+    return tuple(case for pattern in _of_kind(pattern_set, "memory") for case in _held_out_cases(pattern))
+
+
+def wording_cases(pattern: Pattern) -> tuple[Case, ...]:
+    """Every way a pattern is asked: as written, trained wordings (``/wording-1`` …), held-out ones (``/held-1`` …)."""
+    trained = [_case(pattern, text, suffix=f"/wording-{number}") for number, text in enumerate(pattern.wordings, 1)]
+    return (_case(pattern, pattern.input), *trained, *_held_out_cases(pattern))
+
+
+def retention_cases(pattern_set: PatternSet) -> tuple[Case, ...]:
+    """One case per control; its answers are empty where only agreement is measured. Empty unless the kind is retention."""
+    return tuple(_case(pattern, pattern.input, split="control") for pattern in _of_kind(pattern_set, "retention"))
+
+
+def case_id(pattern: Pattern) -> str:
+    """``<file stem>/<pattern id>``: unique in a session, because no two files of it share a stem."""
+    return f"{Path(pattern.source.path).stem}/{pattern.id}"
+
+
+def _of_kind(pattern_set: PatternSet, kind: str) -> tuple[Pattern, ...]:
+    return pattern_set.patterns if pattern_set.kind == kind else ()
+
+
+def _held_out_cases(pattern: Pattern) -> list[Case]:
+    return [
+        _case(pattern, text, suffix=f"/held-{number}", split="held_out")
+        for number, text in enumerate(pattern.held_out, 1)
+    ]
+
+
+def _case(pattern: Pattern, text: str, *, suffix: str = "", split: Split = "seen") -> Case:
+    """A pattern asked with *text*."""
+    return Case(
+        id=case_id(pattern) + suffix,
+        pattern_id=pattern.id,
+        set_name=Path(pattern.source.path).stem,
+        prompt=Prompt(text, pattern.system),
+        answers=pattern.answers,
+        match=pattern.match,
+        split=split,
+        category=pattern.category,
+        source=pattern.source,
+        max_tokens=pattern.max_tokens,
+        required=pattern.required,
+    )

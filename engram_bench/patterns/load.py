@@ -1,0 +1,238 @@
+"""Pattern files → pattern sets, with every mistake of a file reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from os.path import commonpath
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from engram_bench.errors import PatternFileError
+from engram_bench.patterns.ids import default_ids
+from engram_bench.patterns.mistakes import did_you_mean, row_mistakes
+from engram_bench.patterns.read import Document, Mistake, Row, UnreadableError, describe, read_jsonl, read_yaml
+from engram_bench.patterns.schema import ENTRY_MODELS, PatternEntry, QuestionHeader, SpeedFile
+from engram_bench.patterns.wordings import clashes
+from engram_bench.records import Pattern, PatternSet, SourceLine, SpeedPlan
+
+SUFFIXES = (".yaml", ".yml", ".jsonl")
+MAX_MISTAKES = 100
+"""Mistakes shown of one file; a JSONL file of another format has one on every line."""
+
+
+def find_pattern_files(paths: Iterable[Path | str]) -> list[Path]:
+    """The pattern files at *paths*: files as given, folders searched to the bottom, each file once, sorted by path.
+
+    Hidden files and folders are left out.
+
+    Raises:
+        PatternFileError: A path does not exist, or a folder holds no pattern file.
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = [file for file in path.rglob("*") if _is_pattern_file(file.relative_to(path)) and file.is_file()]
+            if not inside:
+                raise PatternFileError(path, [f"no pattern files, expected at least one of *{', *'.join(SUFFIXES)}"])
+        elif path.exists():
+            inside = [path]
+        else:
+            raise PatternFileError(path, ["no such file or folder, expected pattern files"])
+        for file in inside:
+            found.setdefault(file.resolve(), file)
+    return sorted(found.values())
+
+
+def load_pattern_files(
+    paths: Iterable[Path | str], *, root: Path | None = None, known_matchers: Collection[str] | None = None
+) -> tuple[PatternSet, ...]:
+    """The sets of all pattern files at *paths* (as ``find_pattern_files`` lists them), checked against each other.
+
+    Raises:
+        PatternFileError: Any mistake in any of them; the mistakes of all files together.
+    """
+    sets, errors = [], []
+    for path in find_pattern_files(paths):
+        try:
+            sets.append(load_pattern_file(path, root=root, known_matchers=known_matchers))
+        except PatternFileError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise _together([(str(error.path), mistake) for error in errors for mistake in error.mistakes])
+    check_across(sets)
+    return tuple(sets)
+
+
+def load_pattern_file(
+    path: Path | str, *, root: Path | None = None, known_matchers: Collection[str] | None = None
+) -> PatternSet:
+    """One pattern file as a set, defaults of the file applied to its patterns.
+
+    Args:
+        path: A ``.yaml``, ``.yml`` or ``.jsonl`` file.
+        root: Folder that paths in records and messages are shown relative to, where they are below it.
+        known_matchers: Names that ``match`` may have; None accepts any.
+
+    Raises:
+        PatternFileError: The file cannot be read or breaks the schema; all its mistakes, in order of lines.
+    """
+    path = Path(path)
+    shown = _shown(path, root)
+    try:
+        document = read_jsonl(path) if path.suffix == ".jsonl" else read_yaml(path)
+        pattern_set, mistakes = _build(shown, document, known_matchers)
+    except UnreadableError as error:
+        raise PatternFileError(shown, [f"line {error.line}: {error}" if error.line else str(error)]) from error
+    except OSError as error:
+        raise PatternFileError(shown, [f"cannot be read ({error.strerror}), expected a pattern file"]) from error
+    if mistakes:
+        mistakes.sort(key=lambda mistake: mistake[0])
+        lines = [f"line {line}: {message}" for line, message in mistakes[:MAX_MISTAKES]]
+        more = len(mistakes) - len(lines)
+        raise PatternFileError(shown, lines + [f"and {more:,} more mistakes"] * (more > 0))
+    return pattern_set
+
+
+def check_across(sets: Sequence[PatternSet]) -> None:
+    """Nothing, if the sets can be trained and asserted together.
+
+    Raises:
+        PatternFileError: Two files have the same stem (case ids would collide), a prompt has different answers in two
+            files, or a held-out wording or control of one file is trained on by another.
+    """
+    mistakes = []
+    stems: dict[str, str] = {}
+    for pattern_set in sets:
+        first = stems.setdefault(Path(pattern_set.path).stem, pattern_set.path)
+        if first != pattern_set.path:
+            mistakes.append((pattern_set.path, f"has the stem of {first}, expected another: case ids begin with it"))
+    for clash in clashes(sets):
+        source = clash.pattern.source
+        if source.path != clash.other.source.path:
+            mistakes.append((source.path, f"line {source.line}: pattern {clash.pattern.id!r}: {clash.message}"))
+    if mistakes:
+        raise _together(mistakes)
+
+
+def _build(shown: str, document: Document, known_matchers: Collection[str] | None) -> tuple[PatternSet, list[Mistake]]:
+    """The set of a file and the mistakes in it; with mistakes, the set is of no use."""
+    kind, mistakes = document.header.values.get("kind"), document.mistakes
+    if kind == "speed":
+        return _speed_set(shown, document), mistakes
+    header = _validated(document.header, QuestionHeader, "", mistakes)
+    if header is None:
+        header = QuestionHeader(name="?", kind="retention" if kind == "retention" else "memory")
+    rows: list[Row] = []
+    entries: list[PatternEntry] = []
+    for number, row in enumerate(document.rows, 1):
+        entry = _validated(row, ENTRY_MODELS[header.kind], _label(row.values, number), mistakes)
+        if entry is not None:
+            rows.append(row)
+            entries.append(entry)
+    if not rows and not mistakes:
+        mistakes.append((document.header.line, "no patterns, expected at least one under 'patterns'"))
+    patterns = tuple(_patterns(shown, header, rows, entries))
+    pattern_set = PatternSet(header.name, shown, header.kind, header.description, header.version, patterns)
+    mistakes += _pattern_mistakes(pattern_set, rows, known_matchers)
+    return pattern_set, mistakes
+
+
+def _speed_set(shown: str, document: Document) -> PatternSet:
+    """The set of a file of kind speed; what is wrong with it goes to the document's mistakes."""
+    found = "a pattern in a file of kind speed, expected only 'prompts'"
+    document.mistakes.extend((row.line, found) for row in document.rows)
+    file = _validated(document.header, SpeedFile, "", document.mistakes) or SpeedFile(name="?", prompts=["?"])
+    plan = SpeedPlan(tuple(file.prompts), file.num_tokens, file.rounds, tuple(file.batch_sizes))
+    return PatternSet(file.name, shown, "speed", file.description, file.version, speed=plan)
+
+
+def _patterns(
+    shown: str, header: QuestionHeader, rows: Sequence[Row], entries: Sequence[PatternEntry]
+) -> Iterator[Pattern]:
+    """The entries as patterns, with the file's defaults."""
+    questions = [(entry.category or header.category or header.name, entry.input) for entry in entries]
+    ids = default_ids(questions, taken={entry.id for entry in entries if entry.id})
+    for row, entry, default_id, (category, _) in zip(rows, entries, ids, questions, strict=True):
+        yield Pattern(
+            id=entry.id or default_id,
+            input=entry.input,
+            output=entry.output,
+            category=category,
+            source=SourceLine(shown, row.line),
+            accept=tuple(entry.accept),
+            wordings=tuple(entry.wordings),
+            held_out=tuple(entry.held_out),
+            match=entry.match or header.match,
+            max_tokens=entry.max_tokens or header.max_tokens,
+            required=entry.required,
+            min_consistency=header.min_consistency if entry.min_consistency is None else entry.min_consistency,
+            system=entry.system or header.system,
+        )
+
+
+def _pattern_mistakes(
+    pattern_set: PatternSet, rows: Sequence[Row], known_matchers: Collection[str] | None
+) -> Iterator[Mistake]:
+    """What is wrong with patterns that are each well-formed: ids, matchers and prompts that clash."""
+    first: dict[str, Pattern] = {}
+    for row, pattern in zip(rows, pattern_set.patterns, strict=True):
+        label = f"pattern {pattern.id!r}: "
+        other = first.setdefault(pattern.id, pattern)
+        if other is not pattern and other.input == pattern.input and "id" not in row.values:
+            yield row.line, f"{label}repeats the pattern of line {other.source.line}, expected each once"
+        elif other is not pattern:
+            yield row.line_of(["id"]), f"{label}id again, expected it once (first on line {other.source.line})"
+        if known_matchers is not None and pattern.match not in known_matchers:
+            expected = did_you_mean(pattern.match, sorted(known_matchers))
+            yield row.line_of(["match"]), f"{label}match is {pattern.match!r}, expected {expected}"
+        if pattern.accept and not pattern.output:
+            yield row.line_of(["accept"]), f"{label}accept without output, expected the preferred answer as output"
+    found = list(clashes([pattern_set]))
+    rows_by_pattern = (
+        {id(pattern): row for pattern, row in zip(pattern_set.patterns, rows, strict=True)} if found else {}
+    )
+    for clash in found:
+        line = rows_by_pattern[id(clash.pattern)].line_of(clash.place)
+        yield line, f"pattern {clash.pattern.id!r}: {clash.message}"
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _validated(row: Row, model: type[_Model], label: str, mistakes: list[Mistake]) -> _Model | None:
+    """The row as *model*; None, and its mistakes noted, if it does not fit."""
+    try:
+        return model.model_validate(row.values)
+    except ValidationError as error:
+        mistakes += [(line, label + message) for line, message in row_mistakes(error, row, model)]
+        return None
+
+
+def _label(values: Any, number: int) -> str:
+    """How messages name a pattern that may be broken: by id, else by input, else by its number in the file."""
+    named = values if isinstance(values, dict) else {}
+    for key in ("id", "input"):
+        if isinstance(named.get(key), str) and named[key].strip():
+            return f"pattern {describe(named[key].strip())}: "
+    return f"pattern {number}: "
+
+
+def _together(mistakes: Sequence[tuple[str, str]]) -> PatternFileError:
+    """One error for mistakes of several files: the folder they share, then file and mistake."""
+    folder = commonpath([Path(path).parent for path, _ in mistakes]) or "."
+    return PatternFileError(folder, [f"{Path(path).relative_to(folder)}: {mistake}" for path, mistake in mistakes])
+
+
+def _shown(path: Path, root: Path | None) -> str:
+    """*path* below *root* if it is there, with forward slashes."""
+    root = (root or Path.cwd()).resolve()
+    resolved = path.resolve()
+    return (resolved.relative_to(root) if resolved.is_relative_to(root) else path).as_posix()
+
+
+def _is_pattern_file(path: Path) -> bool:
+    return path.suffix in SUFFIXES and not any(part.startswith(".") for part in path.parts)

@@ -1,0 +1,68 @@
+"""What pydantic found wrong in a row, worded for the person who wrote the file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from engram_bench.patterns.read import Location, Mistake, Row, describe
+
+_EXPECTED = {
+    "missing": "{what}",
+    "string_type": "text",
+    "string_unicode": "text without lone surrogates",
+    "string_too_short": "at least one character",
+    "string_too_long": "at most {max_length} characters",
+    "list_type": "a list",
+    "too_short": "at least one entry",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "literal_error": "{expected}",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "model_type": "a mapping",
+}
+
+
+def row_mistakes(error: ValidationError, row: Row, model: type[BaseModel]) -> Iterator[Mistake]:
+    """One line and message per mistake in *row*: ``output is '', expected at least one character``."""
+    for detail in error.errors(include_url=False):
+        location: Location = detail["loc"]
+        yield row.line_of(location), _worded(detail, row, model)
+
+
+def did_you_mean(found: str, known: Collection[str]) -> str:
+    """What was expected instead of *found*: the closest of *known*, or all of them where none is close."""
+    close = get_close_matches(found, known, n=1)
+    return repr(close[0]) if close else f"one of {', '.join(known)}"
+
+
+def _worded(detail: Mapping[str, Any], row: Row, model: type[BaseModel]) -> str:
+    location, kind, value = detail["loc"], detail["type"], detail["input"]
+    name = "".join(f" {step + 1}" if isinstance(step, int) else step for step in location)
+    if kind == "extra_forbidden":
+        return f"unknown key {name!r}, expected {did_you_mean(name, list(model.model_fields))}"
+    if kind == "missing":
+        return f"{name} is missing, expected {'a list' if name == 'prompts' else 'text'}"
+    if kind == "string_pattern_mismatch":
+        is_id = name == "id"
+        expected = "letters, digits, '.', '_' and '-'" if is_id else "no control characters but newline and tab"
+        return f"{name} is {describe(value)}, expected {expected}"
+    expected = _EXPECTED.get(kind, detail["msg"]).format(**detail.get("ctx", {}))
+    written = row.unquoted(location)
+    if kind == "string_type" and written:
+        return f'{name} is {written} without quotes, which YAML reads as {_read_as(value)}, expected text: "{written}"'
+    return f"{name + ' ' if name else ''}is {describe(value)}, expected {expected}"
+
+
+def _read_as(value: Any) -> str:
+    """A scalar's type in YAML's words."""
+    if isinstance(value, bool):
+        return "a truth value"
+    if isinstance(value, int | float):
+        return "a number"
+    return "nothing" if value is None else f"a {type(value).__name__}"
