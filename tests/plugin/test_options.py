@@ -1,0 +1,75 @@
+"""Flags, ini keys and their errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import BenchProject
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--engram-steps=many", "*--engram-steps: got 'many', expected a whole number of at least 0*"),
+        ("--engram-max-tokens=0", "*--engram-max-tokens: got '0', expected a whole number of at least 1*"),
+        ("--engram-gate=accuracy > 1", "*'accuracy > 1'*"),
+        ("--engram-gate=acuracy >= 1%", "*acuracy*accuracy*"),
+        ("--engram-backend=tpu", "*got 'tpu', expected one of auto, cpu*"),
+    ],
+    ids=["steps", "max-tokens", "gate-syntax", "gate-metric", "backend"],
+)
+def test_bad_option_is_a_usage_error_that_quotes_it(project: BenchProject, flag: str, message: str) -> None:
+    result = project.run(flag)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+def test_bad_ini_value_names_the_ini_key(project: BenchProject) -> None:
+    project.pytester.makeini("[pytest]\nengram_seed = x\n")
+
+    result = project.run()
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*ini key engram_seed: got 'x', expected a whole number*"])
+
+
+@pytest.mark.parametrize("spelling", [["--backend=fake"], ["--backend", "fake"]], ids=["equals", "space"])
+def test_backend_is_an_alias(project: BenchProject, spelling: list[str]) -> None:
+    project.pytester.makeini("[pytest]\nengram_backend = cpu\nengram_steps = 1\n")
+
+    result = project.run(*spelling, "--engram-gate=accuracy >= 0%")
+
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["engram-bench: backend fake*"])
+
+
+def test_backend_alias_steps_aside_for_a_conftest_that_owns_it(project: BenchProject) -> None:
+    project.pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--backend')")
+    project.pytester.makepyfile("def test_mine(request): assert request.config.getoption('--backend') == 'theirs'")
+
+    result = project.run("--backend=theirs", "test_backend_alias_steps_aside_for_a_conftest_that_owns_it.py")
+
+    result.assert_outcomes(passed=1)
+
+
+def test_strict_markers_know_ours(project: BenchProject) -> None:
+    result = project.run("--strict-markers", "-m", "accuracy or generalization or consistency", "--collect-only")
+
+    assert result.ret == 0
+
+
+def test_named_patterns_are_collected_beside_testpaths(project: BenchProject) -> None:
+    project.pytester.makeini("[pytest]\nengram_backend = fake\ntestpaths = tests\n")
+
+    result = project.run("--engram-patterns=patterns", "--collect-only", "-q")
+
+    result.stdout.fnmatch_lines(["*facts.yaml::test_accuracy?port-ssh?"])
+
+
+def test_plugin_can_be_switched_off(project: BenchProject) -> None:
+    project.pytester.makeini("[pytest]\n")
+
+    result = project.run("-p", "no:engram_bench.plugin")
+
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
