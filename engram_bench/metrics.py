@@ -16,6 +16,9 @@ from engram_bench import stats
 from engram_bench.matchers.text import normalise
 from engram_bench.records import Case, CaseResult, Estimate, Measure
 
+DRAWS = 10_000_000
+"""Rows a bootstrap draws at most: 10,000 resamples of 1,000 rows, fewer of more (and never under 500)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -73,39 +76,33 @@ def measure_all(pairs: Iterable[Pair]) -> dict[str, Measure]:
     return {measure.name: measure for measure in measures if measure is not None}
 
 
-def rate(metric: Metric, outcomes: Sequence[tuple[bool, bool]], units: Sequence[Hashable], note: str = "") -> Measure:
+def rate(metric: Metric, outcomes: Sequence[tuple[bool, bool]], units: Sequence[Hashable]) -> Measure:
     """The share of true outcomes on both sides, with fixed and broken counts.
 
     Args:
         metric: Whose name and unit the measure takes.
         outcomes: (baseline, candidate) per row, at least one.
-        units: What each row belongs to (its pattern). Where a unit has several rows, the intervals are clustered by it
-            and the difference gets one as well; with independent rows they are Wilson's.
-        note: For the report.
+        units: What each row belongs to (its pattern). Where a unit has several rows, the sides' intervals are clustered by
+            it and the difference gets one as well; with independent rows they are Wilson's.
     """
     n = len(outcomes)
-    fixed = sum(not before and after for before, after in outcomes)
-    broken = sum(before and not after for before, after in outcomes)
     is_clustered = len(set(units)) < n
+    changes = [int(after) - int(before) for before, after in outcomes]
 
     def side(flags: Sequence[bool]) -> Estimate:
         passed = sum(flags)
         interval = stats.clustered_rate_interval(flags, units) if is_clustered else stats.wilson_interval(passed, n)
         return Estimate(passed / n, n, interval, passed)
 
-    gains = [float(after) - float(before) for before, after in outcomes]
     return Measure(
         name=metric.name,
         unit=metric.unit,
         baseline=side([before for before, _ in outcomes]),
         candidate=side([after for _, after in outcomes]),
-        difference=Estimate(
-            (fixed - broken) / n, n, stats.bootstrap_mean_interval(gains, clusters=units) if is_clustered else None
-        ),
-        fixed=fixed,
-        broken=broken,
+        difference=Estimate(sum(changes) / n, n, _mean_interval(changes, units) if is_clustered else None),
+        fixed=changes.count(1),
+        broken=changes.count(-1),
         higher_is_better=metric.higher_is_better,
-        note=note,
     )
 
 
@@ -116,10 +113,9 @@ def mean(metric: Metric, values: Sequence[tuple[float, float]], units: Sequence[
     """
     if not values:
         return None
-    clusters = units if len(set(units)) < len(units) else None
 
     def estimate(numbers: Sequence[float]) -> Estimate:
-        return Estimate(fmean(numbers), len(numbers), stats.bootstrap_mean_interval(numbers, clusters=clusters))
+        return Estimate(fmean(numbers), len(numbers), _mean_interval(numbers, units))
 
     return Measure(
         name=metric.name,
@@ -129,6 +125,11 @@ def mean(metric: Metric, values: Sequence[tuple[float, float]], units: Sequence[
         difference=estimate([after - before for before, after in values]),
         higher_is_better=metric.higher_is_better,
     )
+
+
+def _mean_interval(numbers: Sequence[float], units: Sequence[Hashable]) -> tuple[float, float] | None:
+    resamples = min(10_000, max(500, DRAWS // len(numbers)))
+    return stats.bootstrap_mean_interval(numbers, clusters=units, resamples=resamples)
 
 
 def agreeing_pairs(texts: Sequence[str]) -> float:
