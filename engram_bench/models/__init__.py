@@ -1,5 +1,9 @@
-"""Model references turned into local folders, and their tokenizers. Imports nothing heavy before it is used."""
+"""Model references turned into local folders, and their tokenizers. Nothing heavy is imported before it is used."""
 
+from engram_bench.models.cache import default_cache_dir
 from engram_bench.models.chat import ChatTokenizer
+from engram_bench.models.model import Model
+from engram_bench.models.presets import DEFAULT_MODEL, PRESETS, Preset
+from engram_bench.models.resolve import resolve_model
 
-__all__ = ["ChatTokenizer"]
+__all__ = ["DEFAULT_MODEL", "PRESETS", "ChatTokenizer", "Model", "Preset", "default_cache_dir", "resolve_model"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engram_bench.errors import ModelError
+from engram_bench.models.folder import read_json, tokenizer_file
 from engram_bench.records import Prompt, TrainingExample
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ class ChatTokenizer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._tokenizer = _load_tokenizer(folder)
-        settings = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
+        settings = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
         self._special_tokens = _special_tokens(settings)
         self.template, self.template_note = _load_template(folder, settings, self._special_tokens)
-        configs = [_read_json(folder / name) for name in ("generation_config.json", "config.json")]
+        configs = [read_json(folder / name) for name in ("generation_config.json", "config.json")]
         self.end_of_turn_id, self.stop_ids = self._ends(configs)
         self.pad_id = self._pad(configs)
 
@@ -160,14 +161,7 @@ class ChatTokenizer:
 def _load_tokenizer(folder: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        msg = (
-            f"{folder}: no tokenizer.json; transformers can write it: "
-            'python -c "from transformers import AutoTokenizer as A; '
-            f'A.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"'
-        )
-        raise ModelError(msg)
+    path = tokenizer_file(folder)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
@@ -223,18 +217,3 @@ def _listed(value: int | Iterable[int] | None) -> list[int]:
     if value is None:
         return []
     return [value] if isinstance(value, int) else list(value)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is no file."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        msg = f"{path}: {error}, expected JSON"
-        raise ModelError(msg) from error
-    if not isinstance(content, dict):
-        msg = f"{path}: found a {type(content).__name__}, expected a JSON object"
-        raise ModelError(msg)
-    return content

@@ -1,0 +1,78 @@
+"""The per-user cache: folders made once, by one process, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from engram_bench.backends.protocol import Progress
+from engram_bench.errors import ModelError
+
+CACHE_VARIABLE = "ENGRAM_BENCH_CACHE"
+_MARKER = "complete.json"
+
+
+def default_cache_dir() -> Path:
+    """Where models and answers are kept: ``ENGRAM_BENCH_CACHE``, else the user's cache folder of this platform."""
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return Path(chosen).expanduser().absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("engram-bench", appauthor=False)
+
+
+def build_once(target: Path, build: Callable[[Path], None], *, progress: Progress) -> Path:
+    """*target*, filled by *build* unless that was done before.
+
+    *build* gets a new folder beside it, which is renamed when it is whole; an interruption leaves nothing. Other processes
+    wait. A folder that lost a file or part of one is built anew.
+
+    Raises:
+        ModelError: The cache cannot be written; other errors of *build* pass through.
+    """
+    from filelock import FileLock, Timeout
+
+    if _is_complete(target):
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(target.with_name(f"{target.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            progress("wait", 0, 1, f"another process prepares {target.name}")
+            lock.acquire()
+        with lock:
+            lock.release()  # `with` counts a second time
+            if not _is_complete(target):
+                _build(target, build)
+    except OSError as error:
+        msg = f"{target}: cannot be written ({error}), expected a writable cache with room; set {CACHE_VARIABLE} to one"
+        raise ModelError(msg) from error
+    return target
+
+
+def _build(target: Path, build: Callable[[Path], None]) -> None:
+    partial = target.with_name(f".partial-{target.name}")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: the lock is ours
+    partial.mkdir()
+    try:
+        build(partial)
+        sizes = {path.name: path.stat().st_size for path in partial.iterdir()}
+        (partial / _MARKER).write_text(json.dumps(sizes, indent=2, sort_keys=True), encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _is_complete(folder: Path) -> bool:
+    with suppress(OSError, ValueError, AttributeError):
+        sizes = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    return False

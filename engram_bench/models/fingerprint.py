@@ -1,0 +1,55 @@
+"""What weights are, as a hash that is taken once and remembered."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+from engram_bench.models.folder import weight_files
+
+
+def weights_fingerprint(folder: Path, *, cache: Path) -> str:
+    """SHA-256 (hex) over names and contents of ``config.json`` and the weights; the tokenizer does not count."""
+    files = [folder / "config.json", *weight_files(folder)]
+
+    def hashed() -> str:
+        return sha256("\n".join(f"{path.name} {file_sha256(path)}" for path in files).encode()).hexdigest()
+
+    return _remembered(files, hashed, cache)
+
+
+def gguf_fingerprint(path: Path, *, cache: Path) -> str:
+    """SHA-256 (hex) of one file's content."""
+    return _remembered([path], lambda: file_sha256(path), cache)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file's content, read now."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _remembered(files: Sequence[Path], compute: Callable[[], str], cache: Path) -> str:
+    """The value kept in ``<cache>/fingerprints`` while every file has the same path, size and modification time.
+
+    A cache that cannot be written costs the time of hashing again and nothing else.
+    """
+    stamps: list[list[str | int]] = [
+        [str(path.resolve()), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in files
+    ]
+    memory = cache / "fingerprints" / f"{sha256(str(stamps[0][0]).encode()).hexdigest()[:16]}.json"
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        stored = json.loads(memory.read_text(encoding="utf-8"))
+        if stored["files"] == stamps:
+            return str(stored["sha256"])
+    value = compute()
+    with suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        draft = memory.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps({"files": stamps, "sha256": value}), encoding="utf-8")
+        draft.replace(memory)
+    return value

