@@ -47,7 +47,8 @@ def number(text: str, answer: str) -> bool | str:
     """The first number of the text is the answer's: exactly where both are whole, within :data:`TOLERANCE` otherwise.
 
     Read are ``1024``, ``1,024``, ``1_024``, ``-3``, ``.5``, ``1e3``, ``0xff``, ``0o17`` and ``0b101``, whatever unit
-    follows (``50%`` is 50). A comma only groups thousands: ``3,14`` is no number. Nor are ``1,2,3``, ``3.11.2``, ``utf8``.
+    follows (``50%`` is 50). A comma only groups thousands: ``3,14`` and ``1,2,3`` are no number, nor are the digits of a
+    version or a word (``3.11.2``, ``utf8``).
 
     Raises:
         UnusableAnswer: The answer has no number.

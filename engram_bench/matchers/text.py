@@ -17,7 +17,7 @@ INLINE_CODE = re.compile(r"(`+)([^`]+)\1")
 """Code between backticks, in group 2."""
 
 _QUOTES = ('""', "''", "“”", "‘’", "«»")
-_END_MARKS = ".!。"
+_END_MARKS = " .!。"
 
 
 def normalise(text: str) -> str:
@@ -45,15 +45,22 @@ def strict(text: str, answer: str) -> bool | str:
 
 
 def prefix(text: str, answer: str) -> bool | str:
-    """The normalised text starts with the normalised answer, which must end where a word ends."""
+    """The normalised text starts with the normalised answer, which must end where a word or number ends.
+
+    Raises:
+        UnusableAnswer: The answer is blank.
+    """
     return bool(_as_words(answer).match(normalise(text))) or miss(text, f"{shown(answer)} at the start")
 
 
 def contains(text: str, answer: str) -> bool | str:
     """The normalised answer occurs in the normalised text and is not part of a longer word or number.
 
-    ``4`` is not in ``14``, ``4.5`` or ``x4``. Words of Chinese, Japanese and Korean have no such ends; there the answer may
-    occur anywhere. A text that denies the answer contains it too: choose answers that nobody would deny.
+    ``4`` is not in ``14``, ``4.5`` or ``x4``. Words of Chinese, Japanese and Korean have no such ends; there the answer
+    may occur anywhere. A text that denies the answer contains it too: choose answers that nobody would deny.
+
+    Raises:
+        UnusableAnswer: The answer is blank.
     """
     return bool(_as_words(answer).search(normalise(text))) or miss(text, f"{shown(answer)} in it")
 
@@ -61,9 +68,9 @@ def contains(text: str, answer: str) -> bool | str:
 def regex(text: str, answer: str) -> bool | str:
     """The pattern matches the whole text, whitespace around it aside; or the text is the pattern, letter for letter.
 
-    Syntax and flags (``(?i)``, ``(?s)``) are those of the ``regex`` package, a superset of ``re``; ``(?s).*404.*`` finds
-    something inside. A model is trained to say ``output`` as it stands, so that takes the plain answer, and ``accept``
-    the patterns.
+    Syntax and flags (``(?i)``, ``(?s)``) are those of the ``regex`` package, a superset of ``re``; ``(?s).*404.*``
+    finds something inside. A model is trained to say ``output`` as it stands, so that takes the plain answer, and
+    ``accept`` the patterns.
 
     Raises:
         UnusableAnswer: The pattern does not compile, or searched longer than :data:`REGEX_TIMEOUT_S`.
@@ -90,7 +97,8 @@ def _simplified(text: str) -> str:
     inner = text[1:-1].strip()
     if inner and text[0] + text[-1] in _QUOTES and text[0] not in inner and text[-1] not in inner:
         text = inner
-    return " ".join((text.rstrip(_END_MARKS) or text).split())
+    text = " ".join(text.split())
+    return text.rstrip(_END_MARKS) or text
 
 
 def _as_words(answer: str) -> re.Pattern[str]:
