@@ -146,8 +146,7 @@ def rows_needed(gain: float, *, broken_share: float = 0.0, alpha: float = 0.05) 
 
     Args:
         gain: Share fixed minus share broken, above 0 up to 1; 0.1 is +10 pp.
-        broken_share: Share of rows expected to break, 0..1; more than ``(1 - gain) / 2`` leaves no room for the gain
-            and is cut to that.
+        broken_share: Share of rows expected to break, 0..1, as far as they leave room for the gain.
         alpha: Level of the test.
 
     Raises:
@@ -156,13 +155,12 @@ def rows_needed(gain: float, *, broken_share: float = 0.0, alpha: float = 0.05) 
     if not (0 < gain <= 1 and 0 <= broken_share <= 1 and 0 < alpha < 1):
         message = f"rows_needed: gain {gain}, broken share {broken_share}, alpha {alpha}, expected each in 0..1"
         raise ValueError(message)
-    broken_share = min(broken_share, (1 - gain) / 2)
 
     def rows(net: int) -> int:
         return math.ceil(net / gain - 1e-9)  # 1e-9: 5 / 0.1 must stay 50 whatever the rounding
 
     def shows(net: int) -> bool:
-        broken = math.ceil(rows(net) * broken_share - 1e-9)
+        broken = min(math.ceil(rows(net) * broken_share - 1e-9), (rows(net) - net) // 2)
         return mcnemar_exact(broken + net, broken) <= alpha
 
     # Doubling brackets the answer, halving finds it; a plain scan takes seconds for gains of 0.1 pp.
@@ -226,12 +224,15 @@ def bootstrap_mean_interval(
         ValueError: Lengths differ, or a difference is not finite.
 
     Source: percentile bootstrap, Efron & Tibshirani (1993) chapter 13; percentiles widened for small samples as in
-    Hesterberg (2015), Am. Stat. 69, 371-386, section 4.3, without which ten rows would cover 90 % instead of 95 %.
+    Hesterberg (2015), Am. Stat. 69, 371-386, without which ten rows would cover 90 % instead of 95 %.
     """
     import numpy as np
+    from scipy.special import ndtr, stdtrit
 
     _check_finite(differences)
-    groups = _grouped(differences, range(len(differences)) if clusters is None else clusters) if differences else []
+    groups = (
+        _grouped(differences, range(len(differences)) if clusters is None else clusters) if len(differences) else []
+    )
     sums = np.array([math.fsum(rows) for rows in groups])
     sizes = np.array([len(rows) for rows in groups])
 
@@ -239,7 +240,10 @@ def bootstrap_mean_interval(
         means: NDArray[np.float64] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
         return means
 
-    return _bootstrap(mean, len(groups), seed=seed, resamples=resamples, level=level)
+    # Resampled means vary by (n - 1) / n too little and need Student's tails.
+    n = max(2, len(groups))
+    tail = float(ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - level) / 2)))
+    return _bootstrap(mean, len(groups), seed=seed, resamples=resamples, tail=tail)
 
 
 def bootstrap_median_interval(
@@ -247,13 +251,16 @@ def bootstrap_median_interval(
 ) -> Interval | None:
     """Interval for the median of paired ratios (candidate over baseline, one per timed round).
 
+    One stray round of eight does not move it, as it would move a mean's. Arguments are those of
+    :func:`bootstrap_mean_interval`. At 0.95 it covers 91 to 95 % of truths, from eight ratios on.
+
     Returns:
         (low, high), never outside the smallest and largest ratio; None for fewer than two.
 
     Raises:
         ValueError: A ratio is not finite.
 
-    Source: as :func:`bootstrap_mean_interval`.
+    Source: percentile bootstrap, Efron & Tibshirani (1993) chapter 13.
     """
     import numpy as np
 
@@ -264,15 +271,14 @@ def bootstrap_median_interval(
         medians: NDArray[np.float64] = np.median(values[drawn], axis=1)
         return medians
 
-    return _bootstrap(median, len(values), seed=seed, resamples=resamples, level=level)
+    return _bootstrap(median, len(values), seed=seed, resamples=resamples, tail=(1 - level) / 2)
 
 
 def _bootstrap(
-    statistic: Callable[[NDArray[np.intp]], NDArray[np.float64]], size: int, *, seed: int, resamples: int, level: float
+    statistic: Callable[[NDArray[np.intp]], NDArray[np.float64]], size: int, *, seed: int, resamples: int, tail: float
 ) -> Interval | None:
     """Percentile interval of *statistic* over resamples; it gets indices 0..size-1, one resample a row."""
     import numpy as np
-    from scipy.special import ndtr, stdtrit
 
     if size < 2:
         return None
@@ -284,14 +290,13 @@ def _bootstrap(
             for start in range(0, resamples, rows)
         ]
     )
-    tail = ndtr(math.sqrt(size / (size - 1)) * stdtrit(size - 1, (1 - level) / 2))
     low, high = np.quantile(values, (tail, 1 - tail))
     return float(low), float(high)
 
 
 def _grouped(values: Sequence[float], clusters: Sequence[Hashable]) -> list[list[float]]:
     """The values of each cluster, clusters in order of appearance."""
-    if not values or len(values) != len(clusters):
+    if not len(values) == len(clusters) > 0:
         message = f"{len(values)} rows and {len(clusters)} cluster names, expected as many of both and at least one"
         raise ValueError(message)
     groups: dict[Hashable, list[float]] = defaultdict(list)
