@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import numbers
+import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -54,8 +55,8 @@ def to_plain(value: object) -> Any:
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {"float": repr(float(value))}
-    kind: Any = type(value)
-    if is_dataclass(kind):
+    if is_dataclass(value):
+        kind: Any = type(value)
         return {name: to_plain(getattr(value, name)) for name in _field_names(kind)}
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
@@ -223,12 +224,9 @@ def _scalar_reader(kind: type) -> Reader:
 def _read_float(value: Any) -> float:
     if isinstance(value, dict) and value.keys() == {"float"} and value["float"] in ("nan", "inf", "-inf"):
         return float(value["float"])
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if type(value) not in (int, float) or not -_LARGEST <= value <= _LARGEST:
         raise _mismatch(value, "a number")
-    try:
-        return float(value)
-    except OverflowError:
-        raise _mismatch(value, "a number below 1e308") from None
+    return float(value)
 
 
 def _read_inside(reader: Reader, value: Any, step: str | int) -> Any:
@@ -247,4 +245,5 @@ def _mismatch(value: object, expected: str) -> RecordMismatch:
     return RecordMismatch(f"found {found if len(found) <= 60 else found[:57] + '…'}, expected {expected}")
 
 
+_LARGEST = sys.float_info.max
 _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}
