@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from engram_bench.durable import sync, write_atomic
-from engram_bench.errors import AdapterError
+from engram_bench.errors import AdapterError, StoreError
 from engram_bench.record_format import from_plain, to_json_lines, to_plain
 from engram_bench.records import Recipe, TrainingRecord
 
@@ -80,9 +80,12 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Leave the manifest in the folder, on disk when this returns.
 
     Raises:
-        StoreError: It cannot be written.
+        AdapterError: It cannot be written.
     """
-    write_atomic(folder / MANIFEST_FILE, to_json_lines(to_plain(manifest)))
+    try:
+        write_atomic(folder / MANIFEST_FILE, to_json_lines(to_plain(manifest)))
+    except StoreError as error:
+        raise AdapterError(str(error)) from error
 
 
 def foreign_manifest(folder: Path) -> Manifest:
@@ -178,7 +181,11 @@ def _read_object(path: Path) -> dict[str, object]:
 
 
 def _describe(folder: Path, paths: Iterable[Path]) -> dict[str, StoredFile]:
-    return {path.relative_to(folder).as_posix(): StoredFile(_sha256(path), path.stat().st_size) for path in paths}
+    try:
+        return {path.relative_to(folder).as_posix(): StoredFile(_sha256(path), path.stat().st_size) for path in paths}
+    except OSError as error:
+        msg = f"{error.filename or folder}: cannot be read: {error.strerror or error}"
+        raise AdapterError(msg) from error
 
 
 def _sha256(path: Path) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 from engram_bench import adapter_manifest
 from engram_bench.adapter_manifest import MANIFEST_FILE, MANIFEST_SCHEMA, Manifest
 from engram_bench.durable import sync
-from engram_bench.errors import AdapterError, StoreError
+from engram_bench.errors import AdapterError
 from engram_bench.provenance import utc_now
 from engram_bench.record_format import canonical_json, from_plain, to_plain
 from engram_bench.records import Recipe, TrainingExample, TrainingRecord
@@ -98,10 +98,10 @@ def obtain(
             if retrain or not (path.exists() or _publish_if_complete(root, identity.name)):
                 _train_into_place(root, identity, train, from_scratch=retrain, base_reference=base_reference)
             return _load_as(identity, path)
-    except (OSError, StoreError) as error:
+    except OSError as error:
         if path.exists() and not retrain:  # finished adapters in a folder where no lock can be made
             return _load_as(identity, path)
-        msg = f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}"
+        msg = f"{path}: cannot be written: {error.strerror or error}"
         raise AdapterError(msg) from error
 
 
@@ -181,6 +181,7 @@ def prune(root: Path, keep: Collection[str]) -> tuple[str, ...]:
             msg = f"{root / name}: cannot be deleted: {error.strerror or error}"
             raise AdapterError(msg) from error
         removed.append(name)
+    shutil.rmtree(root / ".trash", ignore_errors=True)
     return tuple(removed)
 
 
@@ -199,7 +200,11 @@ def _train_into_place(
     if from_scratch:
         _discard(root, partial)
     partial.mkdir(parents=True, exist_ok=True)
-    record = train(partial)
+    try:
+        record = train(partial)
+    except OSError as error:
+        msg = f"{partial}: training stopped: {error.strerror or error}"
+        raise AdapterError(msg) from error
     manifest = Manifest(
         schema=MANIFEST_SCHEMA,
         name=identity.name,
@@ -270,8 +275,7 @@ def _locked(root: Path, name: str, wait_note: Callable[[str], None] | None = Non
     except Timeout:
         if wait_note is None:
             raise
-        who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
-        wait_note(f"adapter {name}: waiting for {who}")
+        wait_note(f"adapter {name}: waiting for {_read(holder) or 'another process'}")
         lock.acquire()
     try:
         holder.write_text(
@@ -281,3 +285,11 @@ def _locked(root: Path, name: str, wait_note: Callable[[str], None] | None = Non
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _read(holder: Path) -> str:
+    """Who holds a lock; empty if it has just been given back."""
+    try:
+        return holder.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
