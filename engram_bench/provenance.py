@@ -33,7 +33,7 @@ _SECRET_VALUE = re.compile(
     r"(?:hf_|sk-|gh[pousr]_|github_pat_|glpat-|AKIA)[A-Za-z0-9_-]{8,}"  # tokens that say what they are
     r"|(?<=://)[^/@\s]+(?=@)"  # user:password of a URL
 )
-HIDDEN = "***"
+HIDDEN = "HIDDEN"
 
 
 def utc_now() -> str:
@@ -74,7 +74,7 @@ def command_line(argv: Sequence[str] | None = None) -> str:
 
     Returns:
         Program name without its folder, arguments quoted for a shell. Values of options, variables and URLs that look
-        like a password, key or token are ``***``; the home folder is ``~``.
+        like a password, key or token are ``HIDDEN``; the home folder is ``~``.
     """
     program, *arguments = sys.argv if argv is None else argv
     text = " ".join([_program(program), *(shlex.quote(argument) for argument in _without_secrets(arguments))])
