@@ -290,7 +290,7 @@ def test_holm_rejects_what_is_no_probability(p: float) -> None:
 
 
 @given(st.lists(finite, min_size=2, max_size=40))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_bootstrap_intervals_hold_the_sample_and_stay_in_its_range(values: list[float]) -> None:
     slack = 1e-6
     for interval, centre in ((bootstrap_mean_interval, mean(values)), (bootstrap_median_interval, median(values))):

@@ -87,12 +87,12 @@ def match(name: str, completion_text: str, answers: Sequence[str]) -> Score:
 
 
 def answer_problem(name: str, answer: str) -> str | None:
-    """Why no completion could ever match this answer (a broken regex, JSON that does not parse); None if one could.
+    """Why nothing should match this answer (it is blank, a broken regex, no JSON); None if there is no such reason.
 
     Only shipped matchers are asked; matchers of others may be costly to load, and report it when they are run.
     """
     try:
-        SHIPPED.get(name, text.exact)("", answer)
+        _ask(SHIPPED.get(name, text.exact), "", answer)
     except UnusableAnswer as error:
         return str(error)
     return None
@@ -101,7 +101,7 @@ def answer_problem(name: str, answer: str) -> str | None:
 def _compare(name: str, completion_text: str, answer: str) -> Score:
     """One answer's score; whatever goes wrong in the matcher, or in loading it, is *not scored*."""
     try:
-        said = _find(name)(completion_text, answer)
+        said = _ask(_find(name), completion_text, answer)
     except UnusableAnswer as error:
         return Score("not_scored", f"matcher {name!r}: {error}")
     except Exception as error:
@@ -117,6 +117,13 @@ def _compare(name: str, completion_text: str, answer: str) -> Score:
         case str():
             return Score("failed", said)
     return Score("not_scored", f"matcher {name!r} returned {said!r:.60}, expected a bool, a reason or a Score")
+
+
+def _ask(matcher: Matcher, completion_text: str, answer: str) -> bool | str | Score:
+    if not answer.strip():  # which any silence would match
+        message = f"answer is {shown(answer)}, expected at least one character besides whitespace"
+        raise UnusableAnswer(message)
+    return matcher(completion_text, answer)
 
 
 def _find(name: str) -> Matcher:

@@ -33,7 +33,7 @@ def python(text: str, answer: str) -> bool | str:
     (``for x in xs:``, ``else:``, ``@property``) is read with a ``pass`` below it. Names count: ``x`` is not ``item``.
 
     Raises:
-        UnusableAnswer: The answer is not Python, or longer than :data:`MAX_SOURCE`.
+        UnusableAnswer: The answer is not Python, is nothing but comments, or is longer than :data:`MAX_SOURCE`.
     """
     try:
         expected = _tree(answer)
@@ -65,12 +65,15 @@ def json(text: str, answer: str) -> bool | str:
 
 
 def _tree(source: str) -> str:
-    """The syntax tree as text, read as it stands or in the first frame that makes it whole."""
+    """The syntax tree as text, read as it stands or in the first frame that makes it whole; never an empty one."""
     source = textwrap.dedent(_unfenced(source)).strip()
     if len(source) > MAX_SOURCE:
         message = f"{len(source)} characters, expected at most {MAX_SOURCE}"
         raise ValueError(message)
-    last = source.splitlines()[-1] if source else ""
+    if all(line.lstrip().startswith("#") for line in source.splitlines()):
+        message = "it has no code"  # an empty tree would equal that of any other comment, and of silence
+        raise ValueError(message)
+    last = source.splitlines()[-1]
     body = "\n" + last[: len(last) - len(last.lstrip())] + "   pass"
     frames = (("", ""), ("", body), ("try: pass\n", body), ("if _: pass\n", body), ("match _:\n ", body))
     with warnings.catch_warnings():

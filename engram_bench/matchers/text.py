@@ -45,11 +45,7 @@ def strict(text: str, answer: str) -> bool | str:
 
 
 def prefix(text: str, answer: str) -> bool | str:
-    """The normalised text starts with the normalised answer, which must end where a word or number ends.
-
-    Raises:
-        UnusableAnswer: The answer is blank.
-    """
+    """The normalised text starts with the normalised answer, which must end where a word or number ends."""
     return bool(_as_words(answer).match(normalise(text))) or miss(text, f"{shown(answer)} at the start")
 
 
@@ -58,9 +54,6 @@ def contains(text: str, answer: str) -> bool | str:
 
     ``4`` is not in ``14``, ``4.5`` or ``x4``. Words of Chinese, Japanese and Korean have no such ends; there the answer
     may occur anywhere. A text that denies the answer contains it too: choose answers that nobody would deny.
-
-    Raises:
-        UnusableAnswer: The answer is blank.
     """
     return bool(_as_words(answer).search(normalise(text))) or miss(text, f"{shown(answer)} in it")
 
@@ -104,14 +97,15 @@ def _simplified(text: str) -> str:
 def _as_words(answer: str) -> re.Pattern[str]:
     """A pattern that finds the normalised answer where it is not part of a longer word or number."""
     words = normalise(answer)
-    if not words:
-        message = f"answer is {shown(answer)}, expected at least one character besides whitespace"
-        raise UnusableAnswer(message)
-    before = r"(?<!\w)(?<!\d[.,])" if _needs_space(words[0]) else ""
-    after = r"(?!\w|[.,]\d)" if _needs_space(words[-1]) else ""
+    before = r"(?<!\w)" if _is_set_apart(words[:1]) else ""
+    after = r"(?!\w)" if _is_set_apart(words[-1:]) else ""
+    if words[:1].isdigit():
+        before += r"(?<!\d[.,])"
+    if words[-1:].isdigit():
+        after += r"(?![.,]\d)"
     return re.compile(before + re.escape(words) + after)
 
 
-def _needs_space(character: str) -> bool:
-    """Whether words that end in this character are set apart from the next."""
+def _is_set_apart(character: str) -> bool:
+    """Whether a word that ends in this character has something else than a letter beside it."""
     return bool(re.match(r"\w", character)) and unicodedata.east_asian_width(character) not in "WF"

@@ -1,5 +1,6 @@
 """The open registry: names, outcomes, and that nothing a matcher does is ever a false pass or a false miss."""
 
+import doctest
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engram_bench import matchers
 from engram_bench.errors import UsageError
 from engram_bench.matchers import answer_problem, match, names, register, registry
 from engram_bench.records import Score
@@ -60,6 +62,12 @@ def test_match_scores(name: str, text: str, answers: tuple[str, ...], score: Sco
     )
 
     assert match(name, text, answers) == expected
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("text", ["", "404"])
+def test_a_blank_answer_is_never_a_pass(name: str, text: str) -> None:
+    assert match(name, text, (" ",)).outcome == "not_scored"
 
 
 @given(st.permutations(["404", "(", "40[45]", "500"]), st.sampled_from(["404", "405", "500", "nothing"]))
@@ -153,6 +161,8 @@ def test_an_entry_point_that_does_not_load_is_not_scored(entry_point: Install) -
     ("name", "answer", "problem"),
     [
         ("exact", "404", None),
+        ("exact", " \n", "answer is ' \\n', expected at least one character besides whitespace"),
+        ("somebody_elses", "", "answer is '', expected at least one character besides whitespace"),
         ("regex", "404.*", None),
         ("regex", "(", "pattern '(' does not compile: missing ) at position 1"),
         ("python", "for x in", "answer 'for x in' is not Python"),
@@ -172,6 +182,10 @@ def test_answer_problem_finds_answers_that_nothing_could_match(name: str, answer
 def test_every_usable_answer_matches_itself(name: str, answer: str) -> None:
     if answer_problem(name, answer) is None:
         assert match(name, answer, (answer,)) == Score("passed")
+
+
+def test_the_examples_of_the_package_hold() -> None:
+    assert doctest.testmod(matchers).failed == 0
 
 
 def test_importing_matchers_loads_nothing_heavy() -> None:

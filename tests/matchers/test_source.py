@@ -67,7 +67,7 @@ def test_python_takes_the_same_tree_for_the_same(text: str, answer: str) -> None
         ("for x in ys:", "for x in xs:", "found 'for x in ys:', expected the same syntax tree as 'for x in xs:'"),
         ("1.0", "1", "found '1.0', expected the same syntax tree as '1'"),
         ("You can sort it.", "xs.sort()", "found 'You can sort it.', expected Python like 'xs.sort()'"),
-        ("", "xs.sort()", "found '', expected the same syntax tree as 'xs.sort()'"),
+        ("", "xs.sort()", "found '', expected Python like 'xs.sort()'"),
     ],
 )
 def test_python_misses(text: str, answer: str, reason: str) -> None:
@@ -149,10 +149,11 @@ def test_hostile_text_is_a_miss(matcher: Matcher, answer: str, text: str) -> Non
     [
         (python, "for x in", "answer 'for x in' is not Python: "),
         (python, "x" * (MAX_SOURCE + 1), "is not Python: 10001 characters, expected at most 10000"),
+        (python, "# type: ignore", "answer '# type: ignore' is not Python: it has no code"),
         (json, "{ok: true}", "answer '{ok: true}' is not JSON: "),
         (json, "NaN", "answer 'NaN' is not JSON: NaN is not JSON"),
     ],
-    ids=["broken", "long", "keys", "nan"],
+    ids=["broken", "long", "comment", "keys", "nan"],
 )
 def test_an_answer_that_is_not_source_says_so(matcher: Matcher, answer: str, problem: str) -> None:
     with pytest.raises(UnusableAnswer, match=problem):

@@ -76,6 +76,8 @@ def test_every_answer_matches_itself(matcher: Matcher, answer: str) -> None:
         (contains, "The capital is Paris, of course.", "Paris"),
         (contains, "2+2=4.", "4"),
         (contains, "It costs 4, or 5", "4"),
+        (contains, "1.Paris\n2.London", "Paris"),
+        (contains, "C++17", "C++"),
         (contains, "首都是巴黎。", "巴黎"),
         (contains, "call f(x) now", "(x)"),
         (contains, "use a.b here", "a.b"),
@@ -118,10 +120,8 @@ def test_misses_with_what_was_found_and_what_was_expected(
     [
         (regex, "404", "(", "pattern '\\(' does not compile: missing \\)"),
         (regex, "a" * 60 + "b", "(a|aa)+$", "pattern .* searched 'aaa.* for more than 0.05 s"),
-        (contains, "404", " ", "answer is ' ', expected at least one character"),
-        (prefix, "404", "", "answer is '', expected at least one character"),
     ],
-    ids=["broken", "catastrophic", "blank", "empty"],
+    ids=["broken", "catastrophic"],
 )
 def test_an_answer_that_cannot_be_compared_says_why(
     monkeypatch: pytest.MonkeyPatch, matcher: Matcher, text: str, answer: str, problem: str
