@@ -134,16 +134,13 @@ def read_mlx(folder: Path) -> dict[str, Update]:
 def write_mlx(folder: Path, updates: Updates, *, num_layers: int) -> None:
     """Write *updates* into *folder* so that ``mlx_lm.load(model, adapter_path=folder)`` takes them.
 
-    mlx-lm knows one rank and one scale per adapter: smaller ranks are filled up with zeros and differing scales folded
-    into B, which changes no product. *num_layers* is the model's number of blocks.
+    mlx-lm knows one rank and one scale per adapter, hence :func:`uniform`. *num_layers* is the model's number of blocks.
     """
-    rank = max(update.rank for update in updates.values())
-    scale = max(update.scale for update in updates.values())
+    rank, scale, same = uniform(updates)
     tensors = {}
-    for name, update in updates.items():
-        missing = rank - update.rank
-        tensors[f"{name}.lora_a"] = np.pad(update.a, ((0, missing), (0, 0))).T
-        tensors[f"{name}.lora_b"] = np.pad(update.b * np.float32(update.scale / scale), ((0, 0), (0, missing))).T
+    for name, update in same.items():
+        tensors[f"{name}.lora_a"] = update.a.T
+        tensors[f"{name}.lora_b"] = update.b.T
     write_tensors(folder / MLX_WEIGHTS, tensors)
     keys = sorted({name.split(".layers.")[-1].partition(".")[2] for name in updates})
     config = {
@@ -152,6 +149,22 @@ def write_mlx(folder: Path, updates: Updates, *, num_layers: int) -> None:
         "lora_parameters": {"rank": rank, "scale": scale, "dropout": 0.0, "keys": keys},
     }
     write_json(folder / MLX_CONFIG, config)
+
+
+def uniform(updates: Updates) -> tuple[int, float, dict[str, Update]]:
+    """One rank and scale for all *updates*, and the updates in these terms.
+
+    Smaller ranks are filled up with zeros and differing scales folded into B: no product changes but for rounding, and
+    none at all where they already agree.
+    """
+    rank = max(update.rank for update in updates.values())
+    scale = max(update.scale for update in updates.values())
+    same = {}
+    for name, update in updates.items():
+        missing = rank - update.rank
+        b = update.b if update.scale == scale else update.b * np.float32(update.scale / scale)
+        same[name] = Update(np.pad(update.a, ((0, missing), (0, 0))), np.pad(b, ((0, 0), (0, missing))), scale)
+    return rank, scale, same
 
 
 # ── against a model ─────────────────────────────────────────────────────────────────────────────

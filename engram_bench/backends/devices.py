@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
+from engram_bench.backends.blas import FIX, find_blas
 from engram_bench.records import DeviceInfo
 
 
@@ -17,6 +20,19 @@ def cpu_device() -> DeviceInfo:
         versions=installed_versions("torch", "transformers", "peft"),
         note=f"{_usable_cores()} threads",
     )
+
+
+def mlx_device() -> DeviceInfo:
+    """Metal on Apple silicon, CUDA with mlx's CUDA wheel and an NVIDIA GPU, else the processor and its BLAS."""
+    versions = installed_versions("mlx", "mlx-lm")
+    if sys.platform == "darwin":
+        return DeviceInfo(backend="mlx", device="metal", dtype="bfloat16", versions=versions)
+    if installed_versions("mlx-cuda-12", "mlx-cuda-13") and any(Path("/dev").glob("nvidia[0-9]*")):
+        return DeviceInfo(backend="mlx", device="cuda", dtype="bfloat16", versions=versions)
+    blas = find_blas()
+    matrices = f"BLAS {blas.name} ({blas.path})" if blas else f"reference BLAS, 30 to 100 times slower: {FIX}"
+    note = f"{_usable_cores()} threads, {matrices}"
+    return DeviceInfo(backend="mlx", device="cpu", dtype="float32", versions=versions, note=note)
 
 
 def installed_versions(*distributions: str) -> dict[str, str]:

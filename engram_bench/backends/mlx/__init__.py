@@ -1,0 +1,140 @@
+"""The ``mlx`` backend: mlx-lm's models and LoRA layers on Metal, CUDA or a CPU, adapters in PEFT's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engram_bench.backends.adapter_layout import check_fits, read_peft
+from engram_bench.backends.devices import installed_versions, mlx_device
+from engram_bench.backends.mlx import runtime
+from engram_bench.backends.protocol import Progress, no_progress
+from engram_bench.backends.training_plan import encode_examples, identity_of, peak_memory_mb
+from engram_bench.errors import BackendError
+from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
+
+if TYPE_CHECKING:
+    from engram_bench.backends.mlx.generator import MlxGenerator
+    from engram_bench.backends.mlx.network import Network
+    from engram_bench.models import Model
+
+
+class MlxBackend:
+    """Trains and answers with mlx-lm; no torch is imported.
+
+    Args:
+        drafts: Verify draft answers in the reading pass (else: decode every token).
+        prefix_cache: Compute the prompts' common prefix once a call.
+        max_batch_tokens: Bound of rows x length of a decoding batch, and of the tokens of a training pass.
+
+    Raises:
+        BackendUnavailable: mlx or mlx-lm is missing, too old or without a device library.
+    """
+
+    name = "mlx"
+
+    def __init__(self, *, drafts: bool = True, prefix_cache: bool = True, max_batch_tokens: int = 8192) -> None:
+        runtime.start()
+        self._drafts = drafts
+        self._prefix_cache = prefix_cache
+        self._max_batch_tokens = max_batch_tokens
+        self._network: Network | None = None
+        self._fingerprint = ""
+
+    def device(self) -> DeviceInfo:
+        """Where this backend runs, with the versions of the libraries it uses."""
+        return DeviceInfo(
+            backend=self.name,
+            device=runtime.device_name(),
+            dtype=self._dtype,
+            versions=installed_versions("mlx", "mlx-lm"),
+            note=mlx_device().note,
+        )
+
+    def train(
+        self,
+        model: Model,
+        examples: Sequence[TrainingExample],
+        recipe: Recipe,
+        folder: Path,
+        *,
+        progress: Progress = no_progress,
+    ) -> TrainingRecord:
+        """Train an adapter and leave it in *folder* in PEFT's layout.
+
+        Goes on from the state of an interrupted training with the same arguments.
+
+        Raises:
+            BackendError: There is no example, one exceeds the context, the loss is not finite, or memory ran out twice.
+            AdapterError: The model has no layer of one of the recipe's targets.
+        """
+        from engram_bench.backends.mlx.training import Trainer
+
+        if recipe.kind != "lora":
+            msg = f"recipe: kind is {recipe.kind!r}, expected 'lora' (all that the mlx backend trains)"
+            raise BackendError(msg)
+        encoded = encode_examples(model, examples, model.context_length)
+        trainer = Trainer(
+            self._open(model),
+            encoded,
+            recipe,
+            pad_id=model.tokenizer.pad_id,
+            max_batch_tokens=self._max_batch_tokens,
+        )
+        identity = identity_of(recipe, encoded, model.fingerprint, f"mlx {runtime.device_name()} {self._dtype}")
+        done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
+        return TrainingRecord(
+            backend=self.name,
+            device=runtime.device_name(),
+            dtype=self._dtype,
+            steps=len(done.losses),
+            examples=len(examples),
+            tokens=done.tokens,
+            seconds=done.seconds,
+            loss_start=done.losses[0] if done.losses else 0.0,
+            loss_end=done.losses[-1] if done.losses else 0.0,
+            losses=tuple(done.losses),
+            recall=done.recall,
+            peak_memory_mb=peak_memory_mb(),
+            parameters=trainer.num_parameters,
+            versions=installed_versions("mlx", "mlx-lm"),
+            checkpoints=tuple(done.checkpoints),
+        )
+
+    def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> MlxGenerator:
+        """The model with the adapter of a PEFT-layout folder; the bare model for None.
+
+        All generators of a model share its base weights; *fused* copies the adapted layers.
+
+        Raises:
+            AdapterError: The folder has unknown target modules or tensors of other shapes.
+        """
+        from engram_bench.backends.mlx.decoding import DecodingPlan
+        from engram_bench.backends.mlx.generator import MlxGenerator
+
+        network = self._open(model)
+        if adapter is not None:
+            updates = read_peft(adapter)
+            check_fits(adapter, updates, network.shapes)
+            network = network.with_adapter(updates, fused=fused)
+        plan = DecodingPlan(prefix_cache=self._prefix_cache, max_batch_tokens=self._max_batch_tokens)
+        return MlxGenerator(network, model.tokenizer, model.context_length, plan, drafts=self._drafts)
+
+    def close(self) -> None:
+        """Drop base weights. Safe to call twice."""
+        self._network = None
+        self._fingerprint = ""
+
+    @property
+    def _dtype(self) -> str:
+        return str(runtime.compute_dtype()).rpartition(".")[2]
+
+    def _open(self, model: Model) -> Network:
+        from engram_bench.backends.mlx.network import open_network
+
+        if self._network is None or self._fingerprint != model.fingerprint:
+            self.close()
+            self._network = open_network(model.folder, runtime.compute_dtype())
+            self._fingerprint = model.fingerprint
+        return self._network

@@ -1,0 +1,221 @@
+"""Answers as token ids: prompts read in batches with their drafts, unfinished rows decoded together.
+
+The journey of a prompt. All prompts' common prefix is computed once. Prompts (with their drafts, if any) are read in
+batches; where every draft token is what greedy decoding would have chosen the answer is ready, the end token included;
+elsewhere decoding goes on after the first token that differs. Rows that are decoded form one batch; rows that have ended
+leave it, and new ones are read when there is room.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_bench.backends.mlx.kv import PassCache, Rows
+from engram_bench.backends.mlx.network import Network
+from engram_bench.backends.packing import group, pad, shared_prefix
+from engram_bench.backends.sampling import draw
+from engram_bench.records import GenerationSettings
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingPlan:
+    """Which shortcuts are taken; none of them changes an answer."""
+
+    prefix_cache: bool = True
+    max_batch_tokens: int = 8192
+    """Bound of rows x their longest possible length while decoding."""
+    max_read_tokens: int = 1024
+    """Bound of a reading pass, filler included."""
+
+    def halved(self) -> DecodingPlan:
+        """The plan after memory ran out: half of every bound."""
+        return replace(
+            self, max_batch_tokens=self.max_batch_tokens // 2, max_read_tokens=max(1, self.max_read_tokens // 2)
+        )
+
+
+@dataclass(slots=True)
+class Row:
+    """A prompt being answered."""
+
+    prompt: list[int]
+    draft: list[int] = field(default_factory=list)
+    new: list[int] = field(default_factory=list)
+    stopped: bool = False
+    """Ended by a stop token, which is the last of *new*."""
+    seconds: float = 0.0
+    random: np.random.Generator | None = None
+    """Draws of a sampled answer; None is greedy."""
+
+    @property
+    def length(self) -> int:
+        """Tokens whose keys are known: all but the newest."""
+        return len(self.prompt) + len(self.new) - 1
+
+
+class Decoder:
+    """Completes rows of token ids with one network."""
+
+    def __init__(
+        self,
+        network: Network,
+        settings: GenerationSettings,
+        *,
+        stop_ids: frozenset[int],
+        pad_id: int,
+        plan: DecodingPlan,
+    ) -> None:
+        self._network = network
+        self._settings = settings
+        self._stop_ids = frozenset() if settings.ignore_eos else stop_ids
+        self._pad_id = pad_id
+        self._plan = plan
+        self._prefix: list[PassCache] | None = None
+        self._rows = Rows(network.num_layers)
+        self._active: list[Row] = []
+
+    def run(self, rows: Sequence[Row]) -> None:
+        """Answer all *rows*, in place."""
+        if self._settings.max_tokens == 0 or not rows:
+            return
+        waiting = self._reading_order(rows)
+        self._read_prefix(rows)
+        while waiting or self._active:
+            if waiting and self._has_room(waiting[0]):
+                self._read(waiting.pop(0))
+            else:
+                self._decode_step()
+
+    def tokens(self, row: Row) -> Iterator[int]:
+        """The tokens of one row's answer as they are found."""
+        if self._settings.max_tokens == 0:
+            return
+        self._read([row])
+        yield row.new[-1]
+        while self._active:
+            self._decode_step()
+            yield row.new[-1]
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────────
+
+    def _reading_order(self, rows: Sequence[Row]) -> list[list[Row]]:
+        """Groups of rows to read together, short ones first, so that long ones do not size their buffers."""
+        inputs = [[*row.prompt, *row.draft[:-1]] for row in rows]
+        groups = []
+        for members in group(inputs, max_tokens=self._plan.max_read_tokens, packed=False):
+            room = max(self._room(rows[i]) for i in members)
+            size = max(1, self._plan.max_batch_tokens // room)
+            groups += [[rows[i] for i in members[at : at + size]] for at in range(0, len(members), size)]
+        return groups
+
+    def _room(self, row: Row) -> int:
+        return len(row.prompt) + self._settings.max_tokens
+
+    def _has_room(self, rows: Sequence[Row]) -> bool:
+        together = [*self._active, *rows]
+        return not self._active or len(together) * max(map(self._room, together)) <= self._plan.max_batch_tokens
+
+    def _read_prefix(self, rows: Sequence[Row]) -> None:
+        shared = shared_prefix([row.prompt for row in rows]) if self._plan.prefix_cache and len(rows) > 1 else 0
+        if not shared:
+            return
+        self._prefix = [PassCache() for _ in range(self._network.num_layers)]
+        self._network.hidden(mx.array([rows[0].prompt[:shared]]), self._prefix)
+        mx.eval([(cache.keys, cache.values) for cache in self._prefix])
+
+    def _read(self, rows: Sequence[Row]) -> None:
+        """Read prompts and drafts in one pass; rows that go on join the decoding batch."""
+        started = time.perf_counter()
+        past = self._prefix[0].length if self._prefix else 0
+        batch = pad([[*row.prompt, *row.draft[:-1]][past:] for row in rows], pad_id=self._pad_id, past=past)
+        caches = [PassCache(one) for one in self._prefix or [None] * self._network.num_layers]
+        ends = [path[len(row.prompt) - past - 1 :] for path, row in zip(batch.paths, rows, strict=True)]
+        hidden = self._network.hidden(mx.array(batch.ids), caches)  # (B, T, hidden)
+        picked = hidden.reshape(-1, hidden.shape[-1])[mx.array(np.concatenate(ends))]
+        tokens = self._choose(self._network.logits(picked), [row for row, end in zip(rows, ends) for _ in end])
+        offset = 0
+        for row, end in zip(rows, ends, strict=True):
+            self._accept(row, tokens[offset : offset + len(end)])
+            offset += len(end)
+        kept = [place for place, row in enumerate(rows) if not self._is_done(row)]
+        if kept:
+            self._rows.add(caches, kept, [rows[place].length for place in kept])
+            self._active += [rows[place] for place in kept]
+        _share_time(rows, time.perf_counter() - started)
+
+    def _accept(self, row: Row, tokens: Sequence[int]) -> None:
+        """Take over the draft as far as the model agrees, and the model's own token after that."""
+        for place, token in enumerate(tokens):
+            self._append(row, token)
+            if self._is_done(row) or place >= len(row.draft) or token != row.draft[place]:
+                return
+
+    # ── decoding ────────────────────────────────────────────────────────────────────────────────
+
+    def _decode_step(self) -> None:
+        """One more token for every row of the batch."""
+        started = time.perf_counter()
+        self._rows.begin_step()
+        hidden = self._network.hidden(mx.array([[row.new[-1]] for row in self._active]), self._rows.layers)
+        tokens = self._choose(self._network.logits(hidden[:, 0]), self._active)
+        going_on = [row for row in self._active if not self._is_done(row)]
+        for row, token in zip(self._active, tokens, strict=True):
+            if not self._is_done(row):
+                self._append(row, token)
+        _share_time(going_on, time.perf_counter() - started)
+        self._evict()
+
+    def _evict(self) -> None:
+        """Take out finished rows; moving the others costs a copy, so a few finished ones may stay for a while."""
+        kept = [place for place, row in enumerate(self._active) if not self._is_done(row)]
+        if (len(self._active) - len(kept)) * 8 < len(self._active) and kept:
+            return
+        if kept:
+            self._rows.keep(kept)
+        else:
+            self._rows = Rows(self._network.num_layers)
+        self._active = [self._active[place] for place in kept]
+
+    def _choose(self, logits: mx.array, rows: Sequence[Row]) -> list[int]:
+        """The next token after each of N positions, (N, V) logits, each of which belongs to a row."""
+        if self._settings.temperature == 0:
+            best: list[int] = mx.argmax(logits, axis=-1).tolist()
+            return best
+        values: NDArray[np.float32] = np.array(logits)
+        return [
+            draw(one, self._settings, row.random) if row.random is not None and not self._is_done(row) else 0
+            for one, row in zip(values, rows, strict=True)
+        ]
+
+    def _append(self, row: Row, token: int) -> None:
+        row.new.append(token)
+        row.stopped = token in self._stop_ids
+
+    def _is_done(self, row: Row) -> bool:
+        return row.stopped or len(row.new) >= self._settings.max_tokens
+
+
+def _share_time(rows: Sequence[Row], seconds: float) -> None:
+    for row in rows:
+        row.seconds += seconds / len(rows)
+
+
+def read_log_probs(
+    network: Network, sequences: Sequence[Sequence[int]], plan: DecodingPlan, pad_id: int
+) -> list[NDArray[np.float32]]:
+    """Next-token log-probabilities (T, V) of each sequence."""
+    found: dict[int, NDArray[np.float32]] = {}
+    for members in group(sequences, max_tokens=plan.max_read_tokens, packed=False):
+        batch = pad([sequences[i] for i in members], pad_id=pad_id)
+        hidden = network.hidden(mx.array(batch.ids), [PassCache() for _ in range(network.num_layers)])
+        flat = hidden.reshape(-1, hidden.shape[-1])  # (B·T, hidden)
+        for index, path in zip(members, batch.paths, strict=True):
+            logits = network.logits(flat[mx.array(path)])  # (T, V)
+            found[index] = np.array(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
+    return [found[index] for index in range(len(sequences))]

@@ -1,0 +1,147 @@
+"""A model of mlx-lm as this backend needs it: hidden states and logits apart, adapters attached to copies that share weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn
+from mlx.utils import tree_flatten
+from mlx_lm.tuner.lora import LoRALinear
+from mlx_lm.tuner.utils import linear_to_lora_layers
+from mlx_lm.utils import load_model
+
+from engram_bench.backends.adapter_layout import Shapes, Update, Updates, uniform
+from engram_bench.errors import BackendError
+
+
+class Network:
+    """A language model of mlx-lm: its blocks, then its head on chosen tokens only."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.num_layers = len(module.layers)
+        self.shapes = linear_shapes(module)
+
+    def hidden(self, ids: mx.array, caches: Sequence[Any]) -> mx.array:
+        """Last hidden states, final norm applied, (B, T, hidden) of token ids (B, T)."""
+        states: mx.array = self.module.model(ids, list(caches))
+        return states
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """Logits (..., V) in float32 of hidden states (..., hidden), with whatever the model does in its head.
+
+        The model runs with a stand-in for its blocks that hands *hidden* through, so that soft caps and scales of an
+        architecture are not forgotten.
+        """
+        shell = copy.copy(self.module)
+        shell["model"] = _Through(self.module.model)
+        logits: mx.array = shell(hidden[None] if hidden.ndim == 2 else hidden, cache=None)  # (B, T, V)
+        return (logits[0] if hidden.ndim == 2 else logits).astype(mx.float32)
+
+    def with_adapter(self, updates: Updates, *, fused: bool = False) -> Network:
+        """A network with the adapter attached, or *fused* into its weights; all else is shared with this one."""
+        rank, scale, same = uniform(updates)
+        module = attach(self.module, list(same), rank=rank, scale=scale)
+        weights = []
+        for name, update in same.items():
+            weights.append((f"{name}.lora_a", mx.array(np.ascontiguousarray(update.a.T))))  # (in, r)
+            weights.append((f"{name}.lora_b", mx.array(np.ascontiguousarray(update.b.T))))  # (r, out)
+        module.load_weights(weights, strict=False)
+        if fused:
+            _fuse(module)
+        mx.eval(module.parameters())
+        return Network(module)
+
+
+def open_network(folder: Path, dtype: mx.Dtype) -> Network:
+    """The model of a Hugging Face or mlx-lm *folder*, its floating-point weights in *dtype*.
+
+    Raises:
+        BackendError: mlx-lm does not know the architecture, files are missing, or the model needs code of its own.
+    """
+    try:
+        module, _ = load_model(folder, lazy=True)
+    except (ValueError, FileNotFoundError, KeyError, TypeError) as error:
+        msg = f"{folder}: mlx-lm cannot load this model ({error})"
+        raise BackendError(msg) from error
+    if not isinstance(getattr(module, "model", None), nn.Module):
+        msg = f"{folder}: mlx-lm's {type(module).__module__} has no separate head, expected model.model and a head"
+        raise BackendError(msg)
+    if not any(isinstance(part, nn.QuantizedLinear) for _, part in module.named_modules()):
+        module.set_dtype(dtype)
+    module.freeze()
+    mx.eval(module.parameters())
+    return Network(module)
+
+
+def attach(module: nn.Module, names: Sequence[str], *, rank: int, scale: float) -> nn.Module:
+    """A copy of *module* that shares its weights, with mlx-lm's LoRA layers at *names* as the only trainable ones."""
+    copied = _copy(module)
+    config = {"rank": rank, "scale": scale, "dropout": 0.0, "keys": set(names)}
+    linear_to_lora_layers(copied, len(copied.layers), config)
+    return copied
+
+
+def lora_updates(module: nn.Module) -> dict[str, Update]:
+    """The values of a module's LoRA layers by path."""
+    return {
+        name: Update(np.array(layer.lora_a, np.float32).T, np.array(layer.lora_b, np.float32).T, float(layer.scale))
+        for name, layer in module.named_modules()
+        if isinstance(layer, LoRALinear)
+    }
+
+
+def linear_shapes(module: nn.Module) -> Shapes:
+    """Path of every linear layer inside the blocks → (outputs, inputs), in the model's order."""
+    found = {}
+    for name, layer in module.named_modules():
+        if ".layers." in name and isinstance(layer, (nn.Linear, nn.QuantizedLinear)):
+            outputs, inputs = layer.weight.shape
+            if isinstance(layer, nn.QuantizedLinear):
+                inputs = inputs * 32 // layer.bits
+            found[name.removesuffix(".linear")] = (outputs, inputs)
+    order = [name for name, _ in tree_flatten(module.parameters())]
+    places = {name.removesuffix(".weight"): place for place, name in enumerate(order)}
+    return dict(sorted(found.items(), key=lambda item: places.get(item[0], 0)))
+
+
+class _Through(nn.Module):
+    """Stands for a model's blocks: what comes in goes out, and the tied head finds the embedding."""
+
+    def __init__(self, blocks: nn.Module) -> None:
+        super().__init__()
+        self.update_modules({})
+        for name in ("embed_tokens", "wte"):
+            if name in blocks:
+                self[name] = blocks[name]
+
+    def __call__(self, hidden: mx.array, *args: Any, **kwargs: Any) -> mx.array:
+        return hidden
+
+
+def _copy(part: Any) -> Any:
+    """A copy of a tree of modules whose arrays are the same arrays."""
+    if isinstance(part, nn.Module):
+        twin = copy.copy(part)
+        twin.__dict__.update({name: set(v) if isinstance(v, set) else v for name, v in part.__dict__.items()})
+        for name, value in part.items():
+            twin[name] = _copy(value)
+        return twin
+    if isinstance(part, list):
+        return [_copy(value) for value in part]
+    if isinstance(part, dict):
+        return {name: _copy(value) for name, value in part.items()}
+    return part
+
+
+def _fuse(module: nn.Module) -> None:
+    """Merge every LoRA layer into its weight."""
+    from mlx.utils import tree_unflatten
+
+    merged = [(name, layer.fuse()) for name, layer in module.named_modules() if isinstance(layer, LoRALinear)]
+    module.update_modules(tree_unflatten(merged))

@@ -1,0 +1,88 @@
+"""mlx made ready in this process: versions checked, a fast BLAS preloaded, mlx-lm imported without torch."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from functools import cache
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from engram_bench.backends.blas import preload_blas
+from engram_bench.backends.devices import installed_versions
+from engram_bench.backends.mlx.lazy_transformers import deferred_transformers
+from engram_bench.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+OLDEST = {"mlx": (0, 32), "mlx-lm": (0, 32)}
+INSTALL = "pip install 'engram-bench[mlx]'"
+
+
+@cache
+def start() -> ModuleType:
+    """``mlx.core``, ready to use. The first call takes about half a second.
+
+    Raises:
+        BackendUnavailable: mlx or mlx-lm is missing, too old, or has no device library (on Linux ``mlx`` alone is empty).
+    """
+    _check_versions()
+    fast, warning = preload_blas()
+    try:
+        core = importlib.import_module("mlx.core")
+        with deferred_transformers():
+            for name in ("mlx_lm.utils", "mlx_lm.tuner.utils", "mlx_lm.models.cache"):
+                importlib.import_module(name)
+    except ImportError as error:
+        msg = f"backend 'mlx' cannot be imported ({error}): {INSTALL}"
+        raise BackendUnavailable(msg) from error
+    if warning and not is_accelerated():
+        warnings.warn(warning, stacklevel=2)
+    return core
+
+
+def is_accelerated() -> bool:
+    """Whether mlx computes on a GPU (Metal or CUDA)."""
+    import mlx.core as mx
+
+    return bool(mx.default_device() == mx.Device(mx.gpu))
+
+
+def device_name() -> str:
+    """``cpu``, or the GPU as mlx names it."""
+    import mlx.core as mx
+
+    if not is_accelerated():
+        return "cpu"
+    kind = "metal" if sys.platform == "darwin" else "cuda"
+    return f"{kind} {mx.device_info().get('device_name', '')}".strip()
+
+
+def compute_dtype() -> mx.Dtype:
+    """float32 on a CPU, where mlx emulates the short formats; bfloat16 on a GPU."""
+    import mlx.core as mx
+
+    return mx.bfloat16 if is_accelerated() else mx.float32
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether mlx raised *error* because memory ran out."""
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(sign in text for sign in ("Unable to allocate", "[malloc", "bad_alloc", "out of memory", "Insufficient Memory"))
+    )
+
+
+def _check_versions() -> None:
+    found = installed_versions(*OLDEST)
+    for name, oldest in OLDEST.items():
+        wanted = ".".join(map(str, oldest))
+        if name not in found:
+            msg = f"backend 'mlx' needs {name} {wanted} or newer, found none: {INSTALL}"
+            raise BackendUnavailable(msg)
+        if tuple(int(part) for part in found[name].split(".")[:2]) < oldest:
+            msg = f"backend 'mlx': found {name} {found[name]}, expected {wanted} or newer: pip install -U {name}"
+            raise BackendUnavailable(msg)

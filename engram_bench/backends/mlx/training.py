@@ -1,0 +1,262 @@
+"""Training a LoRA with mlx: answer-only loss, seeded batches, stop by recall, resumable at any saved state.
+
+mlx-lm's own trainer tokenizes through its own tokenizer and template and, unless asked, counts the prompt in the loss, so the
+loop is ours; layers and optimizer are mlx-lm's and mlx's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn, optimizers
+from mlx.utils import tree_flatten, tree_unflatten
+from numpy.typing import NDArray
+
+from engram_bench.backends.adapter_layout import adapted_layers, write_peft
+from engram_bench.backends.mlx.kv import PassCache
+from engram_bench.backends.mlx.network import Network, attach, lora_updates
+from engram_bench.backends.packing import group, pad, shared_prefix
+from engram_bench.backends.protocol import Progress
+from engram_bench.backends.training_plan import (
+    Encoded,
+    batch_indices,
+    checkpoint_steps,
+    learning_rate_at,
+    should_check_recall,
+)
+from engram_bench.errors import BackendError
+from engram_bench.records import Recipe
+
+STATE_FILE = "training_state.safetensors"
+STATE_EVERY_S = 15.0
+"""Seconds between resumable states."""
+
+
+@dataclass(slots=True)
+class Trained:
+    """What a training did, beside the adapter's values."""
+
+    losses: list[float] = field(default_factory=list)
+    tokens: int = 0
+    seconds: float = 0.0
+    recall: float | None = None
+    checkpoints: list[str] = field(default_factory=list)
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Input of one training pass: a prefix all rows share, the rest of each row, and what the answers are."""
+
+    prefix: mx.array
+    """(1, P); P may be 0."""
+    rest: mx.array
+    """(B, T), filled up on the right."""
+    rows: mx.array
+    """(N,) places in the flattened rest that predict an answer token."""
+    labels: mx.array
+    """(N,) those tokens."""
+    weights: mx.array
+    """(N,) share of each in the loss; they sum to 1."""
+    owners: NDArray[np.int64]
+    """(N,) index of the example each belongs to."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that go through the model."""
+        return int(self.prefix.size + self.rest.size)
+
+
+class Trainer:
+    """One training run of a new adapter on *network*."""
+
+    def __init__(
+        self, network: Network, examples: Sequence[Encoded], recipe: Recipe, *, pad_id: int, max_batch_tokens: int
+    ) -> None:
+        names = adapted_layers(recipe.targets, network.shapes)
+        self._module = attach(network.module, names, rank=recipe.rank, scale=recipe.alpha / recipe.rank)
+        self._module.load_weights(starting_values(network, names, recipe), strict=False)
+        self._network = Network(self._module)
+        self._examples = examples
+        self._recipe = recipe
+        self._pad_id = pad_id
+        self._max_batch_tokens = max_batch_tokens
+        self._optimizer = optimizers.AdamW(
+            learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, bias_correction=True
+        )
+        self._optimizer.init(self._module.trainable_parameters())
+        self._loss_and_gradients = nn.value_and_grad(self._module, self._loss)
+        self.done = Trained()
+
+    @property
+    def num_parameters(self) -> int:
+        """Trained parameters."""
+        return sum(value.size for _, value in tree_flatten(self._module.trainable_parameters()))
+
+    def run(self, folder: Path, *, progress: Progress, base: str, identity: str) -> Trained:
+        """Train to the end, going on from a state of the same *identity* in *folder*; the adapter is saved there.
+
+        Raises:
+            BackendError: The loss or a gradient is not finite.
+        """
+        recipe, done = self._recipe, self.done
+        self._resume(folder / STATE_FILE, identity)
+        done = self.done
+        started = last_saved = time.perf_counter() - done.seconds
+        kept = checkpoint_steps(recipe)
+        while len(done.losses) < recipe.steps and not done.finished:
+            step = len(done.losses)
+            done.losses.append(self._step(step))
+            done.seconds = time.perf_counter() - started
+            left = done.seconds / (step + 1) * (recipe.steps - step - 1)
+            progress("train", step + 1, recipe.steps, f"loss {done.losses[-1]:.3f}, {left:.0f} s left at most")
+            if should_check_recall(step, recipe, done.losses, len(self._examples)):
+                done.finished = self._all_recalled()
+            if step + 1 in kept:
+                self._save(folder / kept[step + 1], base)
+                done.checkpoints.append(kept[step + 1])
+            if time.perf_counter() - last_saved > STATE_EVERY_S:
+                self._save_state(folder / STATE_FILE, identity)
+                last_saved = time.perf_counter()
+        if recipe.steps:
+            done.recall = 1.0 if done.finished else float(np.mean(self.recalled()))
+        done.seconds = time.perf_counter() - started
+        self._save(folder, base)
+        (folder / STATE_FILE).unlink(missing_ok=True)
+        return done
+
+    # ── a step ──────────────────────────────────────────────────────────────────────────────────
+
+    def _step(self, step: int) -> float:
+        """Mean loss (nats per answer token) of the batch, after which the adapter has moved."""
+        examples = [self._examples[i] for i in batch_indices(step, self._recipe, len(self._examples))]
+        total = sum(len(example.labels) for example in examples)
+        loss, gradients = mx.array(0.0), None
+        for members in group([example.ids for example in examples], max_tokens=self._max_batch_tokens, packed=False):
+            batch = self._batch([examples[i] for i in members], total=total)
+            part, found = self._loss_and_gradients(batch)
+            mx.eval(part, found)
+            loss = loss + part
+            gradients = found if gradients is None else _add(gradients, found)
+            self.done.tokens += batch.num_tokens
+        gradients, norm = optimizers.clip_grad_norm(gradients, self._recipe.max_grad_norm or math.inf)
+        self._optimizer.learning_rate = learning_rate_at(step, self._recipe)
+        self._optimizer.update(self._module, gradients)
+        mx.eval(loss, norm, self._module.trainable_parameters(), self._optimizer.state)
+        if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+            msg = (
+                f"training: step {step + 1} has loss {loss.item()} and gradient norm {norm.item()}, expected finite "
+                f"values; try a learning rate below {self._recipe.learning_rate:g}"
+            )
+            raise BackendError(msg)
+        return float(loss.item())
+
+    def _loss(self, batch: Batch) -> mx.array:
+        logits = self._answer_logits(batch)  # (N, V)
+        return (nn.losses.cross_entropy(logits, batch.labels) * batch.weights).sum()
+
+    def _answer_logits(self, batch: Batch) -> mx.array:
+        prefix: list[PassCache | None] = [None] * self._network.num_layers
+        if batch.prefix.size:
+            prefix = [PassCache() for _ in prefix]
+            self._network.hidden(batch.prefix, prefix)
+        hidden = self._network.hidden(batch.rest, [PassCache(one) for one in prefix])  # (B, T, hidden)
+        return self._network.logits(hidden.reshape(-1, hidden.shape[-1])[batch.rows])
+
+    def _batch(self, examples: Sequence[Encoded], *, total: int = 1) -> Batch:
+        """The examples in one pass, each answer token weighing 1 / *total*."""
+        shared = shared_prefix([example.ids[: example.answer_start] for example in examples])
+        rest = pad([example.ids[shared:-1] for example in examples], pad_id=self._pad_id, past=shared)
+        places = zip(rest.paths, examples, strict=True)
+        rows = np.concatenate([path[example.answer_start - 1 - shared :] for path, example in places])
+        labels = np.concatenate([np.array(example.labels, dtype=np.int64) for example in examples])
+        owners = np.repeat(np.arange(len(examples)), [len(example.labels) for example in examples])
+        return Batch(
+            mx.array(np.array([examples[0].ids[:shared]], dtype=np.int64)),
+            mx.array(rest.ids),
+            mx.array(rows),
+            mx.array(labels),
+            mx.full(len(rows), 1 / total),
+            owners,
+        )
+
+    # ── recall ──────────────────────────────────────────────────────────────────────────────────
+
+    def recalled(self) -> NDArray[np.bool_]:
+        """Per example whether every answer token is the argmax after the right tokens before it."""
+        found = np.zeros(len(self._examples), dtype=np.bool_)
+        for members in self._recall_groups():
+            found[members] = self._recalled_in(members)
+        return found
+
+    def _all_recalled(self) -> bool:
+        """Whether every example is recalled; stops at the first group that has a miss."""
+        return all(self._recalled_in(members).all() for members in self._recall_groups())
+
+    def _recall_groups(self) -> list[list[int]]:
+        return group([example.ids for example in self._examples], max_tokens=self._max_batch_tokens, packed=False)
+
+    def _recalled_in(self, members: Sequence[int]) -> NDArray[np.bool_]:
+        batch = self._batch([self._examples[i] for i in members])
+        right = np.ones(len(members), dtype=np.bool_)
+        hits = np.array(mx.argmax(self._answer_logits(batch), axis=-1) == batch.labels)
+        np.logical_and.at(right, batch.owners, hits)
+        return right
+
+    # ── state ───────────────────────────────────────────────────────────────────────────────────
+
+    def _save(self, folder: Path, base: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_peft(folder, lora_updates(self._module), rank=self._recipe.rank, alpha=self._recipe.alpha, base=base)
+
+    def _save_state(self, path: Path, identity: str) -> None:
+        arrays = {f"values.{name}": value for name, value in tree_flatten(self._module.trainable_parameters())}
+        arrays |= {f"optimizer.{name}": value for name, value in tree_flatten(self._optimizer.state)}
+        partial = path.with_name(f"partial-{path.name}")
+        mx.save_safetensors(str(partial), arrays, {"identity": identity, "done": json.dumps(asdict(self.done))})
+        partial.replace(path)
+
+    def _resume(self, path: Path, identity: str) -> None:
+        """Take up the state in *path*; one of another training, or a broken one, is ignored (and replaced later)."""
+        if not path.is_file():
+            return
+        try:
+            arrays, facts = mx.load(str(path), return_metadata=True)
+            if facts.get("identity") != identity:
+                return
+            done = Trained(**json.loads(facts["done"]))
+        except (RuntimeError, ValueError, KeyError, TypeError):
+            return
+        self._module.load_weights(_part(arrays, "values."), strict=False)
+        self._optimizer.state = tree_unflatten(_part(arrays, "optimizer."))
+        self.done = done
+
+
+def starting_values(network: Network, names: Sequence[str], recipe: Recipe) -> list[tuple[str, mx.array]]:
+    """LoRA matrices as PEFT and mlx-lm start them, of the seed alone: A uniform within ±1/√in, B zero."""
+    random = np.random.default_rng(recipe.seed)
+    values = []
+    for name in names:
+        outputs, inputs = network.shapes[name]
+        a = random.uniform(-(inputs**-0.5), inputs**-0.5, (inputs, recipe.rank))
+        values.append((f"{name}.lora_a", mx.array(a.astype(np.float32))))
+        values.append((f"{name}.lora_b", mx.zeros((recipe.rank, outputs))))
+    return values
+
+
+def _add(one: Any, other: Any) -> Any:
+    from mlx.utils import tree_map
+
+    return tree_map(lambda a, b: a + b, one, other)
+
+
+def _part(arrays: dict[str, mx.array], prefix: str) -> list[tuple[str, mx.array]]:
+    return [(name.removeprefix(prefix), value) for name, value in arrays.items() if name.startswith(prefix)]

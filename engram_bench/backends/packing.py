@@ -1,0 +1,120 @@
+"""Many token sequences in one forward pass, each computed exactly as if it were alone.
+
+A *packed* batch is one row that holds a tree: what sequences share from their start on is stored (and computed) once,
+the rest branches off. Every token sees its ancestors and itself, and its position is its depth. The chat template's
+system turn is thereby computed once per pack instead of once per example, and nothing is padded. A *padded* batch is the
+plain way, one row per sequence; both give the same values up to the order of additions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+import numpy as np
+from numpy.typing import NDArray
+
+TokenIds = Sequence[int]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Input of one forward pass. B rows of T tokens; keys are P cached tokens (seen by all) and then the T tokens."""
+
+    ids: Integers
+    """(B, T)."""
+    positions: Integers
+    """(B, T)."""
+    mask: NDArray[np.bool_]
+    """(B, T, P + T): token t sees key s."""
+    paths: tuple[Integers, ...]
+    """Per sequence the place of each of its tokens in the flattened (B·T) batch."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that go through the model, padding included."""
+        return self.ids.size
+
+
+def pack(sequences: Sequence[TokenIds], *, past: int = 0) -> TokenBatch:
+    """One row holding all *sequences* as a tree; *past* tokens are already in the cache and seen by all.
+
+    Sequences may be equal (they then share every token) but not empty.
+    """
+    children: dict[tuple[int, int], int] = {}  # (parent, token id) → node
+    parents: list[int] = []
+    tokens: list[int] = []
+    paths = []
+    for sequence in sequences:
+        path, node = [], -1
+        for token in sequence:
+            parent, node = node, children.setdefault((node, token), len(tokens))
+            if node == len(tokens):
+                parents.append(parent)
+                tokens.append(token)
+            path.append(node)
+        paths.append(np.array(path, dtype=np.int64))
+    positions = np.zeros(len(tokens), dtype=np.int64)
+    for places in paths:
+        positions[places] = np.arange(past, past + len(places))
+    mask = np.zeros((len(tokens), past + len(tokens)), dtype=np.bool_)
+    mask[:, :past] = True
+    for node, parent in enumerate(parents):  # a parent always comes before its children
+        if parent >= 0:
+            mask[node] = mask[parent]
+        mask[node, past + node] = True
+    return TokenBatch(np.array([tokens], dtype=np.int64), positions[None], mask[None], tuple(paths))
+
+
+def pad(sequences: Sequence[TokenIds], *, pad_id: int, past: int = 0) -> TokenBatch:
+    """One row per sequence, filled up on the right. A filler token sees what came before it, so no softmax is empty."""
+    length = max(map(len, sequences))
+    ids = np.full((len(sequences), length), pad_id, dtype=np.int64)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = sequence
+    positions = np.broadcast_to(np.arange(past, past + length), ids.shape).copy()
+    causal = np.tri(length, past + length, past, dtype=np.bool_)
+    mask = np.broadcast_to(causal, (len(sequences), *causal.shape))
+    paths = tuple(np.arange(len(sequence)) + row * length for row, sequence in enumerate(sequences))
+    return TokenBatch(ids, positions, mask, paths)
+
+
+def shared_prefix(sequences: Sequence[TokenIds]) -> int:
+    """How many leading tokens all *sequences* have in common, leaving at least one of each; 0 without sequences."""
+    if not sequences:
+        return 0
+    low, high = (
+        min(map(tuple, sequences)),
+        max(map(tuple, sequences)),
+    )  # the extremes in lexical order share what all share
+    shared = _common(low, high)
+    return max(0, min(shared, min(map(len, sequences)) - 1))
+
+
+def group(sequences: Sequence[TokenIds], *, max_tokens: int, packed: bool = True) -> list[list[int]]:
+    """Indices of *sequences* in groups that each cost at most *max_tokens*; a longer sequence is a group of its own.
+
+    Packed groups take neighbours in lexical order, which share the most; padded groups take neighbours in length.
+    """
+    order = sorted(range(len(sequences)), key=lambda i: (tuple(sequences[i]) if packed else (len(sequences[i]),), i))
+    groups: list[list[int]] = []
+    cost = 0
+    for index in order:
+        sequence = sequences[index]
+        if groups and packed:
+            added = cost + len(sequence) - _common(sequences[groups[-1][-1]], sequence)
+        elif groups:
+            added = len(sequence) * (len(groups[-1]) + 1)  # in order of length: the newest is the longest
+        if groups and added <= max_tokens:
+            groups[-1].append(index)
+            cost = added
+        else:
+            groups.append([index])
+            cost = len(sequence)
+    return groups
+
+
+def _common(one: TokenIds, other: TokenIds) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
