@@ -11,10 +11,10 @@ import math
 import numbers
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -55,9 +55,9 @@ def to_plain(value: object) -> Any:
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {"float": repr(float(value))}
-    if is_dataclass(value):
-        kind: Any = type(value)
-        return {name: to_plain(getattr(value, name)) for name in _field_names(kind)}
+    kind: Any = type(value)
+    if names := _field_names(kind):
+        return {name: to_plain(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -72,7 +72,7 @@ def to_plain(value: object) -> Any:
 
 def to_json(plain: object) -> str:
     """JSON text of a plain value in one line, letters of every language kept as they are."""
-    return json.dumps(plain, ensure_ascii=False, allow_nan=False)
+    return _LETTERS_KEPT.encode(plain)
 
 
 def to_json_lines(plain: Mapping[str, Any]) -> str:
@@ -88,6 +88,9 @@ def canonical_json(value: object) -> str:
     return json.dumps(to_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+_LETTERS_KEPT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)  # making one takes longer than writing a row
+
+
 def _rows(value: Any) -> str:
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return "[\n" + ",\n".join(map(to_json, value)) + "]"
@@ -96,7 +99,8 @@ def _rows(value: Any) -> str:
 
 @cache
 def _field_names(kind: Any) -> tuple[str, ...]:
-    return tuple(each.name for each in fields(kind))
+    """Names of a record's fields in order; empty for any other type."""
+    return tuple(each.name for each in fields(kind)) if is_dataclass(kind) else ()
 
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────
@@ -144,11 +148,9 @@ def _record_reader(kind: type) -> Reader:
         if missing := required - value.keys():
             msg = f"{', '.join(sorted(missing))} missing"
             raise RecordMismatch(msg)
-        values = {}
-        for name, item in value.items():
-            if name not in readers:
-                raise _mismatch(name, f"one of {', '.join(readers)}")
-            values[name] = _read_inside(readers[name], item, name)
+        if unknown := value.keys() - readers.keys():
+            raise _mismatch(min(unknown), f"one of {', '.join(readers)}")
+        values = dict(zip(value, _read_all([readers[name] for name in value], value.values(), value), strict=True))
         return kind(**values)
 
     hints = get_type_hints(kind)
@@ -194,9 +196,7 @@ def _tuple_reader(members: tuple[Any, ...]) -> Reader:
         if not isinstance(value, list) or not (any_length or len(value) == len(readers)):
             raise _mismatch(value, "an array" if any_length else f"an array of {len(readers)}")
         chosen = repeat(readers[0]) if any_length else readers
-        return tuple(
-            _read_inside(reader, item, index) for index, (reader, item) in enumerate(zip(chosen, value, strict=False))
-        )
+        return tuple(_read_all(chosen, value, range(len(value))))
 
     return read
 
@@ -207,7 +207,7 @@ def _mapping_reader(member: Any) -> Reader:
     def read(value: Any) -> Any:
         if not isinstance(value, dict):
             raise _mismatch(value, "an object")
-        return {key: _read_inside(reader, item, key) for key, item in value.items()}
+        return dict(zip(value, _read_all(repeat(reader), value.values(), value), strict=True))
 
     return read
 
@@ -229,11 +229,15 @@ def _read_float(value: Any) -> float:
     return float(value)
 
 
-def _read_inside(reader: Reader, value: Any, step: str | int) -> Any:
+def _read_all(readers: Iterable[Reader], values: Iterable[Any], steps: Iterable[str | int]) -> list[Any]:
+    """Each value read by its reader; a mismatch learns at which of the steps it was found."""
+    read: list[Any] = []
     try:
-        return reader(value)
+        for reader, value in zip(readers, values, strict=False):
+            read.append(reader(value))
     except RecordMismatch as error:
-        raise error.inside(step) from None
+        raise error.inside(next(islice(steps, len(read), None))) from None
+    return read
 
 
 def _has_no_default(each: Field[Any]) -> bool:
