@@ -7,7 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy  # noqa: F401  # a pytest run inside pytest forgets what it imported; extension modules do not survive that
 import pytest
+import scipy.special  # noqa: F401
+import yaml  # noqa: F401
+
+import engram_bench.patterns.load
+import engram_bench.pipeline  # noqa: F401
 
 TWO_FACTS = """\
 name: facts
@@ -50,8 +56,10 @@ class BenchProject:
         (self.path / "knows.json").write_text(json.dumps(answers), "utf-8")
 
     def run(self, *args: str) -> pytest.RunResult:
-        """Run pytest in a process of its own on the fake backend."""
-        return self.pytester.runpytest_subprocess("-p", "no:cacheprovider", *args)
+        """Run pytest on the project: in this process, or in processes of their own under xdist."""
+        if "-n" in args:
+            return self.pytester.runpytest_subprocess(*args)
+        return self.pytester.runpytest_inprocess("-p", "no:xdist", *args)
 
     def report(self) -> dict[str, object]:
         """The saved ``latest.json``."""

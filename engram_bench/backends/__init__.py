@@ -44,6 +44,13 @@ BACKENDS: dict[str, BackendSpec] = {
     "cpu": BackendSpec(
         "engram_bench.backends.cpu:CpuBackend", "torch + PEFT", requires=("torch", "transformers", "peft"), extra="cpu"
     ),
+    "mlx": BackendSpec(
+        "engram_bench.backends.mlx:MlxBackend",
+        "mlx-lm",
+        requires=("mlx", "mlx_lm"),
+        extra="mlx",
+        device="engram_bench.backends.devices:mlx_device",
+    ),
     "fake": BackendSpec(
         "engram_bench.backends.fake:FakeBackend",
         "a table of answers (for tests of the plugin)",
@@ -124,6 +131,8 @@ def choose_backend(name: str = "auto") -> tuple[str, str]:
 
 
 def _spec(name: str) -> BackendSpec:
+    if name in BACKENDS:  # without a look at every installed package
+        return BACKENDS[name]
     found = known_backends()
     if name not in found:
         msg = f"--engram-backend: got {name!r}, expected one of auto, {', '.join(found)}"

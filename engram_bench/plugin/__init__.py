@@ -74,13 +74,22 @@ def _settings(config: pytest.Config) -> Settings:
     ini = {option.dest: config.getini(option.dest) for option in OPTIONS}
     try:
         settings = read_settings(vars(config.option), ini, root=config.rootpath, cwd=config.invocation_params.dir)
-        if settings.gate:
-            from engram_bench.gate import session_gates
-
-            session_gates(settings.gate)
+        _check(settings)
     except EngramBenchError as error:
         raise pytest.UsageError(str(error)) from error
     return settings
+
+
+def _check(settings: Settings) -> None:
+    """Refuse now what would fail after a training."""
+    if settings.backend != "auto":
+        from engram_bench.backends import choose_backend
+
+        choose_backend(settings.backend)
+    if settings.gate:
+        from engram_bench.gate import session_gates
+
+        session_gates(settings.gate)
 
 
 def _collect_named_patterns(config: pytest.Config, patterns: tuple[Path, ...]) -> None:

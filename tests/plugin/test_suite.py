@@ -116,9 +116,9 @@ def test_collect_only_loads_no_model_and_writes_nothing(project: BenchProject) -
 
 def test_last_failed_reruns_the_missed_case(project: BenchProject) -> None:
     project.knows({"__forgets__": ["Port of SSH?"]})
-    project.pytester.runpytest_subprocess()
+    project.run()
 
-    result = project.pytester.runpytest_subprocess("--lf")
+    result = project.run("--lf")
 
     result.assert_outcomes(failed=1)
 
