@@ -9,7 +9,7 @@ import hashlib
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -149,16 +149,11 @@ class CompletionStore:
         """
         from filelock import FileLock
 
-        lock = FileLock(self._beside(f".{hashlib.sha256(name.encode()).hexdigest()[:12]}.lock"))
-        try:
-            lock.acquire()
-        except OSError:
+        with ExitStack() as held:
+            with suppress(OSError):
+                lock_file = self._beside(f".{hashlib.sha256(name.encode()).hexdigest()[:12]}.lock")
+                held.enter_context(FileLock(lock_file))
             yield
-            return
-        try:
-            yield
-        finally:
-            lock.release()
 
     def close(self) -> None:
         """Let the file go; the store finds and keeps nothing afterwards. Safe to call twice."""

@@ -51,6 +51,17 @@ except AdapterError as error:
     print(error)
 print(sorted(path.name for path in root.glob("[!.]*")))
 """
+HANDLE = """
+import sys
+from pathlib import Path
+from engram_bench.adapter_store import load, prune
+from engram_bench.errors import AdapterError
+
+try:
+    prune(Path(sys.argv[2]), keep=()) if sys.argv[1] == "prune" else load(Path(sys.argv[2]))
+except AdapterError as error:
+    print(error)
+"""
 LOAD = """
 import sys
 from pathlib import Path
@@ -428,6 +439,14 @@ def test_pickled_weights_are_refused(foreign: Path) -> None:
         load(foreign)
 
 
+def test_unreadable_weights_are_named(foreign: Path) -> None:
+    (foreign / "adapter_model.safetensors").chmod(0)
+
+    shown = run_python_without_permission(HANDLE, "load", foreign)
+
+    assert shown == f"{foreign}/adapter_model.safetensors: cannot be read: Permission denied\n"
+
+
 def test_broken_configuration_is_named(foreign: Path) -> None:
     (foreign / "adapter_config.json").write_text("{")
 
@@ -506,6 +525,16 @@ def test_prune_leaves_an_adapter_somebody_is_training(root: Path) -> None:
     process.communicate(timeout=30)
 
     assert removed == ()
+    assert load(root / NAME).name == NAME
+
+
+def test_prune_of_a_read_only_folder_is_an_error(root: Path) -> None:
+    obtain(root, IDENTITY, train)
+    root.chmod(0o555)
+
+    shown = run_python_without_permission(HANDLE, "prune", root)
+
+    assert shown == f"{root}/{NAME}: cannot be deleted: Permission denied\n"
     assert load(root / NAME).name == NAME
 
 

@@ -40,6 +40,18 @@ with CompletionStore(Path(sys.argv[1]), warn=print) as store:
 with CompletionStore(Path(sys.argv[1]), warn=print) as store:
     print(sorted(store.get_many(["small", "big", "bigger"])))
 """
+ASK_ONCE = """
+import sys, time
+from pathlib import Path
+from engram_bench.completion_store import CompletionStore
+from engram_bench.records import Completion
+
+with CompletionStore(Path(sys.argv[1]), warn=print) as store, store.lock("model/adapter"):
+    if not store.get_many(["a"]):
+        time.sleep(0.3)
+        store.put_many({"a": Completion("404", 1, 1, "stop", 0.0)})
+        print("asked")
+"""
 WRITE_FOREVER = """
 import itertools, sys
 from pathlib import Path
@@ -226,6 +238,19 @@ def test_processes_share_the_store_from_its_first_moment(path: Path) -> None:
         assert store.stats().completions == 4 * 20 * 50 + 20
 
 
+def test_process_that_waited_for_the_lock_finds_the_answers(path: Path) -> None:
+    processes = [start_python(ASK_ONCE, path) for _ in range(3)]
+
+    shown = [process.communicate(timeout=60)[0] for process in processes]
+
+    assert sorted(shown) == ["", "", "asked\n"]
+
+
+def test_other_models_do_not_wait(path: Path) -> None:
+    with open_quietly(path) as store, store.lock("one model"), store.lock("another model"):
+        store.put_many({"a": ANSWER})
+
+
 def test_killed_process_leaves_whole_batches(path: Path, tmp_path: Path) -> None:
     process = start_python(WRITE_FOREVER, path, tmp_path / "started")
     wait_for(tmp_path / "started")
@@ -297,6 +322,9 @@ def test_store_that_cannot_be_written_is_done_without_and_said_once(tmp_path: Pa
         store.put_many({"a": ANSWER})
         assert store.get_many(["a"]) == {}
         assert (store.stats(), store.clear()) == (StoreStats(0, 0), 0)
+        with pytest.raises(ZeroDivisionError) as caught, store.lock("a model"):
+            _ = 1 / 0
+        assert caught.value.__context__ is None
 
     assert len(warnings) == 1
     assert warnings[0].endswith("completions are not stored")

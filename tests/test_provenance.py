@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -61,6 +62,19 @@ def test_commit_is_empty_without_git(checkout: Path, monkeypatch: pytest.MonkeyP
 
 def test_machine_names_processor_cores_and_system() -> None:
     assert re.fullmatch(r".+, (\d+ of )?\d+ cores, \w+ \S+ \S+", machine())
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_machine_is_described_where_linux_files_are_missing(monkeypatch: pytest.MonkeyPatch, system: str) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(subprocess, "run", refuse)
+    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+
+    assert re.fullmatch(r".+, \d+ cores, \w+ \S+ \S+", machine())
 
 
 def test_time_is_utc_to_the_second() -> None:
