@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from engram_bench.records import Estimate
 
+_FORMATS = {"nats": ".3g", "seconds": ".3g", "ppl": ".2f", "MB": ".0f"}
+
 
 def figure(value: float, unit: str) -> str:
     """*value* with its unit: ``95.4 %`` for a rate of 0.954, ``24.8 tok/s``, ``0.0312 seconds``."""
@@ -11,10 +13,10 @@ def figure(value: float, unit: str) -> str:
 
 
 def number(value: float, unit: str = "") -> str:
-    """*value* without its unit: rates in per cent, one decimal; below 1, three significant digits of other units."""
+    """*value* without its unit: rates in per cent; one decimal, or three significant digits of what may be tiny."""
     if unit == "rate":
         return f"{100 * value:.1f}"
-    return f"{value:.1f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+    return f"{value:{_FORMATS.get(unit, '.1f')}}"
 
 
 def change(difference: float, unit: str) -> str:
@@ -28,9 +30,3 @@ def change(difference: float, unit: str) -> str:
 def counts(estimate: Estimate) -> str:
     """The count behind a rate: ``125 of 131``; empty for a mean, a ratio or a time."""
     return "" if estimate.passed is None else f"{estimate.passed} of {estimate.n}"
-
-
-def percent_range(interval: tuple[float, float]) -> str:
-    """An interval of a rate in whole per cent: ``65-99``, with an en dash."""
-    low, high = interval
-    return f"{100 * low:.0f}–{100 * high:.0f}"

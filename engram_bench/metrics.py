@@ -16,8 +16,8 @@ from engram_bench import stats
 from engram_bench.matchers.text import normalise
 from engram_bench.records import Case, CaseResult, Estimate, Measure
 
-DRAWS = 10_000_000
-"""Rows a bootstrap draws at most: 10,000 resamples of 1,000 rows, fewer of more (and never under 500)."""
+DRAWS = 2_000_000
+"""Rows a bootstrap draws at most: 10,000 resamples of 200 rows, fewer of more (and never under 300)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def mean(metric: Metric, values: Sequence[tuple[float, float]], units: Sequence[
 
 
 def _mean_interval(numbers: Sequence[float], units: Sequence[Hashable]) -> tuple[float, float] | None:
-    resamples = min(10_000, max(500, DRAWS // len(numbers)))
+    resamples = min(10_000, max(300, DRAWS // len(numbers)))
     return stats.bootstrap_mean_interval(numbers, clusters=units, resamples=resamples)
 
 

@@ -2,11 +2,63 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterator
+
 from engram_bench.records import Case, Completion, Score
+from engram_bench.reporting.clean import printable, printable_lines
+
+MAX_LINES = 20
+MAX_CHARS = 200
+"""Of a prompt or an answer, per line; a model that never stops must not fill the screen, and a diff takes time squared."""
 
 
-def failure_text(
-    case: Case, baseline: Completion | None, candidate: Completion | None, score: Score, *, width: int = 80
-) -> str:
-    """Prompt, expected answer, both sides' answers, a diff, the reason and the pattern's file and line."""
-    raise NotImplementedError
+def failure_text(case: Case, baseline: Completion | None, candidate: Completion | None, score: Score) -> str:
+    """Where the pattern is, the prompt, what was expected, what both sides answered, why that is not it, and a diff.
+
+    Args:
+        case: The case that failed.
+        baseline: The bare model's answer; None where there is none.
+        candidate: The tuned model's answer; None where there is none.
+        score: Of the candidate's answer.
+
+    Returns:
+        Lines without a final newline. The diff is against the preferred answer; it is left out where no answer is expected,
+        none came, or the two read the same. Control characters are written out.
+    """
+    facts = [("prompt", case.prompt.user)]
+    if case.prompt.system is not None:
+        facts.insert(0, ("system", case.prompt.system))
+    facts += [("expected" if not index else "or", answer) for index, answer in enumerate(case.answers)]
+    lines = [f"{printable(str(case.source))}: {printable(case.id)} ({printable(case.match)})"]
+    for heading, text in facts:
+        lines += _labelled(heading, text)
+    for heading, completion in (("baseline", baseline), ("candidate", candidate)):
+        lines += _answer(heading, completion)
+    if score.reason:
+        lines += _labelled("reason", score.reason)
+    if case.answers and candidate is not None:
+        lines += _diff(case.answers[0], candidate.text)
+    return "\n".join(lines)
+
+
+def _labelled(heading: str, text: str) -> list[str]:
+    first, *rest = printable_lines(text, MAX_CHARS, MAX_LINES)
+    return [f"  {heading:<10} {first}", *(f"  {'':<10} {line}" for line in rest)]
+
+
+def _answer(heading: str, completion: Completion | None) -> list[str]:
+    if completion is None:
+        return [f"  {heading:<10} (no answer)"]
+    lines = _labelled(heading, completion.text)
+    if completion.stop_reason == "length":
+        lines[-1] += f"  (cut after {completion.completion_tokens} tokens)"
+    return lines
+
+
+def _diff(expected: str, found: str) -> Iterator[str]:
+    """Line by line, with marks under the characters that differ."""
+    before, after = (printable_lines(text, MAX_CHARS, MAX_LINES) for text in (expected, found))
+    if before != after:
+        yield "  diff       - expected, + candidate"
+        yield from (f"    {line.rstrip()}" for line in difflib.ndiff(before, after))

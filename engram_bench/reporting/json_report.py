@@ -1,20 +1,115 @@
-"""The comparison as one JSON document: ``reports/latest.json``."""
+"""The comparison as one JSON document: ``reports/latest.json``.
+
+Keys are only ever added within one ``schema`` number::
+
+    schema, run
+    provenance      model, model_fingerprint, backend, device, dtype, adapter, commit, machine, command, started, versions
+    metrics         NAME → unit, higher_is_better, baseline, candidate, difference, difference_pp, ratio, fixed, broken, note
+                    a side, difference or ratio is {value, n, passed, interval} or null; difference_pp is null but for rates
+    categories      NAME → METRIC → as above; files likewise
+    ledger          fixed, broken, still_right, still_wrong (counts over all splits)
+                    splits: seen | held_out | control → the same counts; cases: id → state
+    unscored        ids of cases in no count
+    training        the training record without its losses, or null
+    verdicts        gate, outcome, measured, wanted, reason, p_value
+    timing          train_s, baseline_s, candidate_s, total_s
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, get_args
 
-from engram_bench.records import Comparison, Run, Verdict
+from engram_bench.records import Comparison, Estimate, LedgerEntry, Measure, Run, Split, State, TrainingRecord, Verdict
 
 SCHEMA = 1
 
 
 def json_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """The comparison as plain lists, dicts, strings and finite numbers."""
-    raise NotImplementedError
+    """The comparison as plain lists, dicts, strings and finite numbers; NaN and infinity become None."""
+    report = {
+        "schema": SCHEMA,
+        "run": run.name,
+        "provenance": asdict(run.provenance),
+        "metrics": _metrics(comparison.measures),
+        "categories": _slices(comparison, "category:"),
+        "files": _slices(comparison, "file:"),
+        "ledger": _ledger(comparison.ledger),
+        "unscored": list(comparison.unscored),
+        "training": _training(run.training),
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+        "timing": asdict(run.timing),
+    }
+    if comparison.added or comparison.removed:
+        report |= {"added": list(comparison.added), "removed": list(comparison.removed)}
+    plain: dict[str, Any] = _finite(report)
+    return plain
 
 
 def json_text(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
-    """``json_report`` as indented UTF-8 text, ending in a newline."""
-    raise NotImplementedError
+    """``json_report`` as indented text in ASCII (lone surrogates of an answer survive), ending in a newline."""
+    return json.dumps(json_report(run, comparison, verdicts), indent=2, allow_nan=False) + "\n"
+
+
+def _metrics(measures: Mapping[str, Measure]) -> dict[str, Any]:
+    return {name: _metric(measure) for name, measure in measures.items()}
+
+
+def _metric(measure: Measure) -> dict[str, Any]:
+    is_rate = measure.unit == "rate" and measure.difference is not None
+    return {
+        "unit": measure.unit,
+        "higher_is_better": measure.higher_is_better,
+        "baseline": _estimate(measure.baseline),
+        "candidate": _estimate(measure.candidate),
+        "difference": _estimate(measure.difference),
+        "difference_pp": round(100 * measure.difference.value, 9) if is_rate and measure.difference else None,
+        "ratio": _estimate(measure.ratio),
+        "fixed": measure.fixed,
+        "broken": measure.broken,
+        "note": measure.note,
+    }
+
+
+def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:
+    return None if estimate is None else asdict(estimate)
+
+
+def _slices(comparison: Comparison, kind: str) -> dict[str, Any]:
+    return {
+        name.removeprefix(kind): _metrics(measures)
+        for name, measures in comparison.slices.items()
+        if name.startswith(kind)
+    }
+
+
+def _ledger(ledger: Sequence[LedgerEntry]) -> dict[str, Any]:
+    return {
+        **_counts(ledger),
+        "splits": {split: _counts(entry for entry in ledger if entry.split == split) for split in get_args(Split)},
+        "cases": {entry.case_id: entry.state for entry in ledger},
+    }
+
+
+def _counts(entries: Iterable[LedgerEntry]) -> dict[str, int]:
+    counts = Counter(entry.state for entry in entries)
+    return {state: counts[state] for state in get_args(State)}
+
+
+def _training(training: TrainingRecord | None) -> dict[str, Any] | None:
+    if training is None:
+        return None
+    return {name: value for name, value in asdict(training).items() if name != "losses"}
+
+
+def _finite(value: Any) -> Any:
+    """The value with lists for tuples and None for numbers that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

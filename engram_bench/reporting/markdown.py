@@ -2,11 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
-from engram_bench.records import Comparison, Run, Verdict
+from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
+from engram_bench.reporting.clean import printable
+from engram_bench.reporting.tables import SPLITS, TABLED, Table, category_table, entries, measure_table
+from engram_bench.reporting.words import OUTCOMES, run_facts
+
+MAX_ENTRIES = 500
+"""Ledger rows per state and split; ``latest.json`` has the rest."""
+
+STATES: dict[State, str] = {"broken": "Broken", "still_wrong": "Still wrong", "fixed": "Fixed"}
+"""States whose cases are listed, the ones that need a look first."""
 
 
 def markdown_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
-    """The whole comparison as GitHub-flavoured Markdown, ending in a newline."""
-    raise NotImplementedError
+    """The whole comparison as GitHub-flavoured Markdown, ending in a newline.
+
+    Names, prompts and answers are shown as code, so that nothing in them becomes markup, a link or a mention.
+    """
+    blocks = [
+        f"# engram-bench: {code(run.provenance.adapter or 'bare model')} against {code(run.provenance.model)}",
+        *_verdicts(verdicts),
+        *_tables(comparison),
+        *_unscored(comparison),
+        *_ledger(comparison),
+        "## Where the figures come from",
+        "\n".join(f"- {heading}: {code(fact)}" for heading, fact in run_facts(run).items()),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def code(text: str, limit: int = 300) -> str:
+    """*text* as a code span that stays one, whatever backticks it holds; a single space for empty text."""
+    shown = printable(text, limit) or " "
+    longest = max(map(len, re.findall("`+", shown)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if shown.startswith("`") or shown.endswith("`") else ""
+    return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+def escaped(text: str) -> str:
+    """*text* as itself: nothing in it is markup."""
+    return re.sub(r"([\\`*_<>\[\]#~&@])", r"\\\1", printable(text))
+
+
+def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    if not verdicts:
+        return
+    yield "## Gates"
+    rows = tuple(
+        (
+            code(verdict.gate),
+            f"**{OUTCOMES[verdict.outcome]}**",
+            escaped(verdict.measured),
+            escaped(verdict.wanted),
+            "" if verdict.p_value is None else f"{verdict.p_value:.2g}",
+            escaped(verdict.reason),
+        )
+        for verdict in verdicts
+    )
+    yield Table("", ("gate", "verdict", "measured", "wanted", "p", "reason"), "llllrl", rows).markdown()
+
+
+def _tables(comparison: Comparison) -> Iterator[str]:
+    for table in (*(category_table(comparison, metric) for metric in TABLED), measure_table(comparison)):
+        if table is not None:
+            yield f"## {table.title[:1].upper()}{table.title[1:]}"
+            yield table.markdown(escaped)
+
+
+def _unscored(comparison: Comparison) -> Iterator[str]:
+    if comparison.unscored:
+        yield "## Not scored"
+        yield "In no count, and never a pass: " + ", ".join(map(code, comparison.unscored[:MAX_ENTRIES]))
+
+
+def _ledger(comparison: Comparison) -> Iterator[str]:
+    for state, words in STATES.items():
+        for split, found in entries(comparison.ledger, state).items():
+            yield f"## {words}: {SPLITS[split]} ({len(found)})"
+            yield _entry_table(found).markdown()
+            if len(found) > MAX_ENTRIES:
+                yield f"… and {len(found) - MAX_ENTRIES} more in `latest.json`"
+
+
+def _entry_table(found: Sequence[LedgerEntry]) -> Table:
+    rows = tuple(
+        tuple(
+            map(code, (entry.case_id, entry.prompt, entry.expected, entry.baseline, entry.candidate, str(entry.source)))
+        )
+        for entry in found[:MAX_ENTRIES]
+    )
+    return Table("", ("case", "prompt", "expected", "baseline", "candidate", "where"), "llllll", rows)

@@ -1,0 +1,195 @@
+"""Comparisons as tables of cells, laid out by ``tabulate`` for a terminal or a page."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tabulate import SEPARATING_LINE, DataRow, Line, TableFormat, tabulate
+
+from engram_bench.figures import figure, number
+from engram_bench.metrics import METRICS
+from engram_bench.records import Comparison, Estimate, LedgerEntry, Measure, Split, State
+from engram_bench.reporting.clean import printable
+from engram_bench.reporting.words import change_words
+
+SPLITS: Mapping[Split, str] = {"seen": "seen prompts", "held_out": "held-out wordings", "control": "controls"}
+"""Split → the words a report uses; splits are never mixed."""
+
+TABLED: Mapping[str, Split] = {"accuracy": "seen", "generalization": "held_out"}
+"""Metrics with a table of their own, a row per category; the split gives their ledger counts."""
+
+_States = Counter[State]
+
+_ROW = DataRow("", "  ", "")
+_PLAIN = TableFormat(None, Line("", "-", "  ", ""), None, None, _ROW, _ROW, 0, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of cells under headers."""
+
+    title: str
+    headers: tuple[str, ...]
+    """A line break is one in a terminal, a space on a page."""
+    align: str
+    """``l`` or ``r`` per column; a last column to the left is text, which wraps where a terminal is narrow."""
+    rows: tuple[tuple[str, ...], ...]
+    total: tuple[str, ...] | None = None
+    """Set apart from the rows."""
+
+    def plain(self, width: int | None = None) -> list[str]:
+        """Lines for a terminal of *width* columns (None: as wide as it gets), headers at the bottom of their column."""
+        lines = self._laid_out(self.rows)
+        excess = max(map(len, lines)) - width if width else 0
+        if excess <= 0 or self.align[-1] == "r":
+            return lines
+        longest = max(len(row[-1]) for row in (self.headers, *self.rows))
+        return self._laid_out([part for row in self.rows for part in _wrapped(row, max(12, longest - excess))])
+
+    def _laid_out(self, body: Sequence[tuple[str, ...]]) -> list[str]:
+        parts = [header.split("\n") for header in self.headers]
+        height = max(map(len, parts))
+        # Headers go in as rows: tabulate would make every column two wider than its header.
+        headers = zip(*([""] * (height - len(part)) + part for part in parts), strict=True)
+        rows: list[Sequence[str] | str] = [*headers, SEPARATING_LINE, *body]
+        if self.total is not None:
+            rows += [SEPARATING_LINE, self.total] if body else [self.total]
+        return tabulate(rows, tablefmt=_PLAIN, disable_numparse=True, colalign=self._alignment).splitlines()
+
+    def markdown(self, write: Callable[[str], str] = str) -> str:
+        """The same as a GitHub-flavoured table with the total in bold; *write* turns a cell's text into Markdown."""
+        rows = [[write(cell) for cell in row] for row in self.rows]
+        if self.total is not None:
+            rows.append([f"**{write(cell)}**" if cell else "" for cell in self.total])
+        cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+        headers = [header.replace("/\n", "/").replace("\n", " ") for header in self.headers]
+        return tabulate(cells, headers, "pipe", disable_numparse=True, colalign=self._alignment)
+
+    @property
+    def _alignment(self) -> list[str]:
+        return [{"l": "left", "r": "right"}[letter] for letter in self.align]
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    header: str
+    cell: Callable[[Measure, _States], str]
+
+
+_LEADING = (
+    _Column("n", lambda measure, _: str(measure.candidate.n if measure.candidate else 0)),
+    _Column("baseline", lambda measure, _: _side(measure.baseline, "rate")),
+    _Column("candidate", lambda measure, _: _side(measure.candidate, "rate")),
+    _Column("diff\npp", lambda measure, _: change_words(measure).split(" ")[0]),
+)
+_WIDE = (
+    *_LEADING,
+    _Column("fixed", lambda _, states: str(states["fixed"])),
+    _Column("broken", lambda _, states: str(states["broken"])),
+    _Column("still\nright", lambda _, states: str(states["still_right"])),
+    _Column("still\nwrong", lambda _, states: str(states["still_wrong"])),
+)
+_NARROW = (
+    *_LEADING,
+    _Column("fixed/\nbroken", lambda _, states: f"{states['fixed']}/{states['broken']}"),
+    _Column("still\nright/\nwrong", lambda _, states: f"{states['still_right']}/{states['still_wrong']}"),
+)
+
+
+def category_table(comparison: Comparison, metric: str, *, width: int = 200, max_rows: int = 1000) -> Table | None:
+    """A metric of ``TABLED`` per category and in total, or None where it was not measured.
+
+    Within *width* columns: category names are cut to 20 characters, then counts share a column, then names are cut to 8. Of
+    more than *max_rows* categories the ones with the lowest candidate values stay. A single category is only its total.
+    """
+    total = comparison.measures.get(metric)
+    if total is None:
+        return None
+    counts = _state_counts(comparison.ledger, TABLED[metric])
+    slices = {
+        name.removeprefix("category:"): measures[metric]
+        for name, measures in comparison.slices.items()
+        if name.startswith("category:") and metric in measures
+    }
+    names = sorted(slices, key=lambda name: _value(slices[name]))[:max_rows] if len(slices) > max_rows else slices
+    rows = {name: slices[name] for name in names} if len(slices) > 1 else {}
+    title = f"{metric}: {METRICS[metric].meaning} (%, with 95 % interval)"
+    if len(rows) < len(slices) and rows:
+        title += f"; the weakest {len(rows)} of {len(slices)} categories"
+
+    def table(columns: Sequence[_Column], name_width: int) -> Table:
+        def row(name: str, measure: Measure, states: _States) -> tuple[str, ...]:
+            return (printable(name, name_width), *(column.cell(measure, states) for column in columns))
+
+        return Table(
+            title,
+            ("category", *(column.header for column in columns)),
+            "l" + "r" * len(columns),
+            tuple(row(name, measure, counts[name]) for name, measure in rows.items()),
+            row("total", total, sum(counts.values(), Counter())),
+        )
+
+    longest = max(len(printable(name, 40)) for name in ["category", *rows])
+    for columns, shortest in ((_WIDE, 20), (_NARROW, 8)):
+        excess = max(map(len, table(columns, longest).plain())) - width
+        if longest - max(0, excess) >= min(shortest, longest):
+            break
+    return table(columns, max(shortest, longest - max(0, excess)))
+
+
+def measure_table(comparison: Comparison, *, skip: Sequence[str] = tuple(TABLED)) -> Table | None:
+    """Every other measure on both sides, one a row; None where there is none."""
+    rows = [
+        (
+            measure.name,
+            str(measure.candidate.n if measure.candidate else 0),
+            _side(measure.baseline, measure.unit),
+            _side(measure.candidate, measure.unit),
+            "; ".join(filter(None, (change_words(measure), measure.note))),
+        )
+        for name, measure in comparison.measures.items()
+        if name not in skip
+    ]
+    title = "other measures (rates in %, with 95 % interval)"
+    headers = ("measure", "n", "baseline", "candidate", "change")
+    return Table(title, headers, "lrrrl", tuple(rows)) if rows else None
+
+
+def entries(ledger: Sequence[LedgerEntry], state: State) -> dict[Split, list[LedgerEntry]]:
+    """The entries in one state by split, splits without any left out."""
+    found = {split: [entry for entry in ledger if (entry.split, entry.state) == (split, state)] for split in SPLITS}
+    return {split: part for split, part in found.items() if part}
+
+
+def _wrapped(row: tuple[str, ...], width: int) -> list[tuple[str, ...]]:
+    """The row, and below it what its last cell has beyond *width*."""
+    first, *rest = textwrap.wrap(row[-1], width) or [""]
+    return [(*row[:-1], first), *((*[""] * (len(row) - 1), part) for part in rest)]
+
+
+def _side(estimate: Estimate | None, unit: str) -> str:
+    """A side's value: ``98.5 (95-100)`` for a rate, ``4.0 tokens``; empty for None."""
+    if estimate is None:
+        return ""
+    if unit != "rate":
+        return figure(estimate.value, unit)
+    if estimate.interval is None:
+        return number(estimate.value, unit)
+    low, high = (f"{100 * bound:.0f}" for bound in estimate.interval)
+    return f"{number(estimate.value, unit)} ({low:>2}–{high:>3})"
+
+
+def _state_counts(ledger: Sequence[LedgerEntry], split: Split) -> dict[str, _States]:
+    """Category → how many of its cases are in each state."""
+    counts: dict[str, _States] = {}
+    for entry in ledger:
+        if entry.split == split:
+            counts.setdefault(entry.category, Counter())[entry.state] += 1
+    return counts
+
+
+def _value(measure: Measure) -> float:
+    return measure.candidate.value if measure.candidate else 0.0

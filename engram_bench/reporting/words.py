@@ -1,0 +1,75 @@
+"""Values as words: one phrase per fact, used by every report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from engram_bench.figures import change
+from engram_bench.records import Measure, Provenance, Run, Timing, TrainingRecord, Verdict, VerdictOutcome
+
+OUTCOMES: Mapping[VerdictOutcome, str] = {
+    "pass": "passed",
+    "fail": "failed",
+    "insufficient": "insufficient",
+    "not_measured": "not measured",
+}
+
+
+def verdict_sentence(verdict: Verdict) -> str:
+    """``gate failed: accuracy +0.0 pp (2 of 2, was 2 of 2), wanted at least +10 pp``, without the reason."""
+    subject = re.split(r"\s*[<>]=", verdict.gate)[0]
+    measured = f"{subject} {verdict.measured}".rstrip()
+    return f"gate {OUTCOMES[verdict.outcome]}: {measured}, wanted {verdict.wanted}"
+
+
+def change_words(measure: Measure) -> str:
+    """What moved: the paired ratio, else the difference, with its interval; empty if neither was measured."""
+    if measure.ratio is not None:
+        value, interval = measure.ratio.value, measure.ratio.interval
+        return f"{_percent_off(value)} %" + (f" ({' to '.join(map(_percent_off, interval))})" if interval else "")
+    if measure.difference is not None:
+        value, interval = measure.difference.value, measure.difference.interval
+        bounds = [change(bound, measure.unit).split(" ")[0] for bound in interval or ()]
+        return change(value, measure.unit) + (f" ({' to '.join(bounds)})" if bounds else "")
+    return ""
+
+
+def _percent_off(ratio: float) -> str:
+    return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f}"
+
+
+def run_facts(run: Run) -> dict[str, str]:
+    """Where the figures come from, by heading; facts that are not known are left out."""
+    provenance = run.provenance
+    facts = {
+        "model": f"{provenance.model} ({provenance.model_fingerprint[:12]})",
+        "backend": ", ".join(dict.fromkeys((provenance.backend, provenance.device, provenance.dtype))),
+        "machine": provenance.machine,
+        "adapter": _adapter_words(provenance, run.training),
+        "time": _timing_words(run.timing),
+        "run": ", ".join(filter(None, (run.name, f"commit {provenance.commit}" * bool(provenance.commit)))),
+        "command": provenance.command,
+    }
+    return {heading: fact for heading, fact in facts.items() if fact}
+
+
+def _adapter_words(provenance: Provenance, training: TrainingRecord | None) -> str:
+    if not provenance.adapter:
+        return "none: the candidate is the bare model"
+    if training is None:
+        return provenance.adapter
+    recall = "" if training.recall is None else f", recall {100 * training.recall:.1f} %"
+    return (
+        f"{provenance.adapter}: {training.steps} steps on {training.examples} examples in {training.seconds:.1f} s, "
+        f"loss {training.loss_start:.2f} → {training.loss_end:.2f}{recall}"
+    )
+
+
+def _timing_words(timing: Timing) -> str:
+    if not timing.total_s:
+        return ""
+    return (
+        f"train {timing.train_s:.1f} s, baseline {timing.baseline_s:.1f} s, candidate {timing.candidate_s:.1f} s, "
+        f"in all {timing.total_s:.1f} s"
+    )
