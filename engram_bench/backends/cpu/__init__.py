@@ -127,7 +127,7 @@ class CpuBackend:
             losses=tuple(done.losses),
             recall=done.recall,
             peak_memory_mb=peak_memory_mb(),
-            parameters=lora.flat.numel(),
+            parameters=lora.values.numel(),
             versions=self.device().versions,
             checkpoints=tuple(done.checkpoints),
         )

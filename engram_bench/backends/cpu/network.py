@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from engram_bench.backends.adapter_layout import Shapes
 from engram_bench.backends.cpu.cache import PackCache, RowCache
-from engram_bench.backends.cpu.lora import Lora, Shapes
+from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.packing import Integers, TokenBatch
 from engram_bench.errors import BackendError
 

@@ -80,7 +80,7 @@ class Trainer:
         self._packing = packing
         self._pad_id = pad_id
         self._max_batch_tokens = max_batch_tokens
-        self._optimizer = Adam(lora.flat, recipe.weight_decay)
+        self._optimizer = Adam(lora.values, recipe.weight_decay)
         self._recalled = np.zeros(len(examples), dtype=np.bool_)
         self.done = Trained()
 
@@ -107,7 +107,7 @@ class Trainer:
         if recipe.steps:
             done.recall = 1.0 if done.finished else float(np.mean(self.recalled()))
         done.seconds = time.perf_counter() - started
-        self._lora.save(folder, rank=recipe.rank, alpha=recipe.alpha, base=base)
+        self._lora.save(folder, recipe, base=base)
         (folder / STATE_FILE).unlink(missing_ok=True)
         return done
 
@@ -190,13 +190,13 @@ class Trainer:
     def _save_checkpoint(self, folder: Path, step: int, base: str) -> None:
         name = f"checkpoints/step-{step:06d}"
         (folder / name).mkdir(parents=True, exist_ok=True)
-        self._lora.save(folder / name, rank=self._recipe.rank, alpha=self._recipe.alpha, base=base)
+        self._lora.save(folder / name, self._recipe, base=base)
         if name not in self.done.checkpoints:
             self.done.checkpoints.append(name)
 
     def _save_state(self, path: Path, identity: str) -> None:
         facts = {"identity": identity, "done": json.dumps(asdict(self.done)), "updates": str(self._optimizer.updates)}
-        tensors = {"values": self._lora.flat, "mean": self._optimizer.mean, "square": self._optimizer.square}
+        tensors = {"values": self._lora.values, "mean": self._optimizer.mean, "square": self._optimizer.square}
         partial = path.with_suffix(".partial")
         save_file({name: tensor.cpu() for name, tensor in tensors.items()}, partial, metadata=facts)
         partial.replace(path)
@@ -213,7 +213,7 @@ class Trainer:
                 updates = int(facts["updates"])
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             return
-        targets = (self._lora.flat, self._optimizer.mean, self._optimizer.square)
+        targets = (self._lora.values, self._optimizer.mean, self._optimizer.square)
         for target, name in zip(targets, ("values", "mean", "square"), strict=True):
             target.copy_(tensors[name])
         self._optimizer.updates = updates
