@@ -98,7 +98,7 @@ def fetch_from_hub(reference: str, *, cache: Path, progress: Progress) -> Path:
         )
     except Exception as error:  # the client raises a dozen unrelated kinds: HTTP, offline, gated, validation, disk
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        msg = f"{reference}: not downloaded from the Hub ({reason}), expected a model folder there or on this disk"
+        msg = f"{reference}: not downloaded from the Hub ({reason}), expected a repository in reach; offline, name a folder"
         raise ModelError(msg) from error
     progress("download", 1, 1, reference)
     # Only a finished download is noted: the Hub's cache also gives out the folder of an interrupted one.
