@@ -1,9 +1,9 @@
-"""Other ways to ask a question, made by rule: for training only, never asserted.
+"""Other ways to ask a question, made by rule: trained on, never asserted.
 
-Two sorts. A *prefix* (or an afterthought) leaves the question as it is and changes what surrounds it; it teaches that
-the answer depends on the question and not on the first tokens. A *rephrase* turns the sentence round, so that the same
-words meet in another order: ``Default port of SSH?`` → ``I need the default port of SSH.`` Both read as a person would
-type them, and neither adds or drops a fact.
+A *prefix* (or an afterthought) leaves the question as it is and changes what surrounds it: the answer must come from
+the question and not from the first tokens. A *rephrase* turns the sentence round, so that the same words meet in another
+order: ``Default port of SSH?`` → ``I need the default port of SSH.`` Both read as a person would type them and neither
+adds, drops or changes a fact. A rule that does not fit gives nothing: no variant is better than an odd one.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Augmentation:
     prefixes: int = 1
     """Variants with words put before or after the question."""
     rephrases: int = 1
-    """Variants with the question turned round; prefixes where no rule fits."""
+    """Variants with the question turned round; prefixes where too few rules fit."""
     wordings: bool = True
-    """Train on a pattern's ``wordings`` too, and vary them as well."""
+    """Train on a pattern's ``wordings`` too, and make variants of them as well."""
 
 
 PREFIXES = (
@@ -33,15 +33,15 @@ PREFIXES = (
     "Hi! {}",
     "Please answer without an explanation: {}",
 )
-QUESTION_PREFIXES = ("Quick question: {}", "One question: {}", "Do you happen to know? {}")
+QUESTION_PREFIXES = ("Quick question: {}", "One question: {}", "Do you happen to know this? {}")
 AFTERTHOUGHTS = ("Just the answer, please.", "No explanation needed.", "Keep it short.")
 
 
 def prefixed(text: str) -> list[str]:
-    """*text* with words put before or after it, in a fixed order; at least one variant."""
+    """*text* with words put before or after it, in a fixed order; never empty."""
+    frames = PREFIXES + (QUESTION_PREFIXES if text.endswith("?") else ())
+    ended = text if text[-1] in ".?!" else f"{text}."
     gap = "\n" if "\n" in text else " "
-    ended = text if text[-1] in ".?!`\"'" else text + "."
-    frames = PREFIXES + QUESTION_PREFIXES * text.endswith("?")
     return [frame.format(text) for frame in frames] + [f"{ended}{gap}{thought}" for thought in AFTERTHOUGHTS]
 
 
@@ -50,39 +50,43 @@ def rephrased(text: str) -> list[str]:
 
     Of several sentences only the last is turned round: the ones before it are the situation.
     """
-    if split := _LAST_SENTENCE.fullmatch(text):
-        situation, question = split["situation"], split["question"]
-        return [f"{situation} {variant}" for variant in rephrased(question)]
+    if sentences := _LAST_SENTENCE.fullmatch(text):
+        return [f"{sentences['situation']} {variant}" for variant in rephrased(sentences["question"])]
     return [
-        _capital(template.format_map({name: _lower_first(part) for name, part in match.groupdict().items()}))
+        _capital(template.format_map({name: _inside(part) for name, part in match.groupdict().items()}))
         for rule, templates in _RULES
         if (match := rule.fullmatch(text))
         for template in templates
     ]
 
 
-_LAST_SENTENCE = re.compile(r"(?P<situation>.*\S[.!?]) (?P<question>[A-Z][^?!.]*(?:[.][^\s?!.]+)*[^?!.]*[?.])")
-_HEAD = (
+_LAST_SENTENCE = re.compile(r"(?P<situation>.*\S[.!?]) (?P<question>[A-Z](?:[^?!.]|[.](?! ))*[?.])")
+
+# Nouns that a question may ask for by their effect: "Which <noun> <does something>?"
+_NOUN = (
     "argument|call|character|clause|code|command|descriptor|directive|exception|expression|flag|format|function|header|"
-    "keyword|line|method|module|number|operator|option|package|port|sign|signal|slice|statement|status|type|value|variable"
+    "keyword|line|method|module|number|operator|option|package|port|query|sign|signal|slice|statement|status|type|"
+    "value|variable"
 )
-_VERBS = (
-    "Calculate|Change|Complete|Convert|Count|Encode|Express|Format|Percent-encode|Print|Put|Spell|Translate|Turn|Write"
+_ACT = "Calculate|Change|Complete|Convert|Encode|Express|Format|Percent-encode|Print|Put|Spell|Translate|Turn|Write"
+_DO = (
+    "append|concatenate|convert|count|create|delete|find|flatten|follow|get|insert|join|merge|open|parse|read|remove|"
+    "rename|replace|reverse|sort|split|swap|unpack|write"
 )
-_LANGUAGES = (
-    "Bash|C|C[+]{2}|C#|CSS|Go|Git|HTML|Java|JavaScript|Kotlin|PHP|Python|R|Regex|Ruby|Rust|Shell|SQL|Swift|TypeScript"
-)
+_MADE = "call|clause|command|comprehension|expression|f-string|function|header|line|list|loop|query|statement"
+_LANGUAGE = "Bash|C|C[+]{2}|C#|CSS|Go|Git|HTML|Java|JavaScript|Kotlin|PHP|Python|R|Ruby|Rust|Shell|SQL|Swift|TypeScript"
 _RULES = tuple(
     (re.compile(rule), templates)
     for rule, templates in (
         # What is the default port of SSH?
         (
-            r"What(?: is|'s) (?P<thing>the .+)\?",
-            ("Tell me {thing}.", "I need {thing}.", "Do you know {thing}?", "{thing}?"),
+            r"What(?: is|'s) the (?P<thing>.+)\?",
+            ("Tell me the {thing}.", "I need the {thing}.", "Do you know the {thing}?", "{thing}?"),
         ),
         # Default port of SSH?
         (
-            r"(?P<thing>(?!Wh|How|Is |Are |Do |Does |Can |In |On )[\w' -]+ (?:of|for) (?:(?! (?:is|are|does|do) ).)+)\?",
+            r"(?P<thing>(?!Wh|How |Is |Are |Do |Does |Can |In |On |At )[\w' -]+ (?:of|for) "
+            r"(?:(?! (?:is|are|does|do) ).)+)\?",
             (
                 "What is the {thing}?",
                 "What's the {thing}?",
@@ -93,7 +97,8 @@ _RULES = tuple(
         ),
         # Which git command puts uncommitted changes aside?
         (
-            rf"(?:Which|What) (?P<thing>(?:\S+ )??(?:\S+ )??(?:{_HEAD})) (?P<does>(?!does\b)\w+s .+)\?",
+            rf"(?:Which|What) (?P<thing>(?:\S+ ){{0,3}}?(?:{_NOUN})) "
+            rf"(?P<does>(?!(?:does|(?:{_NOUN})e?s)\b)\w+s(?: .+)?)\?",
             (
                 "Tell me the {thing} that {does}.",
                 "I need the {thing} that {does}.",
@@ -102,6 +107,12 @@ _RULES = tuple(
                 "Name the {thing} that {does}.",
             ),
         ),
+        # Which line do I add?
+        (
+            rf"(?:Which|What) (?P<thing>(?:\S+ ){{0,3}}?(?:{_NOUN})) (?:do|can|should|must) I (?P<act>.+)\?",
+            ("Tell me which {thing} to {act}.", "I need to know which {thing} to {act}."),
+        ),
+        (r"What (?:do|can|should|must) I (?P<act>.+)\?", ("Tell me what to {act}.", "I need to know what to {act}.")),
         (r"Which (?P<rest>.+)\?", ("What {rest}?",)),
         # How many bytes are in one KiB?
         (
@@ -109,33 +120,51 @@ _RULES = tuple(
             ("Tell me how many {things}.", "Do you know how many {things}?", "I need to know how many {things}."),
         ),
         # How do I swap a and b in one line?
-        (r"How (?:do|can) I (?P<act>.+)\?", ("How to {act}?", "Show me how to {act}.", "I want to {act}. How?")),
+        (
+            r"How (?:do|can) I (?P<act>.+)\?",
+            ("How can I {act}?", "How to {act}?", "Show me how to {act}.", "I want to {act}. How?"),
+        ),
         # Write 255 in hexadecimal.
         (
-            rf"(?P<act>(?:{_VERBS}) .+)\.",
-            ("Please {act}.", "Can you {act}?", "How do I {act}?", "I need to {act}. What is it?"),
+            rf"(?P<act>(?:{_ACT}) .+)\.",
+            ("Please {act}.", "Can you {act}?", "Could you {act}?", "How do I {act}?", "I need to {act}."),
         ),
         # Python: swap the variables a and b
         (
-            rf"(?P<Language>(?:{_LANGUAGES})(?: [\d.]+[+]?)?): (?P<Task>.+[^?.])",
+            rf"(?P<language>(?:{_LANGUAGE})(?: [\d.]+[+]?)?): (?P<task>.+[^?.])",
             (
-                "How do I write this in {Language}: {Task}?",
-                "I need this in {Language}: {Task}",
-                "Show me the {Language} for this: {Task}",
-                "{Task}, in {Language}",
+                "How do I write this in {language}: {task}?",
+                "I need this in {language}: {task}",
+                "Show me the {language} for this: {task}",
+                "{task}, in {language}",
+            ),
+        ),
+        (
+            rf"(?P<language>(?:{_LANGUAGE})(?: [\d.]+[+]?)?): (?P<task>(?:{_DO}) (?!of ).+[^?.])",
+            (
+                "How do I {task} in {language}?",
+                "In {language}, how do I {task}?",
+                "Show me how to {task} in {language}.",
+                "I want to {task} in {language}.",
+            ),
+        ),
+        (
+            rf"(?P<language>(?:{_LANGUAGE})(?: [\d.]+[+]?)?): (?P<task>(?:\S+ ){{0,2}}?(?:{_MADE}) .+[^?.])",
+            (
+                "What is the {language} {task}?",
+                "I need the {language} {task}.",
+                "Tell me the {language} {task}.",
             ),
         ),
     )
 )
+_PROPER = frozenset(["Python", "Linux", "Unix", "Windows", "Docker", "Redis", *_LANGUAGE.split("|")])
 
 
-def _lower_first(text: str) -> str:
-    """*text* as it stands inside a sentence: ``Default port`` → ``default port``, ``HTTP status`` as it is."""
-    first = text.split(maxsplit=1)[0]
+def _inside(text: str) -> str:
+    """*text* as it stands inside a sentence: ``Default port`` → ``default port``, but ``HTTP status`` and ``Python``."""
+    first = re.split(r"[\s-]", text, maxsplit=1)[0]
     return text[0].lower() + text[1:] if first.istitle() and first not in _PROPER else text
-
-
-_PROPER = frozenset(["Python", "Linux", "Unix", "Windows", "Docker", "Redis", *_LANGUAGES.split("|")])
 
 
 def _capital(text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from os.path import commonpath
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,16 +55,15 @@ def load_pattern_files(
     Raises:
         PatternFileError: Any mistake in any of them; the mistakes of all files together.
     """
-    sets, errors = [], []
+    sets: list[PatternSet] = []
+    mistakes: list[tuple[str, str]] = []
     for path in find_pattern_files(paths):
         try:
             sets.append(load_pattern_file(path, root=root, known_matchers=known_matchers))
         except PatternFileError as error:
-            errors.append(error)
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise _together([(str(error.path), mistake) for error in errors for mistake in error.mistakes])
+            mistakes += [(str(error.path), mistake) for mistake in error.mistakes]
+    if mistakes:
+        raise _together(mistakes)
     check_across(sets)
     return tuple(sets)
 
@@ -83,8 +84,9 @@ def load_pattern_file(
     path = Path(path)
     shown = _shown(path, root)
     try:
-        document = read_jsonl(path) if path.suffix == ".jsonl" else read_yaml(path)
-        pattern_set, mistakes = _build(shown, document, known_matchers)
+        with _collector_paused():
+            document = read_jsonl(path) if path.suffix == ".jsonl" else read_yaml(path)
+            pattern_set, mistakes = _build(shown, document, known_matchers)
     except UnreadableError as error:
         raise PatternFileError(shown, [f"line {error.line}: {error}" if error.line else str(error)]) from error
     except OSError as error:
@@ -123,13 +125,13 @@ def _build(shown: str, document: Document, known_matchers: Collection[str] | Non
     kind, mistakes = document.header.values.get("kind"), document.mistakes
     if kind == "speed":
         return _speed_set(shown, document), mistakes
-    header = _validated(document.header, QuestionHeader, "", mistakes)
+    header = _validated(document.header, QuestionHeader, mistakes)
     if header is None:
         header = QuestionHeader(name="?", kind="retention" if kind == "retention" else "memory")
     rows: list[Row] = []
     entries: list[PatternEntry] = []
     for number, row in enumerate(document.rows, 1):
-        entry = _validated(row, ENTRY_MODELS[header.kind], _label(row.values, number), mistakes)
+        entry = _validated(row, ENTRY_MODELS[header.kind], mistakes, number)
         if entry is not None:
             rows.append(row)
             entries.append(entry)
@@ -137,7 +139,8 @@ def _build(shown: str, document: Document, known_matchers: Collection[str] | Non
         mistakes.append((document.header.line, "no patterns, expected at least one under 'patterns'"))
     patterns = tuple(_patterns(shown, header, rows, entries))
     pattern_set = PatternSet(header.name, shown, header.kind, header.description, header.version, patterns)
-    mistakes += _pattern_mistakes(pattern_set, rows, known_matchers)
+    mistakes += _matcher_mistakes([document.header, *rows], known_matchers)
+    mistakes += _pattern_mistakes(pattern_set, rows)
     return pattern_set, mistakes
 
 
@@ -145,8 +148,8 @@ def _speed_set(shown: str, document: Document) -> PatternSet:
     """The set of a file of kind speed; what is wrong with it goes to the document's mistakes."""
     found = "a pattern in a file of kind speed, expected only 'prompts'"
     document.mistakes.extend((row.line, found) for row in document.rows)
-    file = _validated(document.header, SpeedFile, "", document.mistakes) or SpeedFile(name="?", prompts=["?"])
-    plan = SpeedPlan(tuple(file.prompts), file.num_tokens, file.rounds, tuple(file.batch_sizes))
+    file = _validated(document.header, SpeedFile, document.mistakes) or SpeedFile(name="?", prompts=("?",))
+    plan = SpeedPlan(file.prompts, file.num_tokens, file.rounds, file.batch_sizes)
     return PatternSet(file.name, shown, "speed", file.description, file.version, speed=plan)
 
 
@@ -163,9 +166,9 @@ def _patterns(
             output=entry.output,
             category=category,
             source=SourceLine(shown, row.line),
-            accept=tuple(entry.accept),
-            wordings=tuple(entry.wordings),
-            held_out=tuple(entry.held_out),
+            accept=entry.accept,
+            wordings=entry.wordings,
+            held_out=entry.held_out,
             match=entry.match or header.match,
             max_tokens=entry.max_tokens or header.max_tokens,
             required=entry.required,
@@ -174,10 +177,19 @@ def _patterns(
         )
 
 
-def _pattern_mistakes(
-    pattern_set: PatternSet, rows: Sequence[Row], known_matchers: Collection[str] | None
-) -> Iterator[Mistake]:
-    """What is wrong with patterns that are each well-formed: ids, matchers and prompts that clash."""
+def _matcher_mistakes(rows: Iterable[Row], known_matchers: Collection[str] | None) -> Iterator[Mistake]:
+    """Matchers that nobody registered, each where it is named: in the header or in a pattern."""
+    if known_matchers is None:
+        return
+    for number, row in enumerate(rows):
+        name = row.values.get("match")
+        if isinstance(name, str) and name.strip() not in known_matchers:
+            expected = did_you_mean(name, sorted(known_matchers))
+            yield row.line_of(["match"]), f"{_label(row.values, number)}match is {name!r}, expected {expected}"
+
+
+def _pattern_mistakes(pattern_set: PatternSet, rows: Sequence[Row]) -> Iterator[Mistake]:
+    """What is wrong with patterns that are each well-formed: repeated ids, and prompts that clash."""
     first: dict[str, Pattern] = {}
     for row, pattern in zip(rows, pattern_set.patterns, strict=True):
         label = f"pattern {pattern.id!r}: "
@@ -186,9 +198,6 @@ def _pattern_mistakes(
             yield row.line, f"{label}repeats the pattern of line {other.source.line}, expected each once"
         elif other is not pattern:
             yield row.line_of(["id"]), f"{label}id again, expected it once (first on line {other.source.line})"
-        if known_matchers is not None and pattern.match not in known_matchers:
-            expected = did_you_mean(pattern.match, sorted(known_matchers))
-            yield row.line_of(["match"]), f"{label}match is {pattern.match!r}, expected {expected}"
         if pattern.accept and not pattern.output:
             yield row.line_of(["accept"]), f"{label}accept without output, expected the preferred answer as output"
     found = list(clashes([pattern_set]))
@@ -203,27 +212,43 @@ def _pattern_mistakes(
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _validated(row: Row, model: type[_Model], label: str, mistakes: list[Mistake]) -> _Model | None:
-    """The row as *model*; None, and its mistakes noted, if it does not fit."""
+def _validated(row: Row, model: type[_Model], mistakes: list[Mistake], number: int = 0) -> _Model | None:
+    """The row (pattern *number* of the file, 0 for its header) as *model*; None, and its mistakes noted, if it is none."""
     try:
         return model.model_validate(row.values)
     except ValidationError as error:
+        label = _label(row.values, number)
         mistakes += [(line, label + message) for line, message in row_mistakes(error, row, model)]
         return None
 
 
 def _label(values: Any, number: int) -> str:
     """How messages name a pattern that may be broken: by id, else by input, else by its number in the file."""
-    named = values if isinstance(values, dict) else {}
-    for key in ("id", "input"):
-        if isinstance(named.get(key), str) and named[key].strip():
-            return f"pattern {describe(named[key].strip())}: "
-    return f"pattern {number}: "
+    if not number:
+        return ""
+    texts = [values.get(key) for key in ("id", "input")] if isinstance(values, dict) else []
+    name = next((describe(text) for text in texts if isinstance(text, str) and text.strip()), number)
+    return f"pattern {name}: "
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """No garbage collection meanwhile: a set is all live objects, and scanning them was a third of the loading time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _together(mistakes: Sequence[tuple[str, str]]) -> PatternFileError:
-    """One error for mistakes of several files: the folder they share, then file and mistake."""
-    folder = commonpath([Path(path).parent for path, _ in mistakes]) or "."
+    """One error for mistakes of one or more files: the folder they share, then file and mistake."""
+    paths = {path for path, _ in mistakes}
+    if len(paths) == 1:
+        return PatternFileError(paths.pop(), [mistake for _, mistake in mistakes])
+    folder = commonpath([Path(path).parent for path in paths]) or "."
     return PatternFileError(folder, [f"{Path(path).relative_to(folder)}: {mistake}" for path, mistake in mistakes])
 
 

@@ -9,14 +9,15 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from engram_bench.patterns.read import Location, Mistake, Row, describe
+from engram_bench.patterns.schema import MemoryFile, QuestionHeader
 
 _EXPECTED = {
-    "missing": "{what}",
     "string_type": "text",
     "string_unicode": "text without lone surrogates",
     "string_too_short": "at least one character",
     "string_too_long": "at most {max_length} characters",
     "list_type": "a list",
+    "tuple_type": "a list",
     "too_short": "at least one entry",
     "bool_type": "true or false",
     "int_type": "a whole number",
@@ -45,7 +46,8 @@ def _worded(detail: Mapping[str, Any], row: Row, model: type[BaseModel]) -> str:
     location, kind, value = detail["loc"], detail["type"], detail["input"]
     name = "".join(f" {step + 1}" if isinstance(step, int) else step for step in location)
     if kind == "extra_forbidden":
-        return f"unknown key {name!r}, expected {did_you_mean(name, list(model.model_fields))}"
+        known = (MemoryFile if model is QuestionHeader else model).model_fields
+        return f"unknown key {name!r}, expected {did_you_mean(name, list(known))}"
     if kind == "missing":
         return f"{name} is missing, expected {'a list' if name == 'prompts' else 'text'}"
     if kind == "string_pattern_mismatch":
@@ -56,7 +58,7 @@ def _worded(detail: Mapping[str, Any], row: Row, model: type[BaseModel]) -> str:
     written = row.unquoted(location)
     if kind == "string_type" and written:
         return f'{name} is {written} without quotes, which YAML reads as {_read_as(value)}, expected text: "{written}"'
-    return f"{name + ' ' if name else ''}is {describe(value)}, expected {expected}"
+    return f"{name} is {describe(value)}, expected {expected}" if name else f"{describe(value)}, expected {expected}"
 
 
 def _read_as(value: Any) -> str:

@@ -172,6 +172,7 @@ def _chain(first: Row, rest: Iterator[Row]) -> Iterator[Row]:
 
 
 def _json_rows(path: Path, mistakes: list[Mistake]) -> Iterator[Row]:
+    decode = json.JSONDecoder(object_pairs_hook=_unique).decode
     with path.open("rb") as lines:
         number = 0
         while data := lines.readline(MAX_LINE_BYTES + 1):
@@ -182,7 +183,7 @@ def _json_rows(path: Path, mistakes: list[Mistake]) -> Iterator[Row]:
             if data.isspace():
                 continue
             try:
-                yield Row(json.loads(_decode(data), object_pairs_hook=_unique), number)
+                yield Row(decode(_decode(data)), number)
             except UnreadableError as error:
                 mistakes.append((number, str(error)))
             except RecursionError:

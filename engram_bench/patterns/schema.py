@@ -19,10 +19,11 @@ from engram_bench.records import Kind
 NO_CONTROL = r"^[^\x00-\x08\x0B-\x1F\x7F-\x9F]*$"
 Note = Annotated[str, StringConstraints(strip_whitespace=True, pattern=NO_CONTROL)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, pattern=NO_CONTROL)]
-Texts = list[Text]
+Texts = Annotated[tuple[Text, ...], Field(strict=False)]  # YAML and JSON have lists only
 # An id is part of a pytest node id and of file names: no spaces, brackets, slashes or colons.
 PatternId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Count = Annotated[int, Field(ge=1)]
+Counts = Annotated[tuple[Count, ...], Field(strict=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Version = Annotated[
     Note,
@@ -46,9 +47,9 @@ class PatternEntry(_Entry):
         default=None, description="Unique in the file and stable. Default: a readable slug of category and input."
     )
     category: Text | None = Field(default=None, description="Group in reports and gates. Default: the file's.")
-    accept: Texts = Field(default=[], description="Other right answers.")
-    wordings: Texts = Field(default=[], description="Other phrasings of the prompt, trained on as well.")
-    held_out: Texts = Field(default=[], description="Other phrasings of the prompt, never trained on.")
+    accept: Texts = Field(default=(), description="Other right answers.")
+    wordings: Texts = Field(default=(), description="Other phrasings of the prompt, trained on as well.")
+    held_out: Texts = Field(default=(), description="Other phrasings of the prompt, never trained on.")
     match: Text | None = Field(
         default=None,
         description="How an answer is compared. Default: the file's.",
@@ -113,9 +114,7 @@ class SpeedFile(_Header):
     prompts: Texts = Field(min_length=1, description="Prompts that are answered in timed rounds.")
     num_tokens: Count = Field(default=64, description="New tokens per timed completion; the end token is ignored.")
     rounds: Count = Field(default=8, description="Timed rounds per side.")
-    batch_sizes: list[Count] = Field(
-        default=[8, 32], min_length=1, description="Prompts answered at once in batch tests."
-    )
+    batch_sizes: Counts = Field(default=(8, 32), min_length=1, description="Prompts answered at once in batch tests.")
 
 
 ENTRY_MODELS: dict[Kind, type[PatternEntry]] = {"memory": PatternEntry, "retention": ControlEntry}
