@@ -125,7 +125,7 @@ class Decoder:
         shared = shared_prefix([row.prompt for row in rows]) if self._plan.prefix_cache and len(rows) > 1 else 0
         if not shared:
             return
-        self._prefix = [PassCache() for _ in range(self._network.num_layers)]
+        self._prefix = self._network.pass_caches()
         self._network.hidden(mx.array([rows[0].prompt[:shared]]), self._prefix)
         mx.eval([(cache.keys, cache.values) for cache in self._prefix])
 
@@ -134,11 +134,13 @@ class Decoder:
         started = time.perf_counter()
         past = self._prefix[0].length if self._prefix else 0
         batch = pad([[*row.prompt, *row.draft[:-1]][past:] for row in rows], pad_id=self._pad_id, past=past)
-        caches = [PassCache(one) for one in self._prefix or [None] * self._network.num_layers]
+        caches = self._network.pass_caches(self._prefix)
         ends = [path[len(row.prompt) - past - 1 :] for path, row in zip(batch.paths, rows, strict=True)]
         hidden = self._network.hidden(mx.array(batch.ids), caches)  # (B, T, hidden)
         picked = hidden.reshape(-1, hidden.shape[-1])[mx.array(np.concatenate(ends))]
-        tokens = self._choose(self._network.logits(picked), [row for row, end in zip(rows, ends) for _ in end])
+        tokens = self._choose(
+            self._network.logits(picked), [row for row, end in zip(rows, ends, strict=True) for _ in end]
+        )
         offset = 0
         for row, end in zip(rows, ends, strict=True):
             self._accept(row, tokens[offset : offset + len(end)])
@@ -213,7 +215,7 @@ def read_log_probs(
     found: dict[int, NDArray[np.float32]] = {}
     for members in group(sequences, max_tokens=plan.max_read_tokens, packed=False):
         batch = pad([sequences[i] for i in members], pad_id=pad_id)
-        hidden = network.hidden(mx.array(batch.ids), [PassCache() for _ in range(network.num_layers)])
+        hidden = network.hidden(mx.array(batch.ids), network.pass_caches())
         flat = hidden.reshape(-1, hidden.shape[-1])  # (B·T, hidden)
         for index, path in zip(members, batch.paths, strict=True):
             logits = network.logits(flat[mx.array(path)])  # (T, V)

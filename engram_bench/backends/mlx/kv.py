@@ -12,7 +12,6 @@ import numpy as np
 from mlx_lm.models.base import create_causal_mask
 from numpy.typing import NDArray
 
-Mask = mx.array | str | None
 ROOM = 32
 """Columns a decoding buffer grows by."""
 
@@ -38,7 +37,9 @@ class PassCache:
         """Columns, prefix included."""
         return 0 if self.keys is None else int(self.keys.shape[2])
 
-    def make_mask(self, num_tokens: int, return_array: bool = False, window_size: int | None = None) -> Mask:
+    def make_mask(
+        self, num_tokens: int, return_array: bool = False, window_size: int | None = None
+    ) -> mx.array | str | None:
         """Each token sees the prefix and the tokens of its row up to itself."""
         if return_array or (window_size is not None and self.offset + num_tokens > window_size):
             mask: mx.array = create_causal_mask(num_tokens, self.offset, window_size=window_size)
@@ -95,7 +96,7 @@ class Rows:
         self._seen = int(self.lengths.max()) + 1
         self.lengths = self.lengths + 1
 
-    def mask(self, window_size: int | None) -> Mask:
+    def mask(self, window_size: int | None) -> mx.array | str | None:
         """(B, 1, 1, columns in use): a row's query sees its own columns; None where all rows are equally long."""
         if window_size is None and (self.lengths == self.lengths[0]).all():
             return None
@@ -130,7 +131,9 @@ class RowCache:
         """Position of each row's new token, (B,)."""
         return self._rows.positions
 
-    def make_mask(self, num_tokens: int, return_array: bool = False, window_size: int | None = None) -> Mask:
+    def make_mask(
+        self, num_tokens: int, return_array: bool = False, window_size: int | None = None
+    ) -> mx.array | str | None:
         """Each row's new token sees the row's own columns."""
         return self._rows.mask(window_size)
 

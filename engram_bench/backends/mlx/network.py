@@ -10,12 +10,13 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from mlx import nn
-from mlx.utils import tree_flatten
+from mlx.utils import tree_unflatten
 from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.utils import load_model
 
 from engram_bench.backends.adapter_layout import Shapes, Update, Updates, uniform
+from engram_bench.backends.mlx.kv import PassCache
 from engram_bench.errors import BackendError
 
 
@@ -26,6 +27,10 @@ class Network:
         self.module = module
         self.num_layers = len(module.layers)
         self.shapes = linear_shapes(module)
+
+    def pass_caches(self, prefix: Sequence[PassCache] | None = None) -> list[PassCache]:
+        """A cache per block for one pass over rows that start together, behind *prefix* where one was read."""
+        return [PassCache(prefix[layer] if prefix else None) for layer in range(self.num_layers)]
 
     def hidden(self, ids: mx.array, caches: Sequence[Any]) -> mx.array:
         """Last hidden states, final norm applied, (B, T, hidden) of token ids (B, T)."""
@@ -97,7 +102,7 @@ def lora_updates(module: nn.Module) -> dict[str, Update]:
 
 
 def linear_shapes(module: nn.Module) -> Shapes:
-    """Path of every linear layer inside the blocks → (outputs, inputs), in the model's order."""
+    """Path of every linear layer inside the blocks → (outputs, inputs)."""
     found = {}
     for name, layer in module.named_modules():
         if ".layers." in name and isinstance(layer, (nn.Linear, nn.QuantizedLinear)):
@@ -105,20 +110,15 @@ def linear_shapes(module: nn.Module) -> Shapes:
             if isinstance(layer, nn.QuantizedLinear):
                 inputs = inputs * 32 // layer.bits
             found[name.removesuffix(".linear")] = (outputs, inputs)
-    order = [name for name, _ in tree_flatten(module.parameters())]
-    places = {name.removesuffix(".weight"): place for place, name in enumerate(order)}
-    return dict(sorted(found.items(), key=lambda item: places.get(item[0], 0)))
+    return found
 
 
-class _Through(nn.Module):
-    """Stands for a model's blocks: what comes in goes out, and the tied head finds the embedding."""
+class _Through:
+    """Stands for a model's blocks: what comes in goes out, and a tied head finds the embedding."""
 
     def __init__(self, blocks: nn.Module) -> None:
-        super().__init__()
-        self.update_modules({})
-        for name in ("embed_tokens", "wte"):
-            if name in blocks:
-                self[name] = blocks[name]
+        self.embed_tokens = blocks.get("embed_tokens")
+        self.wte = blocks.get("wte")
 
     def __call__(self, hidden: mx.array, *args: Any, **kwargs: Any) -> mx.array:
         return hidden
@@ -141,7 +141,5 @@ def _copy(part: Any) -> Any:
 
 def _fuse(module: nn.Module) -> None:
     """Merge every LoRA layer into its weight."""
-    from mlx.utils import tree_unflatten
-
     merged = [(name, layer.fuse()) for name, layer in module.named_modules() if isinstance(layer, LoRALinear)]
     module.update_modules(tree_unflatten(merged))

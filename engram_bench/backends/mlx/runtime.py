@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import resource
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -29,10 +32,10 @@ def start() -> ModuleType:
         BackendUnavailable: mlx or mlx-lm is missing, too old, or has no device library (on Linux ``mlx`` alone is empty).
     """
     _check_versions()
-    fast, warning = preload_blas()
+    _, warning = preload_blas()
     try:
         core = importlib.import_module("mlx.core")
-        with deferred_transformers():
+        with deferred_transformers(), _kept_file_limits():
             for name in ("mlx_lm.utils", "mlx_lm.tuner.utils", "mlx_lm.models.cache"):
                 importlib.import_module(name)
     except ImportError as error:
@@ -72,8 +75,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     text = str(error)
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
-        and any(sign in text for sign in ("Unable to allocate", "[malloc", "bad_alloc", "out of memory", "Insufficient Memory"))
+        and any(
+            sign in text
+            for sign in ("Unable to allocate", "[malloc", "bad_alloc", "out of memory", "Insufficient Memory")
+        )
     )
+
+
+@contextmanager
+def _kept_file_limits() -> Iterator[None]:
+    """While this is open nobody sets resource limits: mlx-lm lowers the process's hard limit of open files on import."""
+    real = resource.setrlimit
+    resource.setrlimit = lambda *arguments: None
+    try:
+        yield
+    finally:
+        resource.setrlimit = real
 
 
 def _check_versions() -> None:

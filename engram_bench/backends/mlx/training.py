@@ -21,7 +21,6 @@ from mlx.utils import tree_flatten, tree_unflatten
 from numpy.typing import NDArray
 
 from engram_bench.backends.adapter_layout import adapted_layers, write_peft
-from engram_bench.backends.mlx.kv import PassCache
 from engram_bench.backends.mlx.network import Network, attach, lora_updates
 from engram_bench.backends.packing import group, pad, shared_prefix
 from engram_bench.backends.protocol import Progress
@@ -164,11 +163,11 @@ class Trainer:
         return (nn.losses.cross_entropy(logits, batch.labels) * batch.weights).sum()
 
     def _answer_logits(self, batch: Batch) -> mx.array:
-        prefix: list[PassCache | None] = [None] * self._network.num_layers
+        prefix = None
         if batch.prefix.size:
-            prefix = [PassCache() for _ in prefix]
+            prefix = self._network.pass_caches()
             self._network.hidden(batch.prefix, prefix)
-        hidden = self._network.hidden(batch.rest, [PassCache(one) for one in prefix])  # (B, T, hidden)
+        hidden = self._network.hidden(batch.rest, self._network.pass_caches(prefix))  # (B, T, hidden)
         return self._network.logits(hidden.reshape(-1, hidden.shape[-1])[batch.rows])
 
     def _batch(self, examples: Sequence[Encoded], *, total: int = 1) -> Batch:
