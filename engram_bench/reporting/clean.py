@@ -24,9 +24,9 @@ def printable(text: str, limit: int | None = None) -> str:
 
 
 def printable_lines(text: str, limit: int, max_lines: int) -> list[str]:
-    """The lines of *text* made printable, at most *max_lines* of them; at least one, ``(empty)`` for blank text."""
+    """The lines of *text* made printable, at most *max_lines* of them; at least one, ``(empty)`` for none."""
     if not text.strip():
-        return [f"(empty: {printable(text, limit)})" if text else "(empty)"]
+        return [f"(empty: '{printable(text, limit)}')" if text else "(empty)"]
     lines = text.split("\n", max_lines)
     shown = [printable(line.removesuffix("\r"), limit) for line in lines[:max_lines]]
     return [*shown, "…"] if len(lines) > max_lines else shown

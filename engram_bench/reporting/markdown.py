@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
 from engram_bench.reporting.clean import printable
 from engram_bench.reporting.tables import SPLITS, TABLED, Table, category_table, entries, measure_table
-from engram_bench.reporting.words import OUTCOMES, run_facts
+from engram_bench.reporting.words import OUTCOMES, outside, run_facts
 
 MAX_ENTRIES = 500
 """Ledger rows per state and split; ``latest.json`` has the rest."""
@@ -26,7 +26,7 @@ def markdown_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict
         f"# engram-bench: {code(run.provenance.adapter or 'bare model')} against {code(run.provenance.model)}",
         *_verdicts(verdicts),
         *_tables(comparison),
-        *_unscored(comparison),
+        *_outside(comparison),
         *_ledger(comparison),
         "## Where the figures come from",
         "\n".join(f"- {heading}: {code(fact)}" for heading, fact in run_facts(run).items()),
@@ -44,8 +44,8 @@ def code(text: str, limit: int = 300) -> str:
 
 
 def escaped(text: str) -> str:
-    """*text* as itself: nothing in it is markup."""
-    return re.sub(r"([\\`*_<>\[\]#~&@])", r"\\\1", printable(text))
+    """*text* as itself: nothing in it is markup. Underscores inside words are left alone, as they mean nothing there."""
+    return re.sub(r"([\\`*<>\[\]#~&@]|\b_|_\b)", r"\\\1", printable(text))
 
 
 def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[str]:
@@ -73,10 +73,10 @@ def _tables(comparison: Comparison) -> Iterator[str]:
             yield table.markdown(escaped)
 
 
-def _unscored(comparison: Comparison) -> Iterator[str]:
-    if comparison.unscored:
-        yield "## Not scored"
-        yield "In no count, and never a pass: " + ", ".join(map(code, comparison.unscored[:MAX_ENTRIES]))
+def _outside(comparison: Comparison) -> Iterator[str]:
+    for words, ids in outside(comparison).items():
+        yield f"## {words[:1].upper()}{words[1:]} ({len(ids)})"
+        yield ", ".join(map(code, ids[:MAX_ENTRIES])) + (" …" if len(ids) > MAX_ENTRIES else "")
 
 
 def _ledger(comparison: Comparison) -> Iterator[str]:

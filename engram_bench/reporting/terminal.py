@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
 from engram_bench.reporting.clean import encodable, printable
 from engram_bench.reporting.tables import SPLITS, TABLED, category_table, entries, measure_table
-from engram_bench.reporting.words import run_facts, verdict_sentence
+from engram_bench.reporting.words import outside, run_facts, verdict_sentence
 
 MAX_CATEGORIES = 40
 MAX_ENTRIES = 10
@@ -44,7 +44,7 @@ def comparison_lines(
         _provenance(run, width),
         *_tables(comparison, width),
         *_ledger(comparison, width, report),
-        _unscored(comparison, width),
+        _outside(comparison, width),
         _verdicts(verdicts, width),
     )
     lines: list[str] = []
@@ -86,12 +86,11 @@ def _entry_lines(title: str, found: Sequence[LedgerEntry], width: int, report: s
         yield f"  … and {len(found) - MAX_ENTRIES} more" + (f" in {printable(report)}" if report else "")
 
 
-def _unscored(comparison: Comparison, width: int) -> Iterator[str]:
-    if comparison.unscored:
-        ids = ", ".join(map(printable, comparison.unscored[:MAX_ENTRIES]))
-        more = len(comparison.unscored) - MAX_ENTRIES
-        text = f"not scored, in no count, and never a pass ({len(comparison.unscored)}): {ids}"
-        yield from _wrapped(text + (f" … and {more} more" if more > 0 else ""), width, indent=2)
+def _outside(comparison: Comparison, width: int) -> Iterator[str]:
+    for words, ids in outside(comparison).items():
+        more = f" … and {len(ids) - MAX_ENTRIES} more" if len(ids) > MAX_ENTRIES else ""
+        listed = ", ".join(map(printable, ids[:MAX_ENTRIES]))
+        yield from _wrapped(f"{words} ({len(ids)}): {listed}{more}", width, indent=2)
 
 
 def _verdicts(verdicts: Sequence[Verdict], width: int) -> Iterator[str]:

@@ -6,7 +6,16 @@ import re
 from collections.abc import Mapping
 
 from engram_bench.figures import change
-from engram_bench.records import Measure, Provenance, Run, Timing, TrainingRecord, Verdict, VerdictOutcome
+from engram_bench.records import (
+    Comparison,
+    Measure,
+    Provenance,
+    Run,
+    Timing,
+    TrainingRecord,
+    Verdict,
+    VerdictOutcome,
+)
 
 OUTCOMES: Mapping[VerdictOutcome, str] = {
     "pass": "passed",
@@ -39,11 +48,21 @@ def _percent_off(ratio: float) -> str:
     return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f}"
 
 
+def outside(comparison: Comparison) -> dict[str, tuple[str, ...]]:
+    """Ids of cases that are in no count, by the reason why; reasons without any left out."""
+    lists = {
+        "not scored, and never a pass": comparison.unscored,
+        "only in the newer run": comparison.added,
+        "only in the older run": comparison.removed,
+    }
+    return {words: ids for words, ids in lists.items() if ids}
+
+
 def run_facts(run: Run) -> dict[str, str]:
     """Where the figures come from, by heading; facts that are not known are left out."""
     provenance = run.provenance
     facts = {
-        "model": f"{provenance.model} ({provenance.model_fingerprint[:12]})",
+        "model": provenance.model + f" ({provenance.model_fingerprint[:12]})" * bool(provenance.model_fingerprint),
         "backend": ", ".join(dict.fromkeys((provenance.backend, provenance.device, provenance.dtype))),
         "machine": provenance.machine,
         "adapter": _adapter_words(provenance, run.training),
@@ -61,7 +80,7 @@ def _adapter_words(provenance: Provenance, training: TrainingRecord | None) -> s
         return provenance.adapter
     recall = "" if training.recall is None else f", recall {100 * training.recall:.1f} %"
     return (
-        f"{provenance.adapter}: {training.steps} steps on {training.examples} examples in {training.seconds:.1f} s, "
+        f"{provenance.adapter}: {training.steps} steps, {training.examples} examples, {training.seconds:.1f} s, "
         f"loss {training.loss_start:.2f} → {training.loss_end:.2f}{recall}"
     )
 
