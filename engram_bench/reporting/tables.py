@@ -6,6 +6,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from tabulate import SEPARATING_LINE, DataRow, Line, TableFormat, tabulate
 
@@ -162,6 +163,16 @@ def entries(ledger: Sequence[LedgerEntry], state: State) -> dict[Split, list[Led
     """The entries in one state by split, splits without any left out."""
     found = {split: [entry for entry in ledger if (entry.split, entry.state) == (split, state)] for split in SPLITS}
     return {split: part for split, part in found.items() if part}
+
+
+def ledger_sentences(ledger: Sequence[LedgerEntry]) -> list[str]:
+    """One line a split: ``seen prompts: fixed 132, broken 1, still right 0, still wrong 7``."""
+    lines = []
+    for split, words in SPLITS.items():
+        if counts := sum(_state_counts(ledger, split).values(), Counter()):
+            states = (f"{state.replace('_', ' ')} {counts[state]}" for state in get_args(State))
+            lines.append(f"{words}: {', '.join(states)}")
+    return lines
 
 
 def _wrapped(row: tuple[str, ...], width: int) -> list[tuple[str, ...]]:

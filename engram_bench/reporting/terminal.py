@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
 from engram_bench.reporting.clean import encodable, printable
-from engram_bench.reporting.tables import SPLITS, TABLED, category_table, entries, measure_table
+from engram_bench.reporting.tables import SPLITS, TABLED, category_table, entries, ledger_sentences, measure_table
 from engram_bench.reporting.words import outside, run_facts, verdict_sentence
 
 MAX_CATEGORIES = 40
@@ -67,6 +67,7 @@ def _tables(comparison: Comparison, width: int) -> Iterator[Iterable[str]]:
 
 
 def _ledger(comparison: Comparison, width: int, report: str) -> Iterator[Iterable[str]]:
+    yield ledger_sentences(comparison.ledger)
     for state, words in STATES.items():
         for split, found in entries(comparison.ledger, state).items():
             if (state, split) != ("still_wrong", "control"):  # a control that nobody knows is no news

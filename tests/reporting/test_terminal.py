@@ -61,6 +61,8 @@ measure          n        baseline       candidate  change
 stops_by_itself  3  100.0 (44–100)  100.0 (44–100)  +0.0 pp
 answer_tokens    3      3.0 tokens      3.0 tokens  +0.0 tokens (+0.0 to +0.0)
 
+seen prompts: fixed 1, broken 1, still right 0, still wrong 1
+
 broken, seen prompts (1)
   patterns/facts.yaml:14 port-dns: expected '53', found '\x1b[2J'
 
