@@ -14,7 +14,7 @@ MAX_CHARS = 200
 
 
 def failure_text(case: Case, baseline: Completion | None, candidate: Completion | None, score: Score) -> str:
-    """Where the pattern is, the prompt, what was expected, what both sides answered, why that is not it, and a diff.
+    """Why the answer is not right, where the pattern is, the prompt, what was expected, what both sides answered, a diff.
 
     Args:
         case: The case that failed.
@@ -23,20 +23,25 @@ def failure_text(case: Case, baseline: Completion | None, candidate: Completion 
         score: Of the candidate's answer.
 
     Returns:
-        Lines without a final newline. The diff is against the preferred answer; it is left out where no answer is expected,
-        none came, or the two read the same. Control characters are written out.
+        Lines without a final newline. The reason is first, as pytest's summary shows that line only. The diff is against the
+        preferred answer; it is left out where no answer is expected, none came, or the two read the same. Control characters
+        are written out.
     """
     facts = [("prompt", case.prompt.user)]
     if case.prompt.system is not None:
         facts.insert(0, ("system", case.prompt.system))
     facts += [("expected" if not index else "or", answer) for index, answer in enumerate(case.answers)]
-    lines = [f"{printable(str(case.source))}: {printable(case.id)} ({printable(case.match)})"]
+    reason = score.reason or "failed"
+    if score.outcome == "not_scored":
+        reason = f"not scored: {score.reason}"
+    lines = [
+        printable(reason, MAX_CHARS),
+        f"{printable(str(case.source))}: {printable(case.id)} ({printable(case.match)})",
+    ]
     for heading, text in facts:
         lines += _labelled(heading, text)
     for heading, completion in (("baseline", baseline), ("candidate", candidate)):
         lines += _answer(heading, completion)
-    if score.reason:
-        lines += _labelled("reason", score.reason)
     if case.answers and candidate is not None:
         lines += _diff(case.answers[0], candidate.text)
     return "\n".join(lines)
