@@ -70,7 +70,7 @@ class HeldOut:
             for pattern in pattern_set.patterns if pattern_set.kind == "memory" else ():
                 for number, text in enumerate(pattern.held_out, 1):
                     key = normalise_prompt(text)
-                    words = frozenset(key.split())
+                    words = frozenset(key.casefold().split())
                     needed = math.ceil(threshold * len(words) - 1e-9)
                     wording = _Wording(f"{case_id(pattern)}/held-{number}", text, key, pattern.output, words, needed)
                     self._wordings.append(wording)
@@ -102,7 +102,7 @@ class HeldOut:
     def near(self, prompt: str, answer: str) -> Iterator[tuple[_Wording, float]]:
         """Wordings with this answer that *prompt* has enough words of without being one, each with its overlap."""
         key = normalise_prompt(prompt)
-        words = frozenset(key.split())
+        words = frozenset(key.casefold().split())
         candidates = {wording.case_id: wording for word in words for wording in self._by_word.get(word, ())}
         for wording in candidates.values():
             shared = len(words & wording.words)

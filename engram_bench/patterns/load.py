@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 from engram_bench.errors import PatternFileError
 from engram_bench.patterns.ids import default_ids
 from engram_bench.patterns.mistakes import did_you_mean, row_mistakes
-from engram_bench.patterns.read import Document, Mistake, Row, UnreadableError, describe, read_jsonl, read_yaml
+from engram_bench.patterns.nodes import Mistake, UnreadableError, describe
+from engram_bench.patterns.read import Document, Row, read_jsonl, read_yaml
 from engram_bench.patterns.schema import ENTRY_MODELS, PatternEntry, QuestionHeader, SpeedFile
 from engram_bench.patterns.wordings import clashes
 from engram_bench.records import Pattern, PatternSet, SourceLine, SpeedPlan

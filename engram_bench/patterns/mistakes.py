@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from engram_bench.patterns.read import Location, Mistake, Row, describe
+from engram_bench.patterns.nodes import Location, Mistake, describe
+from engram_bench.patterns.read import Row
 from engram_bench.patterns.schema import MemoryFile, QuestionHeader
 
 _EXPECTED = {

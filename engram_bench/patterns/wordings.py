@@ -24,12 +24,12 @@ def normalise_prompt(text: str) -> str:
     ``userName`` and ``UserName``. So words keep their case when it is mixed or when they are a single letter or contain
     anything but letters, and a sign that stands alone inside the text is kept. Idempotent; empty only for text without a word.
     """
-    words = unicodedata.normalize("NFKC", text).translate(_STRAIGHT).split()
+    words = [_fold(word) for word in unicodedata.normalize("NFKC", text).translate(_STRAIGHT).split()]
     while words and not words[-1].strip(_SENTENCE_ENDS):
         words.pop()
     if words and len(words[0]) == 1:
         words[0] = words[0].casefold()
-    return " ".join(map(_fold, words))
+    return " ".join(words)
 
 
 @lru_cache(maxsize=65_536)

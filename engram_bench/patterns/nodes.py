@@ -1,0 +1,189 @@
+"""YAML as plain data that remembers its lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+MAX_DEPTH = 16
+"""A pattern file needs four levels."""
+MAX_EXPANSION = 10
+"""Values that aliases may stand for, per value written in the file."""
+
+Location = Sequence[str | int]
+"""Path into a value: ``("wordings", 2)``."""
+Mistake = tuple[int, str]
+"""Line, counted from 1, and what was found there and expected."""
+
+
+class UnreadableError(Exception):
+    """The file is not YAML, JSON or text; the line counts from 1, 0 where there is none."""
+
+    def __init__(self, line: int, found: str) -> None:
+        super().__init__(found)
+        self.line = line
+
+
+@dataclass(slots=True)
+class Node:
+    """A value of a YAML file with the line it stands on."""
+
+    line: int
+    value: Any
+    """A scalar, ``list[Node]`` or ``dict[str, Node]``."""
+    written: str | None = None
+    """An unquoted scalar as the file has it; None for quoted text, lists and mappings."""
+    size: int = 1
+    """Values below and including this one, aliases counted as often as they are used."""
+
+    def plain(self) -> Any:
+        """The value without lines."""
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        return self.value
+
+    def at(self, location: Location) -> Node:
+        """The node at *location*, or the deepest one on the way that exists."""
+        node = self
+        step: Any
+        for step in location:
+            try:
+                node = node.value[step] if isinstance(node.value, dict | list) else node
+            except (KeyError, IndexError, TypeError):
+                break
+        return node
+
+
+def parse_yaml(text: str, mistakes: list[Mistake]) -> Node | None:
+    """The tree of a YAML text; None if it has no document. A key that stands twice is added to *mistakes*.
+
+    Read from the parser's events, not through a loader: no tag can build an object, nesting and alias expansion are
+    bounded (PyYAML's C composer overflows the stack on 100,000 open brackets), and a repeated key is seen.
+
+    Raises:
+        UnreadableError: Not YAML, several documents, a tag, nested too deeply, or aliases that stand for too much.
+    """
+    try:
+        return _Builder(mistakes).build(yaml.parse(text, _Loader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        found = f"not YAML: {error.problem or error.context}"
+        raise UnreadableError(mark.line + 1 if mark else 0, found) from error
+    except yaml.reader.ReaderError as error:
+        found = f"character U+{error.character:04X}, expected printable text"
+        raise UnreadableError(text.count("\n", 0, error.position) + 1, found) from error
+
+
+def describe(value: Any) -> str:
+    """A value as a message shows it: text and scalars by ``repr`` (shortened), containers by their kind."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    shown = repr(value) if isinstance(value, str) else str(value)
+    return shown if len(shown) <= 60 else shown[:59] + "…"
+
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_RESOLVER: Any = yaml.SafeLoader("")
+
+
+class _Builder:
+    """Builds nodes from parser events without recursion."""
+
+    def __init__(self, mistakes: list[Mistake]) -> None:
+        self._mistakes = mistakes
+        self._anchors: dict[str, Node] = {}
+        self._open: list[tuple[Node, Node | None]] = []  # containers not yet closed, each with its waiting key
+        self._root: Node | None = None
+
+    def build(self, events: Iterator[Any]) -> Node | None:
+        """The first document's root."""
+        for written, event in enumerate(events):
+            line = event.start_mark.line + 1
+            match event:
+                case yaml.DocumentStartEvent() if self._root is not None:
+                    raise UnreadableError(line, "a second document, expected one per file")
+                case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
+                    if len(self._open) == MAX_DEPTH:
+                        found = f"nested deeper than {MAX_DEPTH} levels, expected a pattern file"
+                        raise UnreadableError(line, found)
+                    node = Node(line, {} if isinstance(event, yaml.MappingStartEvent) else [])
+                    self._name(event, node)
+                    self._open.append((node, None))
+                case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+                    node, _ = self._open.pop()
+                    self._place(node)
+                case yaml.ScalarEvent():
+                    node = _scalar(event, line)
+                    self._name(event, node)
+                    self._place(node)
+                case yaml.AliasEvent():
+                    node = self._aliased(event.anchor or "", line)
+                    self._place(node)
+                    if self._size() > MAX_EXPANSION * written + 10_000:
+                        found = f"aliases stand for more than {MAX_EXPANSION} times the values written"
+                        raise UnreadableError(line, found)
+        return self._root
+
+    def _name(self, event: Any, node: Node) -> None:
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+
+    def _aliased(self, anchor: str, line: int) -> Node:
+        node = self._anchors.get(anchor)
+        if node is None:
+            found = f"alias *{anchor}, expected an anchor &{anchor} above it"
+            raise UnreadableError(line, found)
+        if any(node is container for container, _ in self._open):
+            found = f"alias *{anchor} stands inside its own anchor"
+            raise UnreadableError(line, found)
+        return node
+
+    def _size(self) -> int:
+        return sum(node.size for node, _ in self._open)
+
+    def _place(self, node: Node) -> None:
+        """Puts a finished node into the innermost open container."""
+        if not self._open:
+            self._root = node
+            return
+        parent, key = self._open[-1]
+        if isinstance(parent.value, list):
+            parent.value.append(node)
+        elif key is None:
+            self._open[-1] = (parent, node)
+            return
+        else:
+            self._open[-1] = (parent, None)
+            name = key.value if isinstance(key.value, str) else key.written or describe(key.plain())
+            if name in parent.value:
+                first = parent.value[name].line
+                self._mistakes.append((key.line, f"key {name!r} again, expected it once (first on line {first})"))
+            else:
+                parent.value[name] = node
+        parent.size += node.size
+
+
+def _scalar(event: Any, line: int) -> Node:
+    """Text, number, truth value, date or nothing, by the rules of YAML 1.1."""
+    tag = event.tag if event.tag not in (None, "!") else _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit)
+    if tag == "tag:yaml.org,2002:str":
+        return Node(line, event.value)
+    construct = yaml.SafeLoader.yaml_constructors.get(tag)
+    if construct is None:
+        found = f"tag {tag!r}, expected plain text"
+        raise UnreadableError(line, found)
+    try:
+        return Node(line, construct(_RESOLVER, yaml.ScalarNode(tag, event.value)), event.value)
+    except ValueError:  # 2024-02-31 looks like a date
+        return Node(line, event.value)
