@@ -239,7 +239,7 @@ class BackendContract:
     def test_a_prompt_longer_than_the_context_is_an_error_that_quotes_it(self, backend: Backend, model: Any) -> None:
         prompt = Prompt("once upon a time " + "and then " * model.context_length)
 
-        with pytest.raises(BackendError, match="once upon a time .* tokens"):
+        with pytest.raises(BackendError, match=r"once upon a time .* tokens"):
             backend.load(model, None).complete([prompt], SHORT)
 
     def test_an_example_longer_than_the_context_is_an_error_that_quotes_it(
@@ -247,7 +247,7 @@ class BackendContract:
     ) -> None:
         example = TrainingExample(Prompt("once upon a time " + "and then " * model.context_length), "yes")
 
-        with pytest.raises(BackendError, match="once upon a time .* tokens"):
+        with pytest.raises(BackendError, match=r"once upon a time .* tokens"):
             backend.train(model, [example], self.recipe, tmp_path)
 
     def test_no_prompts_give_no_completions(self, backend: Backend, model: Any) -> None:

@@ -44,7 +44,9 @@ class CpuBackend:
         max_batch_tokens: Bound of rows x length of a decoding batch, and of the tokens of a training pass.
         threads: For torch; None leaves its setting alone.
         device: ``cpu`` or any torch device.
-        dtype: Of weights and products, ``float32`` or ``bfloat16``.
+        dtype: Of weights and activations, ``float32`` or ``bfloat16``.
+        products: Of the factors of training's large products; sums, weights and all else stay in *dtype*.
+        lean: Use our own forward and backward pass where it covers the architecture (else: transformers).
     """
 
     name = "cpu"
@@ -59,11 +61,15 @@ class CpuBackend:
         threads: int | None = None,
         device: str = "cpu",
         dtype: str = "float32",
+        products: str = "float32",
+        lean: bool = True,
     ) -> None:
         self._plan = DecodingPlan(packing=packing, prefix_cache=prefix_cache, max_batch_tokens=max_batch_tokens)
         self._drafts = drafts
         self._device = device
         self._dtype = dtype
+        self._products = products
+        self._lean = lean
         self._network: Network | None = None
         self._fingerprint = ""
         if threads is not None:
@@ -110,8 +116,9 @@ class CpuBackend:
             packing=self._plan.packing,
             pad_id=model.tokenizer.pad_id,
             max_batch_tokens=self._plan.max_batch_tokens,
+            products=DTYPES[self._products],
         )
-        settings = f"{self._plan.packing} {self._device} {self._dtype}"
+        settings = f"{self._plan.packing} {self._device} {self._dtype} {self._products} {self._lean}"
         identity = identity_of(recipe, encoded, model.fingerprint, settings)
         done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
         return TrainingRecord(
@@ -154,7 +161,7 @@ class CpuBackend:
     def _open(self, model: Model) -> Network:
         if self._network is None or self._fingerprint != model.fingerprint:
             self.close()
-            self._network = open_network(model.folder, device=self._device, dtype=DTYPES[self._dtype])
+            self._network = open_network(model.folder, device=self._device, dtype=DTYPES[self._dtype], lean=self._lean)
             self._fingerprint = model.fingerprint
         return self._network
 

@@ -72,6 +72,7 @@ class Trainer:
         packing: bool = True,
         pad_id: int = 0,
         max_batch_tokens: int = 8192,
+        products: torch.dtype = torch.float32,
     ) -> None:
         self._network = network
         self._lora = lora
@@ -80,8 +81,9 @@ class Trainer:
         self._packing = packing
         self._pad_id = pad_id
         self._max_batch_tokens = max_batch_tokens
+        lora.require_gradients()
+        self._learner = network.learner(lora, products)
         self._optimizer = Adam(lora.values, recipe.weight_decay)
-        self._recalled = np.zeros(len(examples), dtype=np.bool_)
         self.done = Trained()
 
     def run(self, folder: Path, *, progress: Progress, base: str, identity: str) -> Trained:
@@ -122,7 +124,7 @@ class Trainer:
         inputs = [example.ids[:-1] for example in batch]
         for members in group(inputs, max_tokens=self._max_batch_tokens, packed=self._packing):
             tokens, rows, labels, _ = self._batch([batch[i] for i in members])
-            total += self._network.loss_and_gradients(tokens, rows, labels, self._lora, 1 / num_labels)
+            total += self._learner.loss_and_gradients(tokens, rows, labels, 1 / num_labels)
             self.done.tokens += tokens.num_tokens
         loss = total / num_labels
         norm = float(torch.linalg.vector_norm(gradient))

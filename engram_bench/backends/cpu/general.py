@@ -1,0 +1,136 @@
+"""Any causal language model of transformers, with the adapter added by hooks on its linear layers."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engram_bench.backends.adapter_layout import Shapes
+from engram_bench.backends.cpu.lora import Lora
+from engram_bench.backends.cpu.network import Cache
+from engram_bench.backends.cpu.packing import Integers, TokenBatch
+from engram_bench.errors import BackendError
+
+
+class TransformersNetwork:
+    """A model loaded by transformers.
+
+    Raises:
+        BackendError: transformers cannot load it, or a block is something else than attention.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], *, device: str, dtype: torch.dtype) -> None:
+        self.device = device
+        self.model = _load(folder, config, device, dtype)
+        text = self.model.config.get_text_config()
+        # One mask serves every block, so no sequence may be longer than a sliding window.
+        limits = [text.max_position_embeddings, getattr(text, "sliding_window", None)]
+        self.context_length: int = min(limit for limit in limits if limit)
+        self.shapes: Shapes = {
+            name: (module.out_features, module.in_features)
+            for name, module in self.model.named_modules()
+            if isinstance(module, nn.Linear) and module is not self.model.get_output_embeddings()
+        }
+        self._lora: Lora | None = None
+        for name in self.shapes:
+            self.model.get_submodule(name).register_forward_hook(self._hook(name))
+
+    def logits(self, batch: TokenBatch, rows: Integers, *, lora: Lora | None, cache: Cache | None = None) -> Tensor:
+        """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
+        with torch.no_grad():
+            return self.forward(batch, rows, lora, cache)
+
+    def forward(self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: Cache | None) -> Tensor:
+        """Float32 logits (N, V) after the tokens at *rows*, with a graph where gradients are on."""
+        row_index, column_index = (torch.from_numpy(part) for part in divmod(rows, batch.ids.shape[1]))
+        columns, place = torch.unique(column_index, return_inverse=True)
+        self._lora = lora
+        try:
+            output = self.model(
+                input_ids=torch.from_numpy(batch.ids).to(self.device),
+                position_ids=torch.from_numpy(batch.positions).to(self.device),
+                attention_mask=torch.tensor(batch.mask, device=self.device)[:, None],  # (B, 1, T, P + T)
+                past_key_values=cache,
+                use_cache=cache is not None,
+                logits_to_keep=columns.to(self.device),
+            )
+        finally:
+            self._lora = None
+        logits: Tensor = output.logits[row_index.to(self.device), place.to(self.device)]  # (N, V)
+        return logits.float()
+
+    def learner(self, lora: Lora, products: torch.dtype) -> TransformersLearner:
+        """What trains *lora* here, in the network's own dtype."""
+        return TransformersLearner(self, lora)
+
+    def merged(self, lora: Lora) -> TransformersNetwork:
+        """A network with the adapter in its weights; what is not adapted is shared with this one."""
+        adapted = {f"{name}.weight" for name in lora.a}
+        shared = {id(value): value for name, value in self.model.named_parameters() if name not in adapted}
+        shared |= {id(value): value for value in self.model.buffers()}
+        fused = copy.copy(self)
+        fused.model = copy.deepcopy(self.model, shared)
+        for name in lora.a:
+            weight = fused.model.get_submodule(name).weight
+            weight.data += lora.delta(name).to(weight.dtype)
+        for name in self.shapes:
+            fused.model.get_submodule(name)._forward_hooks.clear()  # they ask the unfused network for its adapter
+        return fused
+
+    def _hook(self, name: str) -> Any:
+        def add_update(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            lora = self._lora
+            if lora is None or name not in lora.a:
+                return output
+            update = inputs[0].float() @ lora.a[name].T @ lora.b[name].T
+            return output + (lora.scales[name] * update).to(output.dtype)
+
+        return add_update
+
+
+class TransformersLearner:
+    """Gradients by autograd."""
+
+    def __init__(self, network: TransformersNetwork, lora: Lora) -> None:
+        self._network = network
+        self._lora = lora
+
+    def loss_and_gradients(self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float) -> float:
+        """Sum of the losses (nats) of *labels* after *rows*; adds its gradients times *scale* to the adapter's."""
+        with torch.enable_grad():
+            logits = self._network.forward(batch, rows, self._lora, None)  # (N, V)
+            targets = torch.from_numpy(labels).to(logits.device)
+            loss = nn.functional.cross_entropy(logits, targets, reduction="sum")
+            torch.autograd.backward(loss * scale)
+        return float(loss.detach())
+
+
+def _load(folder: Path, config: Mapping[str, Any], device: str, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    other_kinds = set(config.get("layer_types") or ()) - {"full_attention", "sliding_attention"}
+    if other_kinds:
+        msg = f"{folder}: has blocks of type {', '.join(sorted(other_kinds))}, expected attention in every block"
+        raise BackendError(msg)
+    # SDPA in bfloat16 gives wrong text on CPU where rows are masked differently (a test shows it).
+    attention = "sdpa" if dtype == torch.float32 else "eager"
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, attn_implementation=attention, local_files_only=True
+            )
+    except (OSError, ValueError, KeyError) as error:
+        msg = f"{folder}: transformers cannot load this model ({error})"
+        raise BackendError(msg) from error
+    finally:
+        logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    return model.requires_grad_(False).eval().to(device)

@@ -1,0 +1,322 @@
+"""Llama-shaped models (Llama, SmolLM2, Qwen2) in a few large products per block, faster than their general form.
+
+Per block four products: q, k and v at once; o; gate and up at once; down. The last block computes only the tokens whose
+logits are asked for. Tokens of a batch are one long axis M = B · T outside attention.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.nn import functional
+
+from engram_bench.backends.adapter_layout import Shapes
+from engram_bench.backends.cpu.cache import PackCache, RowCache
+from engram_bench.backends.cpu.lora import Lora
+from engram_bench.backends.cpu.packing import Integers, TokenBatch
+from engram_bench.errors import BackendError
+
+if TYPE_CHECKING:
+    from engram_bench.backends.cpu.llama_training import LlamaLearner
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "out": ("self_attn.o_proj",),
+    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+    "down": ("mlp.down_proj",),
+}
+"""Linear layers of a block that read the same input, as one product."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What of the config the computation needs."""
+
+    num_blocks: int
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    epsilon: float
+    rope_theta: float
+    context_length: int
+
+    @property
+    def group(self) -> int:
+        """Query heads per key head."""
+        return self.num_heads // self.num_kv_heads
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Weights of one block."""
+
+    attention_norm: Tensor
+    mlp_norm: Tensor
+    weights: Mapping[str, Tensor]
+    """Group → (out, in)."""
+    biases: Mapping[str, Tensor]
+    """Group → (out,); absent where the model has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The adapters of one group of a block, ready for use."""
+
+    a: Tensor
+    """(Σr, in): the A's of the group one below the other."""
+    parts: tuple[tuple[str, slice, slice, Tensor], ...]
+    """Per adapted layer: module path, its columns of the group's output, its columns of x Aᵀ, scale · B (out, r)."""
+
+
+class LlamaNetwork:
+    """A Llama-shaped model; :func:`fits` says which are."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], *, device: str) -> None:
+        self.device = device
+        self.sizes = _sizes(config)
+        self.context_length = self.sizes.context_length
+        with _Checkpoint(folder, device) as tensor:
+            self.blocks = [_read_block(tensor, index) for index in range(self.sizes.num_blocks)]
+            self.embedding = tensor("model.embed_tokens.weight")  # (V, E)
+            self.final_norm = tensor("model.norm.weight")
+            self.head = self.embedding if config.get("tie_word_embeddings") else tensor("lm_head.weight")
+        self.shapes: Shapes = {path: shape for path, _, _, shape in self.layers()}
+        self._prepared: tuple[Lora, int, list[dict[str, Update]]] | None = None
+
+    def logits(
+        self, batch: TokenBatch, rows: Integers, *, lora: Lora | None, cache: PackCache | RowCache | None = None
+    ) -> Tensor:
+        """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
+        with torch.no_grad():
+            updates = self.prepare(lora)
+            shape = batch.ids.shape
+            x = self.embedding[torch.from_numpy(batch.ids).to(self.device).flatten()]  # (M, E)
+            rope = self.rope(batch)
+            bias = self.mask_bias(batch)
+            kept = torch.from_numpy(rows).to(self.device)
+            for index, block in enumerate(self.blocks):
+                normed = self.norm(x, block.attention_norm)
+                query, key, value = self.split_heads(project(normed, block, updates[index], "qkv"), rope, shape)
+                if cache is not None:
+                    key, value = cache.update(key, value, index)
+                mixed = attend(query, key, value, bias)  # (M, H·D)
+                if index == len(self.blocks) - 1:
+                    x, mixed = x[kept], mixed[kept]
+                x = x + project(mixed, block, updates[index], "out")
+                gate_up = project(self.norm(x, block.mlp_norm), block, updates[index], "gate_up")
+                gate, up = gate_up.chunk(2, -1)
+                x = x + project(functional.silu(gate) * up, block, updates[index], "down")
+            return self.norm(x, self.final_norm) @ self.head.T  # (N, V)
+
+    def learner(self, lora: Lora, products: torch.dtype) -> LlamaLearner:
+        """What trains *lora* here, with the factors of large products cast to *products*."""
+        from engram_bench.backends.cpu.llama_training import LlamaLearner
+
+        return LlamaLearner(self, lora, products)
+
+    def merged(self, lora: Lora) -> LlamaNetwork:
+        """A network with the adapter in its weights; what is not adapted is shared with this one."""
+        fused = copy.copy(self)
+        fused._prepared = None
+        fused.blocks = [replace(block, weights=dict(block.weights)) for block in self.blocks]
+        for path, (block_index, group), columns, _ in self.layers():
+            if path in lora.a:
+                weights = fused.blocks[block_index].weights
+                if weights[group] is self.blocks[block_index].weights[group]:
+                    weights[group] = weights[group].clone()  # type: ignore[index]
+                weights[group][columns] += lora.delta(path)
+        return fused
+
+    def prepare(self, lora: Lora | None) -> list[dict[str, Update]]:
+        """Per block the group's updates, kept until the adapter changes; empty for the bare model."""
+        if lora is None:
+            return [{} for _ in self.blocks]
+        if self._prepared is None or self._prepared[0] is not lora or self._prepared[1] != lora.version:
+            self._prepared = (lora, lora.version, prepare_updates(self.layers(), lora, len(self.blocks)))
+        return self._prepared[2]
+
+    # ── pieces shared with training ─────────────────────────────────────────────────────────────
+
+    def norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Root-mean-square norm over the last axis."""
+        return x * (torch.rsqrt(x.square().mean(-1, keepdim=True) + self.sizes.epsilon)) * weight
+
+    def rope(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (M, 1, D/2) of the rotary angles."""
+        size = self.sizes.head_size
+        exponents = torch.arange(0, size, 2, device=self.device, dtype=torch.float32) / size
+        positions = torch.from_numpy(batch.positions).to(self.device).flatten().float()
+        angles = positions[:, None] * (1.0 / self.sizes.rope_theta**exponents)  # (M, D/2)
+        return angles.cos()[:, None], angles.sin()[:, None]
+
+    def mask_bias(self, batch: TokenBatch) -> Tensor:
+        """What is added to attention scores: 0 where a token may look, -inf elsewhere, (B, 1, T, S)."""
+        mask = torch.from_numpy(np.ascontiguousarray(batch.mask)).to(self.device)[:, None]
+        return torch.zeros(mask.shape, device=self.device).masked_fill_(~mask, -torch.inf)
+
+    def split_heads(
+        self, joint: Tensor, rope: tuple[Tensor, Tensor], shape: Sequence[int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries (B, K, G·T, D), rotated keys and values (B, K, T, D) from (M, (H + 2K)·D); K key heads."""
+        sizes, (num_rows, length) = self.sizes, shape
+        heads = joint.view(len(joint), -1, sizes.head_size)  # (M, H + 2K, D)
+        rotated = rotate(heads[:, : sizes.num_heads + sizes.num_kv_heads], *rope)
+        query, key = rotated[:, : sizes.num_heads], rotated[:, sizes.num_heads :]
+        value = heads[:, sizes.num_heads + sizes.num_kv_heads :]
+        query = query.reshape(num_rows, length, sizes.num_kv_heads, sizes.group, sizes.head_size)
+        query = query.permute(0, 2, 3, 1, 4).flatten(2, 3)
+        key, value = (part.reshape(num_rows, length, sizes.num_kv_heads, -1).transpose(1, 2) for part in (key, value))
+        return query, key, value
+
+    def layers(self) -> Iterator[tuple[str, tuple[int, str], slice, tuple[int, int]]]:
+        """Per linear layer its module path, block and group, rows of the group's weight, and shape."""
+        kv_size = self.sizes.num_kv_heads * self.sizes.head_size
+        for index, block in enumerate(self.blocks):
+            for group, names in GROUPS.items():
+                outputs, inputs = block.weights[group].shape
+                equal = outputs // len(names)
+                sizes = {"qkv": [outputs - 2 * kv_size, kv_size, kv_size]}.get(group, [equal] * len(names))
+                start = 0
+                for name, size in zip(names, sizes, strict=True):
+                    yield f"model.layers.{index}.{name}", (index, group), slice(start, start + size), (size, inputs)
+                    start += size
+
+
+def fits(config: Mapping[str, Any]) -> bool:
+    """Whether :class:`LlamaNetwork` computes what a model with this ``config.json`` does."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    plain_rope = rope.get("rope_type", rope.get("type", "default")) == "default" and not rope.get(
+        "partial_rotary_factor"
+    )
+    return (
+        config.get("model_type") in ("llama", "qwen2")
+        and config.get("hidden_act", "silu") == "silu"
+        and plain_rope
+        and not config.get("attention_bias")
+        and not config.get("mlp_bias")
+        and not config.get("use_sliding_window")
+        and not config.get("quantization_config")
+        and set(config.get("layer_types") or ()) <= {"full_attention"}
+    )
+
+
+def prepare_updates(
+    layers: Iterator[tuple[str, tuple[int, str], slice, tuple[int, int]]],
+    lora: Lora,
+    num_blocks: int,
+    dtype: torch.dtype = torch.float32,
+) -> list[dict[str, Update]]:
+    """Per block and group the adapters in the form the products use."""
+    found: list[dict[str, list[tuple[str, slice]]]] = [{} for _ in range(num_blocks)]
+    for path, (index, group), columns, _ in layers:
+        if path in lora.a:
+            found[index].setdefault(group, []).append((path, columns))
+    return [{group: _update(lora, members, dtype) for group, members in groups.items()} for groups in found]
+
+
+def _update(lora: Lora, members: Sequence[tuple[str, slice]], dtype: torch.dtype) -> Update:
+    parts, start = [], 0
+    for path, columns in members:
+        b = (lora.b[path].detach() * lora.scales[path]).to(dtype)
+        parts.append((path, columns, slice(start, start + b.shape[1]), b))
+        start += b.shape[1]
+    return Update(torch.cat([lora.a[path].detach() for path, _ in members]).to(dtype), tuple(parts))
+
+
+def project(x: Tensor, block: Block, updates: Mapping[str, Update], group: str) -> Tensor:
+    """The group's linear layers with their adapters, (M, out)."""
+    bias = block.biases.get(group)
+    y = functional.linear(x, block.weights[group], bias)
+    if group in updates:
+        update = updates[group]
+        low = x @ update.a.T  # (M, Σr)
+        for _, columns, ranks, b in update.parts:
+            y[:, columns].addmm_(low[:, ranks], b.T)
+    return y
+
+
+def rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """(M, H, D) turned by the rotary angles, Llama's layout: component i is paired with i + D/2."""
+    first, second = heads.chunk(2, -1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Softmax attention of (B, K, G·T, D) queries over (B, K, S, D) keys, as (B·T, K·G·D)."""
+    num_rows, num_kv_heads, _, size = query.shape
+    length = bias.shape[2]
+    scores = (query * size**-0.5) @ key.transpose(2, 3)  # (B, K, G·T, S)
+    scores.view(num_rows, num_kv_heads, -1, length, scores.shape[-1]).add_(bias[:, :, None])
+    mixed = torch.softmax(scores, -1) @ value  # (B, K, G·T, D)
+    mixed = mixed.view(num_rows, num_kv_heads, -1, length, size).permute(0, 3, 1, 2, 4)  # (B, T, K, G, D)
+    return mixed.reshape(num_rows * length, -1)
+
+
+# ── files ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Checkpoint:
+    """Reads tensors by name, as float32, from a folder's safetensors files."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self._folder = folder
+        self._device = device
+        self._stack = ExitStack()
+        self._files: dict[str, Any] = {}
+
+    def __enter__(self) -> _Checkpoint:
+        for path in sorted(self._folder.glob("*.safetensors")):
+            file = self._stack.enter_context(safe_open(path, framework="pt", device=self._device))
+            self._files |= dict.fromkeys(file.keys(), file)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def __call__(self, name: str) -> Tensor:
+        if name not in self._files:
+            msg = f"{self._folder}: no tensor {name!r} in its safetensors files"
+            raise BackendError(msg)
+        tensor: Tensor = self._files[name].get_tensor(name).float()
+        return tensor
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
+
+
+def _read_block(tensor: _Checkpoint, index: int) -> Block:
+    prefix = f"model.layers.{index}"
+    weights, biases = {}, {}
+    for group, names in GROUPS.items():
+        weights[group] = torch.cat([tensor(f"{prefix}.{name}.weight") for name in names])
+        if f"{prefix}.{names[0]}.bias" in tensor:
+            biases[group] = torch.cat([tensor(f"{prefix}.{name}.bias") for name in names])
+    return Block(
+        attention_norm=tensor(f"{prefix}.input_layernorm.weight"),
+        mlp_norm=tensor(f"{prefix}.post_attention_layernorm.weight"),
+        weights=weights,
+        biases=biases,
+    )
+
+
+def _sizes(config: Mapping[str, Any]) -> Sizes:
+    heads = config["num_attention_heads"]
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    return Sizes(
+        num_blocks=config["num_hidden_layers"],
+        num_heads=heads,
+        num_kv_heads=config.get("num_key_value_heads") or heads,
+        head_size=config.get("head_dim") or config["hidden_size"] // heads,
+        epsilon=config.get("rms_norm_eps", 1e-6),
+        rope_theta=rope.get("rope_theta", config.get("rope_theta", 10_000.0)),
+        context_length=config["max_position_embeddings"],
+    )
