@@ -231,6 +231,7 @@ def test_figures_of_a_machine_are_not_compared_across_runs() -> None:
     assert list(comparison.measures) == ["perplexity"]
     assert comparison.measures["perplexity"].baseline == Estimate(21.0, 1)
     assert comparison.measures["perplexity"].candidate == Estimate(22.0, 1)
+    assert comparison.measures["perplexity"].note == "two runs, not paired"
 
 
 def test_nothing_compared_with_nothing_is_empty() -> None:

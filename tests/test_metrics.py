@@ -32,6 +32,27 @@ def test_every_metric_is_listed_under_its_name_with_a_unit_and_a_meaning() -> No
         assert bool(metric.test) == (metric.compute is not None)
 
 
+def test_less_is_more_for_cost_and_loss() -> None:
+    assert {name for name, metric in METRICS.items() if not metric.higher_is_better} == {
+        "answer_tokens",
+        "first_token",
+        "time_to_answer",
+        "load_time",
+        "peak_memory",
+        "perplexity",
+        "control_kl",
+    }
+    assert measured("accuracy", both("facts/a", False, True)).higher_is_better
+
+
+def test_independent_rows_have_wilson_intervals_and_leave_the_difference_to_mcnemar() -> None:
+    accuracy = measured("accuracy", *(both(f"facts/{i}", False, True) for i in range(10)))
+
+    assert accuracy.candidate is not None
+    assert accuracy.candidate.interval == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert accuracy.difference == Estimate(1.0, 10, None)
+
+
 def test_no_pairs_give_no_measures() -> None:
     assert measure_all([]) == {}
 

@@ -133,7 +133,7 @@ def category_table(comparison: Comparison, metric: str, *, width: int = 200, max
             row("total", total, sum(counts.values(), Counter())),
         )
 
-    longest = max(len(printable(name, 40)) for name in ["category", *rows])
+    longest = max(len(printable(name, 100)) for name in ["category", *rows])
     for columns, shortest in ((_WIDE, 20), (_NARROW, 8)):
         excess = max(map(len, table(columns, longest).plain())) - width
         if longest - max(0, excess) >= min(shortest, longest):
