@@ -59,7 +59,7 @@ class BenchProject:
         """Run pytest on the project: in this process, or in processes of their own under xdist."""
         if "-n" in args:
             return self.pytester.runpytest_subprocess(*args)
-        return self.pytester.runpytest_inprocess("-p", "no:xdist", *args)
+        return self.pytester.runpytest_inprocess("-p", "no:xdist", "-p", "no:benchmark", *args)
 
     def report(self) -> dict[str, object]:
         """The saved ``latest.json``."""

@@ -28,7 +28,7 @@ def test_missed_pattern_fails_at_its_line_with_both_answers(project: BenchProjec
     result.assert_outcomes(passed=1, failed=1)
     assert result.ret == 1
     output = result.stdout.str()
-    for shown in ("Port of SSH?", "'22'", "'80'", "'23'", "patterns/facts.yaml:9"):
+    for shown in ("Port of SSH?", "'22'", "'80'", "'23'", "patterns/facts.yaml:8"):
         assert shown.strip("'") in output
 
 
