@@ -26,6 +26,8 @@ class MlxBackend:
     Args:
         drafts: Verify draft answers in the reading pass (else: decode every token).
         prefix_cache: Compute the prompts' common prefix once a call.
+        kernels: On a CPU put our faster exp, silu and softmax under the model (else: mlx's own).
+        packing: On a CPU put several sequences in one row (else: padded batches); needs *kernels*.
         max_batch_tokens: Bound of rows x length of a decoding batch, and of the tokens of a training pass.
 
     Raises:
@@ -34,10 +36,20 @@ class MlxBackend:
 
     name = "mlx"
 
-    def __init__(self, *, drafts: bool = True, prefix_cache: bool = True, max_batch_tokens: int = 8192) -> None:
+    def __init__(
+        self,
+        *,
+        drafts: bool = True,
+        prefix_cache: bool = True,
+        kernels: bool = True,
+        packing: bool = True,
+        max_batch_tokens: int = 8192,
+    ) -> None:
         runtime.start()
         self._drafts = drafts
         self._prefix_cache = prefix_cache
+        self._kernels = kernels and not runtime.is_accelerated()
+        self._packing = packing
         self._max_batch_tokens = max_batch_tokens
         self._network: Network | None = None
         self._fingerprint = ""
@@ -81,8 +93,14 @@ class MlxBackend:
             recipe,
             pad_id=model.tokenizer.pad_id,
             max_batch_tokens=self._max_batch_tokens,
+            packing=self._packing,
         )
-        identity = identity_of(recipe, encoded, model.fingerprint, f"mlx {runtime.device_name()} {self._dtype}")
+        identity = identity_of(
+            recipe,
+            encoded,
+            model.fingerprint,
+            f"mlx {runtime.device_name()} {self._dtype} {self._kernels} {self._packing}",
+        )
         done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
         return TrainingRecord(
             backend=self.name,
@@ -118,7 +136,9 @@ class MlxBackend:
             updates = read_peft(adapter)
             check_fits(adapter, updates, network.shapes)
             network = network.with_adapter(updates, fused=fused)
-        plan = DecodingPlan(prefix_cache=self._prefix_cache, max_batch_tokens=self._max_batch_tokens)
+        plan = DecodingPlan(
+            prefix_cache=self._prefix_cache, packing=self._packing, max_batch_tokens=self._max_batch_tokens
+        )
         return MlxGenerator(network, model.tokenizer, model.context_length, plan, drafts=self._drafts)
 
     def close(self) -> None:
@@ -135,6 +155,6 @@ class MlxBackend:
 
         if self._network is None or self._fingerprint != model.fingerprint:
             self.close()
-            self._network = open_network(model.folder, runtime.compute_dtype())
+            self._network = open_network(model.folder, runtime.compute_dtype(), fast=self._kernels)
             self._fingerprint = model.fingerprint
         return self._network

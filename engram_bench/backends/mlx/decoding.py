@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from engram_bench.backends.mlx.kv import PassCache, Rows
 from engram_bench.backends.mlx.network import Network
-from engram_bench.backends.packing import group, pad, shared_prefix
+from engram_bench.backends.mlx.passes import group, hidden_states, plan_pass, shared_prefix
 from engram_bench.backends.sampling import draw
 from engram_bench.records import GenerationSettings
 
@@ -28,6 +28,8 @@ class DecodingPlan:
     """Which shortcuts are taken; none of them changes an answer."""
 
     prefix_cache: bool = True
+    packing: bool = True
+    """Read prompts in packed rows where the network can; else in padded ones."""
     max_batch_tokens: int = 8192
     """Bound of rows x their longest possible length while decoding."""
     max_read_tokens: int = 1024
@@ -79,6 +81,7 @@ class Decoder:
         self._prefix: list[PassCache] | None = None
         self._rows = Rows(network.num_layers)
         self._active: list[Row] = []
+        self._packed = plan.packing and network.packs
 
     def run(self, rows: Sequence[Row]) -> None:
         """Answer all *rows*, in place."""
@@ -106,9 +109,9 @@ class Decoder:
 
     def _reading_order(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Groups of rows to read together, short ones first, so that long ones do not size their buffers."""
-        inputs = [[*row.prompt, *row.draft[:-1]] for row in rows]
+        lengths = [len(row.prompt) + len(row.draft[:-1]) for row in rows]
         groups = []
-        for members in group(inputs, max_tokens=self._plan.max_read_tokens, packed=False):
+        for members in group(lengths, max_tokens=self._plan.max_read_tokens, packed=self._packed):
             room = max(self._room(rows[i]) for i in members)
             size = max(1, self._plan.max_batch_tokens // room)
             groups += [[rows[i] for i in members[at : at + size]] for at in range(0, len(members), size)]
@@ -133,11 +136,11 @@ class Decoder:
         """Read prompts and drafts in one pass; rows that go on join the decoding batch."""
         started = time.perf_counter()
         past = self._prefix[0].length if self._prefix else 0
-        batch = pad([[*row.prompt, *row.draft[:-1]][past:] for row in rows], pad_id=self._pad_id, past=past)
-        caches = self._network.pass_caches(self._prefix)
-        ends = [path[len(row.prompt) - past - 1 :] for path, row in zip(batch.paths, rows, strict=True)]
-        hidden = self._network.hidden(mx.array(batch.ids), caches)  # (B, T, hidden)
-        picked = hidden.reshape(-1, hidden.shape[-1])[mx.array(np.concatenate(ends))]
+        inputs = [[*row.prompt, *row.draft[:-1]][past:] for row in rows]
+        plan = plan_pass(inputs, packed=self._packed, pad_id=self._pad_id, past=past)
+        hidden, caches = hidden_states(self._network, plan, self._prefix)
+        ends = [path[len(row.prompt) - past - 1 :] for path, row in zip(plan.paths, rows, strict=True)]
+        picked = hidden[mx.array(np.concatenate(ends))]  # (N, hidden)
         tokens = self._choose(
             self._network.logits(picked), [row for row, end in zip(rows, ends, strict=True) for _ in end]
         )
@@ -213,10 +216,10 @@ def read_log_probs(
 ) -> list[NDArray[np.float32]]:
     """Next-token log-probabilities (T, V) of each sequence."""
     found: dict[int, NDArray[np.float32]] = {}
-    for members in group(sequences, max_tokens=plan.max_read_tokens, packed=False):
-        batch = pad([sequences[i] for i in members], pad_id=pad_id)
-        hidden = network.hidden(mx.array(batch.ids), network.pass_caches())
-        flat = hidden.reshape(-1, hidden.shape[-1])  # (B·T, hidden)
+    packed = plan.packing and network.packs
+    for members in group([len(one) for one in sequences], max_tokens=plan.max_read_tokens, packed=packed):
+        batch = plan_pass([sequences[i] for i in members], packed=packed, pad_id=pad_id)
+        flat, _ = hidden_states(network, batch)
         for index, path in zip(members, batch.paths, strict=True):
             logits = network.logits(flat[mx.array(path)])  # (T, V)
             found[index] = np.array(logits - mx.logsumexp(logits, axis=-1, keepdims=True))

@@ -5,12 +5,16 @@ A shared prefix is held once and repeated for every row only while it is used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from mlx_lm.models.base import create_causal_mask
 from numpy.typing import NDArray
+
+from engram_bench.backends.mlx.kernels import HIDDEN_SCORE
 
 ROOM = 32
 """Columns a decoding buffer grows by."""
@@ -54,6 +58,123 @@ class PassCache:
         self.keys, self.values = keys, values
         return keys, values
 
+    def rows(self) -> tuple[mx.array, mx.array]:
+        """Keys and values, (B, heads, P + T, size)."""
+        assert self.keys is not None
+        assert self.values is not None
+        return self.keys, self.values
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a packed row [shared part][sequence 1][sequence 2]… is taken apart for attention and put together again."""
+
+    lead: int
+    """Tokens of the shared part, which every sequence sees."""
+    positions: mx.array
+    """(T,) position of each token in its sequence."""
+    slots: mx.array
+    """(B · L,) place of each sequence's tokens behind the shared part; one beyond the last for filler."""
+    back: mx.array
+    """(T - lead,) place of each token among the slots."""
+    num_rows: int
+    past: int
+    """Cached tokens before the row, which every token sees."""
+
+    def apart(self, packed: mx.array) -> mx.array:
+        """(B, H, L, size) of a packed (1, H, T - lead, size); filler is zero."""
+        return _apart(packed, self.slots, self.back, self.num_rows)
+
+    def together(self, rows: mx.array) -> mx.array:
+        """The inverse: (1, H, T - lead, size) of (B, H, L, size)."""
+        return _together(rows, self.slots, self.back)
+
+
+def _apart(packed: mx.array, slots: mx.array, back: mx.array, num_rows: int) -> mx.array:
+    """A gather whose gradient is the gather back: mlx would scatter, number by number."""
+
+    @mx.custom_function  # type: ignore[untyped-decorator]
+    def gather(packed: mx.array) -> mx.array:
+        _, heads, _, size = packed.shape
+        filled = mx.concatenate([packed, mx.zeros((1, heads, 1, size), packed.dtype)], axis=2)
+        return mx.take(filled, slots, axis=2).reshape(heads, num_rows, -1, size).swapaxes(0, 1)
+
+    @gather.vjp  # type: ignore[untyped-decorator]
+    def gradient(primals: Any, cotangent: mx.array, output: mx.array) -> mx.array:
+        return _together(cotangent, slots, back)
+
+    result: mx.array = gather(packed)
+    return result
+
+
+def _together(rows: mx.array, slots: mx.array, back: mx.array) -> mx.array:
+    @mx.custom_function  # type: ignore[untyped-decorator]
+    def gather(rows: mx.array) -> mx.array:
+        num_rows, heads, length, size = rows.shape
+        return mx.take(rows.swapaxes(0, 1).reshape(1, heads, num_rows * length, size), back, axis=2)
+
+    @gather.vjp  # type: ignore[untyped-decorator]
+    def gradient(primals: Any, cotangent: mx.array, output: mx.array) -> mx.array:
+        return _apart(cotangent, slots, back, len(rows))
+
+    result: mx.array = gather(rows)
+    return result
+
+
+class PackCache:
+    """One block's keys and values of a packed row, (1, heads, T, size)."""
+
+    def __init__(self, layout: Layout, prefix: PassCache | None = None) -> None:
+        self._layout = layout
+        self._prefix = prefix
+        self._keys: mx.array | None = None
+        self._values: mx.array | None = None
+
+    @property
+    def offset(self) -> mx.array:
+        """Position of each token, (T,)."""
+        return self._layout.positions
+
+    def make_mask(self, num_tokens: int, return_array: bool = False, window_size: int | None = None) -> None:
+        """None: who sees whom is decided where the row is taken apart."""
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Keep and return what is given."""
+        self._keys, self._values = keys, values
+        return keys, values
+
+    def attend(self, queries: mx.array, attention: Callable[..., mx.array]) -> mx.array:
+        """Attention (1, H, T, size) of each sequence's tokens to what comes before them in it."""
+        lead, layout = self._layout.lead, self._layout
+        keys, values = self.rows()
+        num_queries = keys.shape[2] - layout.past - lead
+        mask = _causal(num_queries, keys.shape[2])
+        result = layout.together(attention(layout.apart(queries[:, :, lead:]), keys, values, mask))
+        if not lead:
+            return result
+        assert self._keys is not None
+        assert self._values is not None
+        past_keys, past_values = (self._prefix.keys, self._prefix.values) if self._prefix else (None, None)
+        first_keys = _join(past_keys, self._keys[:, :, :lead])
+        first_values = _join(past_values, self._values[:, :, :lead])
+        first = attention(queries[:, :, :lead], first_keys, first_values, _causal(lead, first_keys.shape[2]))
+        return mx.concatenate([first, result], axis=2)
+
+    def rows(self) -> tuple[mx.array, mx.array]:
+        """Keys and values of each sequence, (B, heads, past + lead + L, size)."""
+        assert self._keys is not None
+        assert self._values is not None
+        found = []
+        for own, past in (
+            (self._keys, self._prefix.keys if self._prefix else None),
+            (self._values, self._prefix.values if self._prefix else None),
+        ):
+            lead = self._layout.lead
+            rest = self._layout.apart(own[:, :, lead:])
+            shared = _join(past, own[:, :, :lead]) if lead else past
+            found.append(rest if shared is None else mx.concatenate([_repeat(shared, len(rest)), rest], axis=2))
+        return found[0], found[1]
+
 
 class Rows:
     """What the blocks' decoding buffers have in common: which rows there are and how long each is.
@@ -70,16 +191,15 @@ class Rows:
         self.places = mx.zeros((0,), dtype=mx.int32)
         self._seen = 0
 
-    def add(self, caches: Sequence[PassCache], rows: Sequence[int], lengths: Sequence[int]) -> None:
+    def add(self, caches: Sequence[PassCache | PackCache], rows: Sequence[int], lengths: Sequence[int]) -> None:
         """Take over *rows* of the caches of a reading pass, of which the first *lengths* columns are the rows' own."""
         self.lengths = np.concatenate([self.lengths, np.array(lengths, dtype=np.int64)])
         taken = mx.array(list(rows))
         longest = max(lengths)
         self._reserve(int(self.lengths.max()) + 1)
         for layer, cache in zip(self.layers, caches, strict=True):
-            assert cache.keys is not None
-            assert cache.values is not None
-            layer.append(cache.keys[taken, :, :longest], cache.values[taken, :, :longest], self.columns)
+            keys, values = cache.rows()
+            layer.append(keys[taken, :, :longest], values[taken, :, :longest], self.columns)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these."""
@@ -162,6 +282,16 @@ class RowCache:
         """Room for *columns* columns."""
         if self.keys is not None and self.values is not None:
             self.keys, self.values = _widen(self.keys, columns), _widen(self.values, columns)
+
+
+def _causal(num_queries: int, num_keys: int) -> mx.array:
+    """(T, S) to add to scores: the last query sees every key."""
+    visible = np.tri(num_queries, num_keys, num_keys - num_queries, dtype=np.bool_)
+    return mx.array(np.where(visible, 0.0, HIDDEN_SCORE).astype(np.float32))
+
+
+def _join(one: mx.array | None, other: mx.array) -> mx.array:
+    return other if one is None else mx.concatenate([one, other], axis=2)
 
 
 def _repeat(one: mx.array, rows: int) -> mx.array:

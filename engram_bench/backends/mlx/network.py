@@ -16,6 +16,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.utils import load_model
 
 from engram_bench.backends.adapter_layout import Shapes, Update, Updates, uniform
+from engram_bench.backends.mlx import kernels
 from engram_bench.backends.mlx.kv import PassCache
 from engram_bench.errors import BackendError
 
@@ -23,8 +24,10 @@ from engram_bench.errors import BackendError
 class Network:
     """A language model of mlx-lm: its blocks, then its head on chosen tokens only."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, *, packs: bool = False) -> None:
         self.module = module
+        self.packs = packs
+        """Whether attention can take a packed row apart."""
         self.num_layers = len(module.layers)
         self.shapes = linear_shapes(module)
 
@@ -60,11 +63,13 @@ class Network:
         if fused:
             _fuse(module)
         mx.eval(module.parameters())
-        return Network(module)
+        return Network(module, packs=self.packs)
 
 
-def open_network(folder: Path, dtype: mx.Dtype) -> Network:
+def open_network(folder: Path, dtype: mx.Dtype, *, fast: bool = False) -> Network:
     """The model of a Hugging Face or mlx-lm *folder*, its floating-point weights in *dtype*.
+
+    *fast* puts the CPU kernels under it, which packed passes need.
 
     Raises:
         BackendError: mlx-lm does not know the architecture, files are missing, or the model needs code of its own.
@@ -81,7 +86,9 @@ def open_network(folder: Path, dtype: mx.Dtype) -> Network:
         module.set_dtype(dtype)
     module.freeze()
     mx.eval(module.parameters())
-    return Network(module)
+    has_window = getattr(getattr(module, "args", None), "sliding_window", None) is not None
+    packs = fast and kernels.install(module) and not has_window
+    return Network(module, packs=packs)
 
 
 def attach(module: nn.Module, names: Sequence[str], *, rank: int, scale: float) -> nn.Module:

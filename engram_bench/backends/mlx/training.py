@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from engram_bench.backends.adapter_layout import adapted_layers, write_peft
 from engram_bench.backends.mlx.network import Network, attach, lora_updates
-from engram_bench.backends.packing import group, pad, shared_prefix
+from engram_bench.backends.mlx.passes import Pass, group, hidden_states, plan_pass, shared_prefix
 from engram_bench.backends.protocol import Progress
 from engram_bench.backends.training_plan import (
     Encoded,
@@ -37,6 +37,8 @@ from engram_bench.records import Recipe
 STATE_FILE = "training_state.safetensors"
 STATE_EVERY_S = 15.0
 """Seconds between resumable states."""
+RECALL_TOKENS = 1024
+"""Bound of a pass that checks recall."""
 
 
 @dataclass(slots=True)
@@ -53,37 +55,37 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Input of one training pass: a prefix all rows share, the rest of each row, and what the answers are."""
+    """Input of one training pass, and what the answers are."""
 
-    prefix: mx.array
-    """(1, P); P may be 0."""
-    rest: mx.array
-    """(B, T), filled up on the right."""
+    plan: Pass
     rows: mx.array
-    """(N,) places in the flattened rest that predict an answer token."""
+    """(N,) places among the hidden states that predict an answer token."""
     labels: mx.array
     """(N,) those tokens."""
-    weights: mx.array
-    """(N,) share of each in the loss; they sum to 1."""
+    weight: float
+    """Share of each in the loss."""
     owners: NDArray[np.int64]
     """(N,) index of the example each belongs to."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens that go through the model."""
-        return int(self.prefix.size + self.rest.size)
 
 
 class Trainer:
     """One training run of a new adapter on *network*."""
 
     def __init__(
-        self, network: Network, examples: Sequence[Encoded], recipe: Recipe, *, pad_id: int, max_batch_tokens: int
+        self,
+        network: Network,
+        examples: Sequence[Encoded],
+        recipe: Recipe,
+        *,
+        pad_id: int,
+        max_batch_tokens: int,
+        packing: bool = True,
     ) -> None:
         names = adapted_layers(recipe.targets, network.shapes)
         self._module = attach(network.module, names, rank=recipe.rank, scale=recipe.alpha / recipe.rank)
         self._module.load_weights(starting_values(network, names, recipe), strict=False)
-        self._network = Network(self._module)
+        self._network = Network(self._module, packs=network.packs)
+        self._packed = packing and network.packs
         self._examples = examples
         self._recipe = recipe
         self._pad_id = pad_id
@@ -139,13 +141,13 @@ class Trainer:
         examples = [self._examples[i] for i in batch_indices(step, self._recipe, len(self._examples))]
         total = sum(len(example.labels) for example in examples)
         loss, gradients = mx.array(0.0), None
-        for members in group([example.ids for example in examples], max_tokens=self._max_batch_tokens, packed=False):
+        for members in self._groups(examples, self._max_batch_tokens):
             batch = self._batch([examples[i] for i in members], total=total)
             part, found = self._loss_and_gradients(batch)
             mx.eval(part, found)
             loss = loss + part
             gradients = found if gradients is None else _add(gradients, found)
-            self.done.tokens += batch.num_tokens
+            self.done.tokens += batch.plan.num_tokens
         gradients, norm = optimizers.clip_grad_norm(gradients, self._recipe.max_grad_norm or math.inf)
         self._optimizer.learning_rate = learning_rate_at(step, self._recipe)
         self._optimizer.update(self._module, gradients)
@@ -160,32 +162,25 @@ class Trainer:
 
     def _loss(self, batch: Batch) -> mx.array:
         logits = self._answer_logits(batch)  # (N, V)
-        return (nn.losses.cross_entropy(logits, batch.labels) * batch.weights).sum()
+        return nn.losses.cross_entropy(logits, batch.labels, reduction="sum") * batch.weight
 
     def _answer_logits(self, batch: Batch) -> mx.array:
-        prefix = None
-        if batch.prefix.size:
-            prefix = self._network.pass_caches()
-            self._network.hidden(batch.prefix, prefix)
-        hidden = self._network.hidden(batch.rest, self._network.pass_caches(prefix))  # (B, T, hidden)
-        return self._network.logits(hidden.reshape(-1, hidden.shape[-1])[batch.rows])
+        hidden, _ = hidden_states(self._network, batch.plan)
+        return self._network.logits(hidden[batch.rows])
 
     def _batch(self, examples: Sequence[Encoded], *, total: int = 1) -> Batch:
         """The examples in one pass, each answer token weighing 1 / *total*."""
         shared = shared_prefix([example.ids[: example.answer_start] for example in examples])
-        rest = pad([example.ids[shared:-1] for example in examples], pad_id=self._pad_id, past=shared)
-        places = zip(rest.paths, examples, strict=True)
+        inputs = [example.ids[:-1] for example in examples]
+        plan = plan_pass(inputs, packed=self._packed, pad_id=self._pad_id, shared=shared)
+        places = zip(plan.paths, examples, strict=True)
         rows = np.concatenate([path[example.answer_start - 1 - shared :] for path, example in places])
         labels = np.concatenate([np.array(example.labels, dtype=np.int64) for example in examples])
         owners = np.repeat(np.arange(len(examples)), [len(example.labels) for example in examples])
-        return Batch(
-            mx.array(np.array([examples[0].ids[:shared]], dtype=np.int64)),
-            mx.array(rest.ids),
-            mx.array(rows),
-            mx.array(labels),
-            mx.full(len(rows), 1 / total),
-            owners,
-        )
+        return Batch(plan, mx.array(rows), mx.array(labels), 1 / total, owners)
+
+    def _groups(self, examples: Sequence[Encoded], max_tokens: int) -> list[list[int]]:
+        return group([len(example.ids) for example in examples], max_tokens=max_tokens, packed=self._packed)
 
     # ── recall ──────────────────────────────────────────────────────────────────────────────────
 
@@ -201,7 +196,7 @@ class Trainer:
         return all(self._recalled_in(members).all() for members in self._recall_groups())
 
     def _recall_groups(self) -> list[list[int]]:
-        return group([example.ids for example in self._examples], max_tokens=self._max_batch_tokens, packed=False)
+        return self._groups(self._examples, RECALL_TOKENS)
 
     def _recalled_in(self, members: Sequence[int]) -> NDArray[np.bool_]:
         batch = self._batch([self._examples[i] for i in members])
