@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from engram_bench.records import Case, Pattern, PatternSet, Prompt, Split
@@ -30,7 +31,12 @@ def retention_cases(pattern_set: PatternSet) -> tuple[Case, ...]:
 
 def case_id(pattern: Pattern) -> str:
     """``<file stem>/<pattern id>``: unique in a session, because no two files of it share a stem."""
-    return f"{Path(pattern.source.path).stem}/{pattern.id}"
+    return f"{_stem(pattern.source.path)}/{pattern.id}"
+
+
+@lru_cache(maxsize=1024)
+def _stem(path: str) -> str:
+    return Path(path).stem
 
 
 def _of_kind(pattern_set: PatternSet, kind: str) -> tuple[Pattern, ...]:
@@ -49,7 +55,7 @@ def _case(pattern: Pattern, text: str, *, suffix: str = "", split: Split = "seen
     return Case(
         id=case_id(pattern) + suffix,
         pattern_id=pattern.id,
-        set_name=Path(pattern.source.path).stem,
+        set_name=_stem(pattern.source.path),
         prompt=Prompt(text, pattern.system),
         answers=pattern.answers,
         match=pattern.match,

@@ -58,14 +58,14 @@ def near_duplicates(
 class HeldOut:
     """The held-out wordings of some sets, ready to be looked up by prompts.
 
-    Each wording is indexed under so few of its rarest words that a prompt with *threshold* of them must have one: with
-    100,000 patterns a look-up stays a handful of comparisons.
+    Each wording is indexed under its answer and so few of its rarest words that a prompt with *threshold* of them must
+    have one: with 100,000 patterns a look-up stays a handful of comparisons.
     """
 
     def __init__(self, sets: Iterable[PatternSet], threshold: float = 0.9) -> None:
         self._wordings: list[_Wording] = []
         self._by_text: dict[str, list[_Wording]] = defaultdict(list)
-        self._by_word: dict[str, list[_Wording]] = defaultdict(list)
+        self._by_word: dict[tuple[str, str], list[_Wording]] = defaultdict(list)
         for pattern_set in sets:
             for pattern in pattern_set.patterns if pattern_set.kind == "memory" else ():
                 for number, text in enumerate(pattern.held_out, 1):
@@ -79,7 +79,7 @@ class HeldOut:
         for wording in self._wordings:
             rarest = sorted(wording.words, key=lambda word: (counts[word], word))
             for word in rarest[: len(rarest) - wording.needed + 1]:
-                self._by_word[word].append(wording)
+                self._by_word[wording.answer, word].append(wording)
 
     def leaks(self, examples: Iterable[TrainingExample]) -> list[Leak]:
         """The wordings that an example asks word for word."""
@@ -103,10 +103,10 @@ class HeldOut:
         """Wordings with this answer that *prompt* has enough words of without being one, each with its overlap."""
         key = normalise_prompt(prompt)
         words = frozenset(key.casefold().split())
-        candidates = {wording.case_id: wording for word in words for wording in self._by_word.get(word, ())}
+        candidates = {wording.case_id: wording for word in words for wording in self._by_word.get((answer, word), ())}
         for wording in candidates.values():
             shared = len(words & wording.words)
-            if shared >= wording.needed and wording.answer == answer and wording.key != key:
+            if shared >= wording.needed and wording.key != key:
                 yield wording, shared / len(wording.words)
 
 

@@ -111,7 +111,7 @@ def _variants(
     """Augmented prompts of a pattern: rephrases as far as there are any, prefixes for the rest of the number wanted."""
 
     def drawn(variants: Iterable[str], number: int) -> Iterator[str]:
-        shuffled = list(dict.fromkeys(variants))
+        shuffled = [variant for variant in dict.fromkeys(variants) if variant not in texts]
         draw.shuffle(shuffled)
         return islice((variant for variant in shuffled if rules.claim_variant(pattern, variant)), number)
 

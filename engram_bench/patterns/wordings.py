@@ -24,7 +24,8 @@ def normalise_prompt(text: str) -> str:
     ``userName`` and ``UserName``. So words keep their case when it is mixed or when they are a single letter or contain
     anything but letters, and a sign that stands alone inside the text is kept. Idempotent; empty only for text without a word.
     """
-    words = [_fold(word) for word in unicodedata.normalize("NFKC", text).translate(_STRAIGHT).split()]
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", text).translate(_STRAIGHT)
+    words = [_fold(word) for word in plain.split()]
     while words and not words[-1].strip(_SENTENCE_ENDS):
         words.pop()
     if words and len(words[0]) == 1:

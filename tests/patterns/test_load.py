@@ -142,6 +142,21 @@ def test_anchors_share_values() -> None:
     assert load_pattern_file(path).patterns[1].accept == ("one", "uno")
 
 
+def test_what_only_looks_like_a_date_is_text() -> None:
+    (pattern,) = load_pattern_file(pattern_file("- {input: a?, output: 2024-02-31}")).patterns
+
+    assert pattern.output == "2024-02-31"
+
+
+def test_a_key_need_not_be_text_to_be_named() -> None:
+    assert mistakes(write("name: facts\n? [a]\n: b\n404: c\n"))[:2] == (
+        "line 3: unknown key 'a list', expected one of name, description, version, kind, match, system, category, "
+        "max_tokens, min_consistency, patterns",
+        "line 4: unknown key '404', expected one of name, description, version, kind, match, system, category, "
+        "max_tokens, min_consistency, patterns",
+    )
+
+
 def test_jsonl_takes_its_defaults_from_a_header_line() -> None:
     path = json_lines(
         {"name": "codes", "kind": "memory", "match": "number"},
