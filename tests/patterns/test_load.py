@@ -1,9 +1,12 @@
 import json
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from engram_bench.errors import PatternFileError
 from engram_bench.patterns.load import check_across, find_pattern_files, load_pattern_file, load_pattern_files
@@ -435,6 +438,50 @@ def test_a_huge_yaml_file_is_refused_before_it_is_read() -> None:
         file.truncate(65 * 2**20)
 
     assert mistakes(path)[0] == "68,157,440 bytes, expected at most 67,108,864: write large sets as .jsonl"
+
+
+PIECES = st.sampled_from(
+    [
+        "- ",
+        "? ",
+        ": ",
+        "&a ",
+        "*a",
+        "!!set ",
+        "!x ",
+        "|",
+        "[",
+        "]",
+        "{",
+        "}",
+        "'",
+        '"',
+        "\\",
+        "<<: ",
+        "%",
+        "---\n",
+        "\t",
+        "0x1",
+    ]
+)
+TORN = st.builds(
+    lambda text, at, cut, piece: text[: at % len(text)] + piece + text[at % len(text) + cut :],
+    st.sampled_from([FACTS, '{"name": "a"}\n{"input": "a?", "output": "b"}\n']),
+    st.integers(0, 999),
+    st.integers(0, 9),
+    PIECES | st.text(max_size=3),
+).map(lambda text: text.encode("utf-8", "surrogatepass"))
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "jsonl"])
+@given(data=TORN | st.binary(max_size=60))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_torn_file_loads_or_is_a_pattern_file_error(data: bytes, suffix: str) -> None:
+    path = Path(f"torn.{suffix}")
+    path.write_bytes(data)
+
+    with suppress(PatternFileError):
+        load_pattern_file(path, known_matchers=MATCHERS)
 
 
 def test_folders_are_searched_and_hidden_files_left_out() -> None:
