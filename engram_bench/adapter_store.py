@@ -72,7 +72,7 @@ def obtain(
     identity: AdapterIdentity,
     train: Callable[[Path], TrainingRecord],
     *,
-    retrain: bool = False,
+    retrain_since: float | None = None,
     base_reference: str = "",
     wait_note: Callable[[str], None] = lambda note: None,
 ) -> Adapter:
@@ -85,7 +85,8 @@ def obtain(
         root: The adapters' folder, created if missing; may be read-only when the adapter is already there.
         identity: What it is trained from.
         train: Trains into the given folder; called at most once, and not at all for a stored adapter.
-        retrain: Train from scratch although there is one; it stays until the new one is complete.
+        retrain_since: Train from scratch although there is one, unless it was finished after this POSIX time (s): of
+            several processes that all want it anew, one trains. The old one stays until the new one is complete.
         base_reference: How the user calls the base model, for the manifest.
         wait_note: Called once with who is waited for, if somebody else holds the adapter.
 
@@ -93,8 +94,10 @@ def obtain(
         AdapterError: The stored adapter is damaged, *root* cannot be written, or *train* left no weights.
     """
     path = root / identity.name
+    retrain = _is_older(path, retrain_since)
     try:
         with _locked(root, identity.name, wait_note):
+            retrain = _is_older(path, retrain_since)
             if retrain or not (path.exists() or _publish_if_complete(root, identity.name)):
                 _train_into_place(root, identity, train, from_scratch=retrain, base_reference=base_reference)
             return _load_as(identity, path)
@@ -186,6 +189,16 @@ def prune(root: Path, keep: Collection[str]) -> tuple[str, ...]:
 
 
 # ── training into place ─────────────────────────────────────────────────────────────────────────
+
+
+def _is_older(path: Path, since: float | None) -> bool:
+    """Whether the adapter in *path* was finished before *since*; also if there is none."""
+    if since is None:
+        return False
+    try:
+        return (path / MANIFEST_FILE).stat().st_mtime < since
+    except OSError:
+        return True
 
 
 def _train_into_place(

@@ -18,7 +18,7 @@ from engram_bench import adapter_store, backends, provenance
 from engram_bench.adapter_store import Adapter, AdapterIdentity
 from engram_bench.backends.protocol import Backend, Generator, Progress, no_progress
 from engram_bench.compare import compare
-from engram_bench.completion_store import CompletionStore
+from engram_bench.completion_store import STORE_FILE, CompletionStore
 from engram_bench.evaluate import Answerer, Question, with_limit
 from engram_bench.gate import judge, session_gates
 from engram_bench.options import Settings
@@ -56,6 +56,8 @@ class Bench:
     """The pattern sets that are trained on; the adapter's identity depends on them, not on what is selected."""
     cache_dir: Path
     progress: Progress = no_progress
+    started: float = field(default_factory=time.time)
+    """POSIX time (s) at which the session began, the same in all its processes: an adapter of before is retrained."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall seconds by stage: train, baseline, candidate; a stage served from a store takes next to none."""
 
@@ -90,9 +92,8 @@ class Bench:
     @cached_property
     def store(self) -> CompletionStore:
         """Stored completions; with ``no_cache`` an empty store that ends with the session."""
-        if self.settings.no_cache:
-            return CompletionStore(Path(tempfile.mkdtemp(prefix="engram-bench-")) / "completions.sqlite")
-        return CompletionStore(self.cache_dir / "completions.sqlite")
+        folder = Path(tempfile.mkdtemp(prefix="engram-bench-")) if self.settings.no_cache else self.cache_dir
+        return CompletionStore(folder / STORE_FILE, warn=lambda message: self.progress("store", 1, 1, message))
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -134,7 +135,8 @@ class Bench:
             self.settings.adapter_dir,
             identity,
             self._train,
-            retrain=self.settings.retrain,
+            retrain_since=self.started if self.settings.retrain else None,
+            wait_note=lambda note: self.progress("wait", 0, 1, note),
             base_reference=self.settings.model,
         )
 

@@ -1,4 +1,5 @@
 import json
+import math
 import platform
 import re
 import signal
@@ -34,6 +35,7 @@ def train_until_told(folder):
 obtain(Path(sys.argv[1]), IDENTITY, train_until_told, wait_note=lambda note: print(note, flush=True))
 """
 TRAIN_BIG = """
+import math
 import sys
 from pathlib import Path
 from engram_bench.errors import AdapterError
@@ -46,7 +48,7 @@ def train_big(folder):
 
 root = Path(sys.argv[1])
 try:
-    obtain(root, IDENTITY, train_big, retrain=len(sys.argv) > 2)
+    obtain(root, IDENTITY, train_big, retrain_since=math.inf if len(sys.argv) > 2 else None)
 except AdapterError as error:
     print(error)
 print(sorted(path.name for path in root.glob("[!.]*")))
@@ -186,7 +188,7 @@ def test_another_identity_is_another_adapter(root: Path) -> None:
 
 def test_retrain_replaces_the_adapter_under_its_name(root: Path) -> None:
     old = obtain(root, IDENTITY, train)
-    new = obtain(root, IDENTITY, lambda folder: train(folder, b"other"), retrain=True)
+    new = obtain(root, IDENTITY, lambda folder: train(folder, b"other"), retrain_since=math.inf)
 
     assert (new.name, load(root / NAME)) == (old.name, new)
     assert new.fingerprint != old.fingerprint
@@ -198,7 +200,7 @@ def test_retrain_starts_from_scratch(root: Path) -> None:
         obtain(root, IDENTITY, stop_with(KeyboardInterrupt()))
     found: list[str] = []
 
-    obtain(root, IDENTITY, train_noting(found), retrain=True)
+    obtain(root, IDENTITY, train_noting(found), retrain_since=math.inf)
 
     assert found == []
 
@@ -207,7 +209,7 @@ def test_interrupted_retraining_leaves_the_adapter(root: Path) -> None:
     old = obtain(root, IDENTITY, train)
 
     with pytest.raises(KeyboardInterrupt):
-        obtain(root, IDENTITY, stop_with(KeyboardInterrupt()), retrain=True)
+        obtain(root, IDENTITY, stop_with(KeyboardInterrupt()), retrain_since=math.inf)
     assert obtain(root, IDENTITY, never) == old
 
 
@@ -348,7 +350,7 @@ def test_damaged_file_is_named_and_never_trained_over(
 
     with pytest.raises(AdapterError, match=f"^{file}: {message}; bring the file back, or delete the folder to train"):
         obtain(root, IDENTITY, never)
-    assert obtain(root, IDENTITY, train, retrain=True).name == NAME
+    assert obtain(root, IDENTITY, train, retrain_since=math.inf).name == NAME
 
 
 def test_files_the_manifest_does_not_list_do_not_matter(root: Path) -> None:

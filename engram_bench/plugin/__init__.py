@@ -7,6 +7,7 @@ status · ``progress`` what a person sees meanwhile.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +64,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     settings = _settings(config)
-    session = config.stash[SESSION] = BenchSession(config, settings)
+    if not hasattr(config.option, "engram_started"):
+        config.option.engram_started = time.time()  # xdist hands options to its workers: one start for all
+    session = config.stash[SESSION] = BenchSession(config, settings, config.option.engram_started)
     config.pluginmanager.register(RowCarrier(session.notes), "engram_bench.carrier")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(SessionLedger(config, settings), "engram_bench.ledger")

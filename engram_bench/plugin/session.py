@@ -25,8 +25,9 @@ Key = tuple[str, str, int]
 class BenchSession:
     """What the plugin knows in one process; heavy parts are made when first needed."""
 
-    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, started: float) -> None:
         self.config = config
+        self.started = started
         self.settings = settings
         self.items: Sequence[pytest.Item] = ()
         """What was selected, once collection is over."""
@@ -101,7 +102,13 @@ class BenchSession:
         from engram_bench.pipeline import Bench
         from engram_bench.plugin.progress import terminal_progress
 
-        return Bench(self.settings, self.training_sets(), default_cache_dir(), progress=terminal_progress(self.config))
+        return Bench(
+            self.settings,
+            self.training_sets(),
+            default_cache_dir(),
+            progress=terminal_progress(self.config),
+            started=self.started,
+        )
 
     def rows(self, case: Case, test: str) -> dict[Side, list[CaseResult]]:
         """Both sides' scored answers to a case of one of the suite's tests.
