@@ -26,7 +26,7 @@ def training_examples(
     prompt of another example with another answer under the same system prompt; no variant is even a near-duplicate of
     a held-out wording. Variants step aside for that; between patterns that ``load.check_across`` refuses, the first
     wins. Which variants a pattern gets depends on *seed*, its id and its prompts, so a pattern added elsewhere changes
-    none of them. No two examples are equal.
+    none of them but those it takes for itself. No two examples are equal.
     """
     sets = tuple(sets)
     patterns = [pattern for pattern_set in sets if pattern_set.kind == "memory" for pattern in pattern_set.patterns]
