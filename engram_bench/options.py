@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 from engram_bench.errors import UsageError
 
+PREFIX = "--engram-"
+"""Of the flags among pytest's; the command line has ``--``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -63,7 +66,7 @@ class Option:
         """Name of the value in a namespace and of the ini key."""
         return f"engram_{self.field}"
 
-    def declare(self, add: Callable[..., Any], *, prefix: str = "--engram-", alias: Sequence[str] = ()) -> None:
+    def declare(self, add: Callable[..., Any], *, prefix: str = PREFIX, alias: Sequence[str] = ()) -> None:
         """Declare the flag through argparse's or pytest's *add* function, unset by default so that ini keys count."""
         keywords: dict[str, Any] = {"dest": self.dest, "default": None, "action": self.action, "help": self.full_help}
         if self.action != "store_true":
@@ -78,13 +81,13 @@ class Option:
         shown = ", ".join(self.default) if isinstance(self.default, tuple) else self.default
         return f"{self.help} Default: {shown or 'none'}."
 
-    def read(self, flag: Any, ini: Any) -> Any:
+    def read(self, flag: Any, ini: Any, *, prefix: str = PREFIX) -> Any:
         """The value from the flag, else the ini key, else the default; None and empty count as not given.
 
         Raises:
             UsageError: The text cannot be read; names the flag or ini key, quotes it, says what was expected.
         """
-        for given, where in ((flag, f"--engram-{self.name}"), (ini, f"ini key {self.dest}")):
+        for given, where in ((flag, f"{prefix}{self.name}"), (ini, f"ini key {self.dest}")):
             if given not in (None, "", [], False):
                 return self._parse_all(given, where)
         return self._parse_all(self.default, "default")
@@ -162,7 +165,9 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 
-def read_settings(flags: Mapping[str, Any], ini: Mapping[str, Any], *, root: Path, cwd: Path) -> Settings:
+def read_settings(
+    flags: Mapping[str, Any], ini: Mapping[str, Any], *, root: Path, cwd: Path, prefix: str = PREFIX
+) -> Settings:
     """Settings from flag values and ini values, both keyed by ``Option.dest``.
 
     Relative paths of flags are under *cwd*, those of ini keys and defaults under *root* (a pytest user's expectation).
@@ -173,7 +178,7 @@ def read_settings(flags: Mapping[str, Any], ini: Mapping[str, Any], *, root: Pat
     values: dict[str, Any] = {}
     for option in OPTIONS:
         flag = flags.get(option.dest)
-        value = option.read(flag, ini.get(option.dest))
+        value = option.read(flag, ini.get(option.dest), prefix=prefix)
         base = cwd if flag else root
         values[option.field] = _anchored(value, base)
     return Settings(**{field.name: values[field.name] for field in fields(Settings)})

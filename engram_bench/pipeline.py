@@ -44,6 +44,18 @@ if TYPE_CHECKING:
     from engram_bench.models import Model
 
 
+def load_sets(settings: Settings, root: Path) -> tuple[PatternSet, ...]:
+    """The pattern sets of the settings, checked one by one and against each other, paths shown below *root*.
+
+    Raises:
+        PatternFileError: A path is missing or a file has mistakes; all mistakes of all files.
+    """
+    from engram_bench import matchers
+    from engram_bench.patterns.load import load_pattern_files
+
+    return load_pattern_files(settings.patterns, root=root, known_matchers=matchers.names())
+
+
 @dataclass
 class Bench:
     """One session's model, backend, adapter and stores.

@@ -135,7 +135,7 @@ def _spec(name: str) -> BackendSpec:
         return BACKENDS[name]
     found = known_backends()
     if name not in found:
-        msg = f"--engram-backend: got {name!r}, expected one of auto, {', '.join(found)}"
+        msg = f"backend: got {name!r}, expected one of auto, {', '.join(found)}"
         raise UsageError(msg)
     return found[name]
 

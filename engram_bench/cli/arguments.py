@@ -1,0 +1,33 @@
+"""Arguments that several commands take; the settings are declared once, in ``engram_bench.options``."""
+
+from __future__ import annotations
+
+import argparse
+
+from engram_bench.options import OPTIONS
+
+PATTERNS = ("patterns",)
+MODEL = ("backend", "model")
+TRAINING = (*PATTERNS, *MODEL, "adapter-dir", "retrain", "steps", "seed")
+ANSWERING = ("adapter", "max-tokens", "no-cache", "limit")
+JUDGING = ("gate", "gate-only", "report-dir")
+
+
+def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Declare these settings as ``--NAME``, with the help and the default that pytest's options have."""
+    group = parser.add_argument_group(
+        "settings", "an ini key engram_NAME of the project's pytest configuration counts too"
+    )
+    for option in OPTIONS:
+        if option.name in names:
+            option.declare(group.add_argument, prefix="--")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--json``."""
+    parser.add_argument("--json", action="store_true", help="Print one JSON document instead of text.")
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Declare ``-q``."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="No progress bars, and only what matters.")

@@ -1,0 +1,104 @@
+"""Look for mistakes in pattern files: all of them at once, with file and line, before any model is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engram_bench.cli.arguments import PATTERNS, add_json, add_settings
+from engram_bench.cli.console import say, say_error, say_json, table
+from engram_bench.cli.project import find_project
+from engram_bench.errors import PatternFileError
+
+if TYPE_CHECKING:
+    from engram_bench.records import PatternSet
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Paths and the patterns setting."""
+    parser.add_argument(
+        "paths", nargs="*", metavar="PATH", help="Pattern files or folders. Default: those of --patterns."
+    )
+    add_settings(parser, *PATTERNS)
+    add_json(parser)
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """Something wrong in a pattern file."""
+
+    path: str
+    line: int | None
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}{f':{self.line}' if self.line else ''}: {self.message}"
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 without mistakes; 2 with, each as ``path:line: what is wrong``."""
+    from engram_bench.patterns.load import find_pattern_files
+
+    cwd = Path.cwd()
+    project = find_project(cwd)
+    paths = [Path(path) for path in args.paths] or project.settings(vars(args), cwd).patterns
+    sets, mistakes = _load(find_pattern_files(paths), project.root)
+    if args.json:
+        say_json({"files": [_facts(each) for each in sets], "mistakes": [_plain(each) for each in mistakes]})
+    elif mistakes:
+        say_error("\n".join(map(str, mistakes)))
+        say_error(f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)}")
+    else:
+        facts = [_facts(each) for each in sets]
+        headers = ("file", "kind", "patterns", "held out", "prompts to train")
+        say(*table([[str(fact[header]) for header in headers] for fact in facts], *headers, align="llrrr"))
+        say("", f"no mistakes in {len(sets)} file{'s' * (len(sets) > 1)}", style="green")
+    return 2 if mistakes else 0
+
+
+def _load(paths: Sequence[Path], root: Path) -> tuple[list[PatternSet], list[Mistake]]:
+    from engram_bench import matchers
+    from engram_bench.patterns.load import check_across, load_pattern_file
+
+    sets: list[PatternSet] = []
+    mistakes: list[Mistake] = []
+    for path in paths:
+        try:
+            sets.append(load_pattern_file(path, root=root, known_matchers=matchers.names()))
+        except PatternFileError as error:
+            mistakes += _mistakes(error)
+    try:
+        check_across(sets)
+    except PatternFileError as error:
+        mistakes += _mistakes(error)
+    return sets, mistakes
+
+
+def _mistakes(error: PatternFileError) -> Iterator[Mistake]:
+    for text in error.mistakes:
+        place = re.match(r"(?:(?P<file>[^:\s]+): )?(?:line (?P<line>\d+): )?(?P<rest>.*)", text, re.DOTALL)
+        assert place  # every part is optional
+        is_file = place["file"] and (Path(str(error.path)) / place["file"]).exists()
+        path = (Path(str(error.path)) / place["file"]).as_posix() if is_file else str(error.path)
+        rest = place["rest"] if is_file or not place["file"] else text
+        yield Mistake(path, int(place["line"]) if place["line"] else None, rest)
+
+
+def _facts(pattern_set: PatternSet) -> dict[str, Any]:
+    patterns = pattern_set.patterns
+    is_memory = pattern_set.kind == "memory"
+    return {
+        "file": pattern_set.path,
+        "kind": pattern_set.kind,
+        "patterns": len(patterns) or len(pattern_set.speed.prompts if pattern_set.speed else ()),
+        "held out": sum(len(pattern.held_out) for pattern in patterns),
+        "prompts to train": sum(1 + len(pattern.wordings) for pattern in patterns) if is_memory else 0,
+    }
+
+
+def _plain(mistake: Mistake) -> dict[str, Any]:
+    return {"path": mistake.path, "line": mistake.line, "message": mistake.message}

@@ -1,0 +1,99 @@
+"""What commands print, on any terminal: its width, its encoding, with colour or without, or no terminal at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from engram_bench.backends.protocol import Progress, no_progress
+from engram_bench.reporting.clean import encodable, printable
+
+STYLES = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+
+
+def say(*lines: str, style: str = "") -> None:
+    """Print lines to stdout in what its encoding has; *style* is a name of ``STYLES`` and needs a terminal.
+
+    The lines' untrusted parts must have gone through ``printable`` before.
+    """
+    for line in lines:
+        print(styled(encodable(line, encoding()), style))
+
+
+def say_error(message: str) -> None:
+    """Print an error to stderr, its lines made printable."""
+    for line in message.splitlines():
+        print(encodable(printable(line), sys.stderr.encoding or "ascii"), file=sys.stderr)
+
+
+def say_json(document: Any) -> None:
+    """Print one JSON document to stdout, in ASCII."""
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+def styled(text: str, style: str) -> str:
+    """*text* with the escapes of a style where stdout shows colours."""
+    return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if style and has_colour(sys.stdout) else text
+
+
+def has_colour(stream: IO[str]) -> bool:
+    """Whether to colour: on a terminal that can, unless ``NO_COLOR`` is set; anywhere if ``FORCE_COLOR`` is."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def encoding() -> str:
+    """Of stdout."""
+    return sys.stdout.encoding or "ascii"
+
+
+def width() -> int:
+    """Columns to fill: ``COLUMNS``, the terminal's, else 80."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def table(rows: Iterable[Iterable[str]], *headers: str, align: str = "") -> list[str]:
+    """Lines of a table under headers, its last column wrapped into the terminal; cells are made printable."""
+    from engram_bench.reporting.tables import Table
+
+    cells = tuple(tuple(map(printable, row)) for row in rows)
+    return Table("", headers, align or "l" * len(headers), cells).plain(max(width(), 20))
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Progress]:
+    """A bar per stage on stderr: nothing where that is no terminal, nothing with *quiet*, nothing left behind."""
+    if quiet or not sys.stderr.isatty():
+        yield no_progress
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int, note: str) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total or None, note="")
+            shown = encodable(printable(note, 40), sys.stderr.encoding or "ascii").replace("[", r"\[")
+            bars.update(tasks[stage], completed=done, total=total or None, note=shown)
+            if total and done >= total:
+                bars.remove_task(tasks.pop(stage))
+
+        yield show

@@ -1,0 +1,56 @@
+"""Write the training examples of the patterns as train.jsonl and valid.jsonl, the chat format of mlx-lm and TRL."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from engram_bench.cli.arguments import PATTERNS, add_json, add_settings
+from engram_bench.cli.console import say, say_json
+from engram_bench.cli.project import find_project
+from engram_bench.errors import UsageError
+from engram_bench.reporting.clean import printable
+
+OUT = "data/engram"
+VALID_SHARE = 0.1
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Where to write and how much of it is for validation."""
+    parser.add_argument("-o", "--out", metavar="DIR", default=OUT, help=f"Folder of the two files. Default: {OUT}.")
+    parser.add_argument(
+        "--valid-share",
+        metavar="SHARE",
+        type=float,
+        default=VALID_SHARE,
+        help=f"Share of the examples that go to valid.jsonl, 0 to below 1. Default: {VALID_SHARE}.",
+    )
+    add_settings(parser, *PATTERNS, "seed")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write both files and say how many examples each has."""
+    from engram_bench.patterns.render import training_examples, write_chat_jsonl
+    from engram_bench.pipeline import load_sets
+
+    if not 0 <= args.valid_share < 1:
+        msg = f"--valid-share: got {args.valid_share}, expected at least 0 and below 1"
+        raise UsageError(msg)
+    cwd = Path.cwd()
+    project = find_project(cwd)
+    settings = project.settings(vars(args), cwd)
+    examples = training_examples(load_sets(settings, project.root), seed=settings.seed)
+    if not examples:
+        msg = f"{', '.join(map(str, settings.patterns))}: no pattern of kind memory, expected at least one to train on"
+        raise UsageError(msg)
+    files = write_chat_jsonl(examples, Path(args.out), valid_share=args.valid_share, seed=settings.seed)
+    lines = {path: path.read_text("utf-8").count("\n") for path in files}
+    patterns = len({example.pattern_id for example in examples})
+    if args.json:
+        counts = {path.stem: {"path": str(path), "examples": count} for path, count in lines.items()}
+        say_json({"patterns": patterns, "examples": len(examples), **counts})
+    else:
+        written = ", ".join(f"{count} in {printable(str(path))}" for path, count in lines.items())
+        say(f"{len(examples)} examples of {patterns} patterns: {written}")
+    return 0

@@ -1,0 +1,109 @@
+"""The project around the current folder: its root and its ``engram_*`` ini keys, found where pytest finds them."""
+
+from __future__ import annotations
+
+import argparse
+import configparser
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engram_bench.errors import UsageError
+from engram_bench.options import OPTIONS, Settings, read_settings
+
+_SECTIONS = {
+    "pytest.toml": ("pytest",),
+    ".pytest.toml": ("pytest",),
+    "pytest.ini": ("pytest",),
+    ".pytest.ini": ("pytest",),
+    "pyproject.toml": ("tool", "pytest"),
+    "tox.ini": ("pytest",),
+    "setup.cfg": ("tool:pytest",),
+}
+"""Configuration files in pytest's order, with the table that makes them one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Where paths of ini keys and defaults start, and what the ini keys say."""
+
+    root: Path
+    ini: Mapping[str, Any] = field(default_factory=dict)
+    config: Path | None = None
+    """The file with pytest's configuration; None where there is none."""
+
+    def settings(self, flags: Mapping[str, Any], cwd: Path) -> Settings:
+        """The settings of a command: its flags, else the ini keys, else the defaults.
+
+        Raises:
+            UsageError: An option cannot be read.
+        """
+        return read_settings(flags, self.ini, root=self.root, cwd=cwd, prefix="--")
+
+
+def find_project(cwd: Path) -> Project:
+    """The project that pytest would find from *cwd*: the nearest folder upwards with pytest configuration, else *cwd*.
+
+    Raises:
+        UsageError: A configuration file cannot be read; names it.
+    """
+    for folder in (cwd, *cwd.parents):
+        for name, table in _SECTIONS.items():
+            path = folder / name
+            if path.is_file() and (keys := _read(path, table)) is not None:
+                return Project(folder, _ours(keys), path)
+    return Project(cwd)
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """The settings of a command's arguments in the project around the current folder."""
+    cwd = Path.cwd()
+    return find_project(cwd).settings(vars(args), cwd)
+
+
+def _read(path: Path, table: tuple[str, ...]) -> Mapping[str, Any] | None:
+    """The keys of the file's pytest table; None if it has none. ``pytest.ini`` counts even when it is empty."""
+    try:
+        if path.suffix == ".toml":
+            return _toml_keys(tomllib.loads(path.read_text("utf-8")), table)
+        parser = configparser.ConfigParser(interpolation=None, allow_no_value=True)
+        parser.read_string(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, configparser.Error) as error:
+        msg = f"{path}: cannot be read: {str(error).splitlines()[0]}"
+        raise UsageError(msg) from error
+    if table[0] in parser:
+        return parser[table[0]]
+    return {} if path.name.endswith("pytest.ini") else None
+
+
+def _toml_keys(document: Mapping[str, Any], table: tuple[str, ...]) -> Mapping[str, Any] | None:
+    keys: Any = document
+    for name in table:
+        keys = keys.get(name) if isinstance(keys, dict) else None
+    if not isinstance(keys, dict):
+        return None
+    options = keys.get("ini_options", keys)
+    return options if isinstance(options, dict) else None
+
+
+def _ours(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Our keys, each in the type that pytest would give it."""
+    values = {option.dest: keys[option.dest] for option in OPTIONS if keys.get(option.dest) is not None}
+    for option in OPTIONS:
+        if option.dest in values:
+            values[option.dest] = _CONVERT[option.action](values[option.dest])
+    return values
+
+
+def _lines(value: Any) -> list[str]:
+    parts: Iterable[Any] = value.splitlines() if isinstance(value, str) else value
+    return [text for part in parts if (text := str(part).strip())]
+
+
+def _truth(value: Any) -> bool:
+    return str(value).strip().lower() in ("1", "true", "yes", "on", "y", "t")
+
+
+_CONVERT: dict[str, Callable[[Any], Any]] = {"store": str, "append": _lines, "store_true": _truth}
