@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from engram_bench.backends.adapter_layout import Shapes
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.network import Cache
-from engram_bench.backends.cpu.packing import Integers, TokenBatch
+from engram_bench.backends.packing import Integers, TokenBatch
 from engram_bench.errors import BackendError
 
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from hashlib import sha256
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,7 +20,9 @@ from torch import Tensor
 from engram_bench.backends.cpu.cache import PackCache, RowCache
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.network import Network
-from engram_bench.backends.cpu.packing import TokenBatch, group, pack, pad, shared_prefix
+from engram_bench.backends.generating import Row
+from engram_bench.backends.packing import TokenBatch, group, pack, pad, shared_prefix
+from engram_bench.backends.sampling import draw
 from engram_bench.records import GenerationSettings
 
 
@@ -35,25 +36,6 @@ class DecodingPlan:
     """Bound of rows x their longest possible length while decoding."""
     max_pack_tokens: int = 384
     """Bound of a reading pass; attention inside a pack grows with its square."""
-
-
-@dataclass(slots=True)
-class Row:
-    """A prompt being answered."""
-
-    prompt: list[int]
-    draft: list[int] = field(default_factory=list)
-    new: list[int] = field(default_factory=list)
-    stopped: bool = False
-    """Ended by a stop token, which is the last of *new*."""
-    seconds: float = 0.0
-    random: np.random.Generator | None = None
-    """Draws of a sampled answer; None is greedy."""
-
-    @property
-    def length(self) -> int:
-        """Tokens whose keys are known: all but the newest."""
-        return len(self.prompt) + len(self.new) - 1
 
 
 class Decoder:
@@ -195,15 +177,9 @@ class Decoder:
         del self._active[len(going_on) :]
 
     def _draw(self, logits: Tensor, row: Row) -> int:
-        """A token drawn from the nucleus of (V,) *logits*, by the row's own random numbers."""
+        """A token drawn from (V,) *logits* by the row's own random numbers."""
         assert row.random is not None
-        probabilities = torch.softmax(logits.double() / self._settings.temperature, -1)
-        ordered, tokens = probabilities.sort(descending=True, stable=True)
-        cumulative = ordered.cumsum(-1)
-        size = int((cumulative < min(self._settings.top_p, 1.0)).sum()) + 1
-        size = min(size, len(ordered))
-        point = row.random.random() * float(cumulative[size - 1])
-        return int(tokens[min(int((cumulative[:size] <= point).sum()), size - 1)])
+        return draw(logits.float().cpu().numpy(), self._settings, row.random)
 
     def _append(self, row: Row, token: int) -> None:
         row.new.append(token)
@@ -216,14 +192,6 @@ class Decoder:
     def _share_time(rows: Sequence[Row], seconds: float) -> None:
         for row in rows:
             row.seconds += seconds / len(rows)
-
-
-def row_random(settings: GenerationSettings, prompt: Sequence[int]) -> np.random.Generator | None:
-    """Random numbers of one sampled answer, of seed, sample and prompt alone; None where the answer is greedy."""
-    if settings.temperature == 0:
-        return None
-    digest = sha256(np.array(prompt, dtype=np.int64).tobytes()).digest()
-    return np.random.default_rng([settings.seed, settings.sample, *digest])
 
 
 def read_log_probs(

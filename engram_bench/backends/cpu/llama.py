@@ -22,7 +22,7 @@ from torch.nn import functional
 from engram_bench.backends.adapter_layout import Shapes
 from engram_bench.backends.cpu.cache import PackCache, RowCache
 from engram_bench.backends.cpu.lora import Lora
-from engram_bench.backends.cpu.packing import Integers, TokenBatch
+from engram_bench.backends.packing import Integers, TokenBatch
 from engram_bench.errors import BackendError
 
 if TYPE_CHECKING:

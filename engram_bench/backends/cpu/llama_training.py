@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from engram_bench.backends.cpu.llama import Block, LlamaNetwork, Update, prepare_updates, rotate
 from engram_bench.backends.cpu.lora import Lora
-from engram_bench.backends.cpu.packing import Integers, TokenBatch
+from engram_bench.backends.packing import Integers, TokenBatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from engram_bench.backends.adapter_files import read_config
 from engram_bench.backends.adapter_layout import Shapes
 from engram_bench.backends.cpu.cache import PackCache, RowCache
 from engram_bench.backends.cpu.lora import Lora
-from engram_bench.backends.cpu.packing import Integers, TokenBatch
+from engram_bench.backends.packing import Integers, TokenBatch
 from engram_bench.errors import AdapterError, BackendError
 
 Cache = PackCache | RowCache

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +18,15 @@ from torch import Tensor
 
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.network import Network
-from engram_bench.backends.cpu.packing import Integers, TokenBatch, group, pack, pad
+from engram_bench.backends.packing import Integers, TokenBatch, group, pack, pad
 from engram_bench.backends.protocol import Progress
+from engram_bench.backends.training_plan import (
+    Encoded,
+    batch_indices,
+    checkpoint_steps,
+    learning_rate_at,
+    should_check_recall,
+)
 from engram_bench.errors import BackendError
 from engram_bench.records import Recipe
 
@@ -31,20 +35,6 @@ STATE_EVERY_S = 15.0
 """Seconds between resumable states."""
 RECALL_PACK_TOKENS = 384
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A training example as token ids."""
-
-    ids: tuple[int, ...]
-    answer_start: int
-    """Index of the first answer token, at least 1."""
-
-    @property
-    def labels(self) -> tuple[int, ...]:
-        """The answer's tokens with the end-of-turn token."""
-        return self.ids[self.answer_start :]
 
 
 @dataclass(slots=True)
@@ -92,17 +82,17 @@ class Trainer:
         Raises:
             BackendError: The loss or a gradient is not finite.
         """
-        recipe, done = self._recipe, self.done
         self._resume(folder / STATE_FILE, identity)
+        recipe, done, checkpoints = self._recipe, self.done, checkpoint_steps(self._recipe)
         started = last_saved = time.perf_counter() - done.seconds
         while len(done.losses) < recipe.steps and not done.finished:
             step = len(done.losses)
             done.losses.append(self._step(step))
             done.seconds = time.perf_counter() - started
             self._report(progress)
-            done.finished = self._should_check(step) and self._all_recalled()
-            if recipe.checkpoints and (step + 1) in _checkpoint_steps(recipe):
-                self._save_checkpoint(folder, step + 1, base)
+            done.finished = should_check_recall(step, recipe, done.losses, len(self._examples)) and self._all_recalled()
+            if name := checkpoints.get(step + 1):
+                self._save_checkpoint(folder, name, base)
             if time.perf_counter() - last_saved > STATE_EVERY_S:
                 self._save_state(folder / STATE_FILE, identity)
                 last_saved = time.perf_counter()
@@ -165,13 +155,6 @@ class Trainer:
             found[members] = self._recalled_in(members)
         return found
 
-    def _should_check(self, step: int) -> bool:
-        if not self._recipe.stop_at_recall or (step + 1) % 5:
-            return False
-        epoch = max(1, -(-len(self._examples) // self._recipe.batch_size))
-        recent = self.done.losses[-epoch:]
-        return step + 1 >= self._recipe.warmup_steps and sum(recent) / len(recent) < 0.3
-
     def _all_recalled(self) -> bool:
         """Whether every example is recalled; stops at the first group that has a miss."""
         return all(self._recalled_in(members).all() for members in self._recall_groups())
@@ -189,8 +172,7 @@ class Trainer:
 
     # ── state ───────────────────────────────────────────────────────────────────────────────────
 
-    def _save_checkpoint(self, folder: Path, step: int, base: str) -> None:
-        name = f"checkpoints/step-{step:06d}"
+    def _save_checkpoint(self, folder: Path, name: str, base: str) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
         self._lora.save(folder / name, self._recipe, base=base)
         if name not in self.done.checkpoints:
@@ -241,38 +223,3 @@ class Adam:
         scale = (self.square / (1 - BETAS[1] ** self.updates)).sqrt_().add_(EPSILON)
         self._values.mul_(1 - learning_rate * self._weight_decay)
         self._values.addcdiv_(self.mean, scale, value=-learning_rate / (1 - BETAS[0] ** self.updates))
-
-
-def batch_indices(step: int, recipe: Recipe, num_examples: int) -> list[int]:
-    """Examples of a step, from epochs shuffled by the seed: they depend on the step, not on what came before it."""
-    found = []
-    for position in range(step * recipe.batch_size, (step + 1) * recipe.batch_size):
-        epoch, place = divmod(position, num_examples)
-        order = np.random.default_rng([recipe.seed, epoch]).permutation(num_examples)
-        found.append(int(order[place]))
-    return found
-
-
-def learning_rate_at(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then a cosine to 0 at the last step, or constant."""
-    warm = min(1.0, (step + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
-    if recipe.schedule == "constant" or warm < 1.0:
-        return recipe.learning_rate * warm
-    share = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def identity_of(recipe: Recipe, examples: Sequence[Encoded], base_fingerprint: str, settings: str) -> str:
-    """Hex digest of all that a resumed training must have in common with the interrupted one."""
-    content = json.dumps([asdict(recipe), [asdict(example) for example in examples], base_fingerprint, settings])
-    return sha256(content.encode()).hexdigest()
-
-
-def peak_memory_mb() -> float:
-    """Most memory this process has held so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-def _checkpoint_steps(recipe: Recipe) -> set[int]:
-    return {round(recipe.steps * (i + 1) / recipe.checkpoints) for i in range(recipe.checkpoints)}

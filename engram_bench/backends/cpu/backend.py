@@ -1,0 +1,192 @@
+"""What backends that compute with torch have in common: training, loading and answering over a :class:`Network`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engram_bench.backends.cpu.generation import Decoder, DecodingPlan, read_log_probs
+from engram_bench.backends.cpu.lora import Lora, load_lora, new_lora
+from engram_bench.backends.cpu.network import Network
+from engram_bench.backends.cpu.training import Trainer
+from engram_bench.backends.generating import Decoder as AnyDecoder
+from engram_bench.backends.generating import TextGenerator
+from engram_bench.backends.protocol import Progress, no_progress
+from engram_bench.backends.training_plan import encode_examples, identity_of, peak_memory_mb
+from engram_bench.errors import BackendError
+from engram_bench.records import DeviceInfo, GenerationSettings, Recipe, TrainingExample, TrainingRecord
+
+if TYPE_CHECKING:
+    from engram_bench.models import ChatTokenizer, Model
+
+DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class TorchBackend(ABC):
+    """Trains and answers with torch; what loads and computes the model is the subclass's.
+
+    Args:
+        plan: Of packing and batches.
+        drafts: Verify draft answers in the reading pass (else: decode every token).
+        products: Of the factors of training's large products; sums, weights and all else stay in the network's dtype.
+    """
+
+    name: str
+
+    def __init__(self, plan: DecodingPlan, *, drafts: bool = True, products: str = "float32") -> None:
+        self._plan = plan
+        self._drafts = drafts
+        self._products = products
+        self._network: Network | None = None
+        self._fingerprint = ""
+
+    @abstractmethod
+    def device(self) -> DeviceInfo:
+        """Where this backend runs, with the versions of the libraries it uses."""
+
+    @abstractmethod
+    def _open_network(self, model: Model) -> Network:
+        """The bare model, its weights read now."""
+
+    def train(
+        self,
+        model: Model,
+        examples: Sequence[TrainingExample],
+        recipe: Recipe,
+        folder: Path,
+        *,
+        progress: Progress = no_progress,
+    ) -> TrainingRecord:
+        """Train an adapter and leave it in *folder* in PEFT's layout.
+
+        Goes on from the state of an interrupted training with the same arguments.
+
+        Raises:
+            BackendError: There is no example, one exceeds the context, or the loss is not finite.
+            AdapterError: The model has no layer of one of the recipe's targets.
+        """
+        if recipe.kind != "lora":
+            msg = f"recipe: kind is {recipe.kind!r}, expected 'lora' (all that the {self.name} backend trains)"
+            raise BackendError(msg)
+        network = self._open(model)
+        encoded = encode_examples(model, examples, network.context_length)
+        lora = new_lora(network.shapes, recipe, network.device)
+        trainer = Trainer(
+            network,
+            lora,
+            encoded,
+            recipe,
+            packing=self._plan.packing,
+            pad_id=model.tokenizer.pad_id,
+            max_batch_tokens=self._plan.max_batch_tokens,
+            products=DTYPES[self._products],
+        )
+        identity = identity_of(recipe, encoded, model.fingerprint, self._training_settings())
+        done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
+        info = self.device()
+        return TrainingRecord(
+            backend=self.name,
+            device=info.device,
+            dtype=info.dtype,
+            steps=len(done.losses),
+            examples=len(examples),
+            tokens=done.tokens,
+            seconds=done.seconds,
+            loss_start=done.losses[0] if done.losses else 0.0,
+            loss_end=done.losses[-1] if done.losses else 0.0,
+            losses=tuple(done.losses),
+            recall=done.recall,
+            peak_memory_mb=self._peak_memory_mb(),
+            parameters=lora.values.numel(),
+            versions=info.versions,
+            checkpoints=tuple(done.checkpoints),
+        )
+
+    def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> TextGenerator:
+        """The model with the adapter of a PEFT-layout folder; the bare model for None.
+
+        All generators of a model share its base weights; *fused* copies the adapted layers.
+
+        Raises:
+            AdapterError: The folder has unknown target modules or tensors of other shapes.
+        """
+        network = self._open(model)
+        lora = load_lora(adapter, network.shapes, network.device) if adapter is not None else None
+        if lora is not None and fused:
+            network, lora = network.merged(lora), None
+        return self._generator(network, lora, model.tokenizer)
+
+    def close(self) -> None:
+        """Drop base weights. Safe to call twice."""
+        self._network = None
+        self._fingerprint = ""
+
+    def _generator(self, network: Network, lora: Lora | None, tokenizer: ChatTokenizer) -> TextGenerator:
+        return TorchGenerator(network, lora, tokenizer, self._plan, drafts=self._drafts)
+
+    def _training_settings(self) -> str:
+        """What besides recipe, examples and model decides the last bit of a training."""
+        info = self.device()
+        return f"{self.name} {info.device} {info.dtype} {self._plan.packing} {self._products}"
+
+    def _peak_memory_mb(self) -> float:
+        return peak_memory_mb()
+
+    def _open(self, model: Model) -> Network:
+        if self._network is None or self._fingerprint != model.fingerprint:
+            self.close()
+            self._network = self._open_network(model)
+            self._fingerprint = model.fingerprint
+        return self._network
+
+
+class TorchGenerator(TextGenerator):
+    """Answers with packed reading and batched decoding."""
+
+    def __init__(
+        self, network: Network, lora: Lora | None, tokenizer: ChatTokenizer, plan: DecodingPlan, *, drafts: bool
+    ) -> None:
+        super().__init__(
+            tokenizer,
+            context_length=network.context_length,
+            max_batch_tokens=plan.max_batch_tokens,
+            drafts=drafts,
+        )
+        self._network: Network | None = network
+        self._lora = lora
+        self._plan = plan
+
+    def close(self) -> None:
+        """Give the adapter's memory back. Safe to call twice."""
+        self._network = None
+        self._lora = None
+
+    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> AnyDecoder:
+        return Decoder(
+            self._open_network(),
+            self._lora,
+            settings,
+            stop_ids=self._tokenizer.stop_ids,
+            pad_id=self._tokenizer.pad_id,
+            plan=replace(self._plan, max_batch_tokens=max_batch_tokens),
+        )
+
+    def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        return read_log_probs(self._open_network(), self._lora, sequences, self._plan, self._tokenizer.pad_id)
+
+    def _is_out_of_memory(self, error: BaseException) -> bool:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+            return True
+        return "can't allocate memory" in str(error) or "not enough memory" in str(error)
+
+    def _open_network(self) -> Network:
+        if self._network is None:
+            raise BackendError("generator: used after close, expected a new one from load")
+        return self._network
