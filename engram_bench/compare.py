@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from engram_bench.metrics import Pair, measure_all
 from engram_bench.records import Case, CaseResult, Comparison, LedgerEntry, Measure, Run, State
+from engram_bench.speed_metrics import speed_measures, summarise
 
 LEDGER_TESTS = ("accuracy", "generalization", "retention")
 """Tests whose cases get a ledger entry; the others ask the same cases again."""
@@ -29,12 +31,14 @@ def compare(run: Run) -> Comparison:
     """Baseline against candidate of one run, row by row of the same case, test and sample.
 
     A row that only one side has, or that a matcher could not score, is in no count: its case is in ``unscored``, with the
-    run's ``missing``. The order of the results does not matter. Measures that did not come from cases pass through.
+    run's ``missing``. The order of the results does not matter. Measures that did not come from cases pass through, and
+    timed rounds give theirs.
     """
     baseline, candidate = _rows(run.results, "baseline"), _rows(run.results, "candidate")
     one_sided = [(baseline.get(key) or candidate[key]).case.id for key in baseline.keys() ^ candidate.keys()]
     pairs = [Pair(baseline[key], candidate[key]) for key in baseline.keys() & candidate.keys()]
-    return _comparison(pairs, run.measures, unscored=(*one_sided, *run.missing))
+    measures = (*run.measures, *speed_measures(run.speed).values())
+    return replace(_comparison(pairs, measures, unscored=(*one_sided, *run.missing)), speed=summarise(run.speed))
 
 
 def compare_runs(old: Run, new: Run) -> Comparison:

@@ -300,6 +300,52 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeedRounds:
+    """Timed rounds of one side in one speed test, as measured: whatever is said about speed is computed from these."""
+
+    test: str
+    """``decode_speed``, ``batch_throughput``, ``first_token``, ``time_to_answer`` or ``load_time``."""
+    side: Side
+    seconds: tuple[float, ...]
+    """One per round, in order of measuring; the warm-up is not among them."""
+    tokens: tuple[int, ...] = ()
+    """New tokens of each round, all prompts of the batch together."""
+    baseline_s: tuple[float, ...] = ()
+    """The baseline's round beside each, on the same prompts; empty for the baseline itself."""
+    batch: int = 1
+    """Prompts answered at once."""
+    peak_memory_mb: float | None = None
+    """Most memory the device (a CPU: the process) held meanwhile, all that was loaded included."""
+    conditions: str = ""
+    """Cores, threads and clock, the same from the first round to the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedSummary:
+    """Timed rounds of one side in figures: what reports print."""
+
+    test: str
+    side: Side
+    batch: int
+    rounds: int
+    p50_s: float
+    p90_s: float
+    tok_s: Estimate | None = None
+    """Median over rounds of new tokens a second; None where a round makes no text (loading)."""
+    tok_s_iqr: tuple[float, float] | None = None
+    tokens: float = 0.0
+    """Mean new tokens of a round."""
+    metric: str = ""
+    """Name under which gates judge *ratio*; empty where none does."""
+    ratio: Estimate | None = None
+    """Over the baseline, in pairs: of speeds for tok/s, of times otherwise."""
+    ratios: tuple[float, ...] = ()
+    """One per pair, in order of measuring."""
+    peak_memory_mb: float | None = None
+    conditions: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """A measured value with its sample size and 95 % interval."""
 
@@ -361,7 +407,9 @@ class Run:
     training: TrainingRecord | None = None
     timing: Timing = Timing()
     measures: tuple[Measure, ...] = ()
-    """Measured outside cases: speed, perplexity, KL."""
+    """Measured outside cases: perplexity, KL."""
+    speed: tuple[SpeedRounds, ...] = ()
+    """Timed rounds of the speed tests."""
     missing: tuple[str, ...] = ()
     """Ids of selected cases that got no result on some side (a crash): never a pass."""
 
@@ -381,6 +429,8 @@ class Comparison:
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     """Cases only the newer (only the older) of two runs has; not counted anywhere else."""
+    speed: tuple[SpeedSummary, ...] = ()
+    """Timed sides in the order they were measured; their metrics are in *measures*."""
 
 
 @dataclass(frozen=True, slots=True)
