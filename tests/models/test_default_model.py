@@ -126,3 +126,22 @@ def test_second_time_needs_neither_network_nor_much_time(model: Model, monkeypat
 
     assert again == model
     assert time.perf_counter() - started < 2
+
+
+def test_bare_model_knows_every_control_that_has_an_answer(model: Model) -> None:
+    from engram_bench import backends
+    from engram_bench.matchers import match
+    from engram_bench.records import GenerationSettings
+    from tests.patterns.test_controls import controls
+
+    known = [pattern for pattern in controls().patterns if pattern.output]
+    generator = backends.create("cpu").load(model, None)
+
+    answers = generator.complete([Prompt(pattern.input) for pattern in known], GenerationSettings(max_tokens=40))
+
+    wrong = [
+        (pattern.id, answer.text)
+        for pattern, answer in zip(known, answers, strict=True)
+        if not match(pattern.match, answer.text, pattern.answers).passed
+    ]
+    assert wrong == []
