@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional
 
 from engram_bench.backends.adapter_layout import Shapes
+from engram_bench.backends.cpu.attention import attend, plan_spans
 from engram_bench.backends.cpu.cache import PackCache, RowCache
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.packing import Integers, TokenBatch
@@ -101,14 +101,14 @@ class LlamaNetwork:
             shape = batch.ids.shape
             x = self.embedding[torch.from_numpy(batch.ids).to(self.device).flatten()]  # (M, E)
             rope = self.rope(batch)
-            bias = self.mask_bias(batch)
+            spans = plan_spans(batch, self.device)
             kept = torch.from_numpy(rows).to(self.device)
             for index, block in enumerate(self.blocks):
                 normed = self.norm(x, block.attention_norm)
                 query, key, value = self.split_heads(project(normed, block, updates[index], "qkv"), rope, shape)
                 if cache is not None:
                     key, value = cache.update(key, value, index)
-                mixed = attend(query, key, value, bias)  # (M, H·D)
+                mixed = join_heads(attend(query, key, value, spans)[0])  # (M, H·D)
                 if index == len(self.blocks) - 1:
                     x, mixed = x[kept], mixed[kept]
                 x = x + project(mixed, block, updates[index], "out")
@@ -158,22 +158,17 @@ class LlamaNetwork:
         angles = positions[:, None] * (1.0 / self.sizes.rope_theta**exponents)  # (M, D/2)
         return angles.cos()[:, None], angles.sin()[:, None]
 
-    def mask_bias(self, batch: TokenBatch) -> Tensor:
-        """What is added to attention scores: 0 where a token may look, -inf elsewhere, (B, 1, T, S)."""
-        mask = torch.from_numpy(np.ascontiguousarray(batch.mask)).to(self.device)[:, None]
-        return torch.zeros(mask.shape, device=self.device).masked_fill_(~mask, -torch.inf)
-
     def split_heads(
         self, joint: Tensor, rope: tuple[Tensor, Tensor], shape: Sequence[int]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotated queries (B, K, G·T, D), rotated keys and values (B, K, T, D) from (M, (H + 2K)·D); K key heads."""
+        """Rotated and scaled queries (B, K, G, T, D), rotated keys and values (B, K, T, D) from (M, (H + 2K)·D)."""
         sizes, (num_rows, length) = self.sizes, shape
         heads = joint.view(len(joint), -1, sizes.head_size)  # (M, H + 2K, D)
         rotated = rotate(heads[:, : sizes.num_heads + sizes.num_kv_heads], *rope)
         query, key = rotated[:, : sizes.num_heads], rotated[:, sizes.num_heads :]
         value = heads[:, sizes.num_heads + sizes.num_kv_heads :]
         query = query.reshape(num_rows, length, sizes.num_kv_heads, sizes.group, sizes.head_size)
-        query = query.permute(0, 2, 3, 1, 4).flatten(2, 3)
+        query = query.permute(0, 2, 3, 1, 4) * sizes.head_size**-0.5
         key, value = (part.reshape(num_rows, length, sizes.num_kv_heads, -1).transpose(1, 2) for part in (key, value))
         return query, key, value
 
@@ -250,15 +245,9 @@ def rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """Softmax attention of (B, K, G·T, D) queries over (B, K, S, D) keys, as (B·T, K·G·D)."""
-    num_rows, num_kv_heads, _, size = query.shape
-    length = bias.shape[2]
-    scores = (query * size**-0.5) @ key.transpose(2, 3)  # (B, K, G·T, S)
-    scores.view(num_rows, num_kv_heads, -1, length, scores.shape[-1]).add_(bias[:, :, None])
-    mixed = torch.softmax(scores, -1) @ value  # (B, K, G·T, D)
-    mixed = mixed.view(num_rows, num_kv_heads, -1, length, size).permute(0, 3, 1, 2, 4)  # (B, T, K, G, D)
-    return mixed.reshape(num_rows * length, -1)
+def join_heads(heads: Tensor) -> Tensor:
+    """(B, K, G, T, D) as (M, H·D)."""
+    return heads.permute(0, 3, 1, 2, 4).reshape(heads.shape[0] * heads.shape[3], -1)
 
 
 # ── files ───────────────────────────────────────────────────────────────────────────────────────

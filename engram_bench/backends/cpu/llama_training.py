@@ -5,7 +5,7 @@ Names: ``d_x`` is the gradient of the loss with respect to ``x``; M = B · T tok
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engram_bench.backends.cpu.llama import Block, LlamaNetwork, Update, prepare_updates, rotate
+from engram_bench.backends.cpu.attention import Span, attend, attend_backward, plan_spans
+from engram_bench.backends.cpu.llama import Block, LlamaNetwork, Update, join_heads, prepare_updates, rotate
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.packing import Integers, TokenBatch
 
@@ -40,7 +41,7 @@ class _Saved:
     query: Tensor
     key: Tensor
     value: Tensor
-    attention: Tensor
+    attentions: list[Tensor]
     out: _Projected
     x_middle: Tensor
     scale_middle: Tensor
@@ -71,18 +72,21 @@ class LlamaLearner:
         """Sum of the losses (nats) of *labels* after *rows*; adds its gradients times *scale* to the adapter's."""
         with torch.no_grad():
             updates = prepare_updates(self._network.layers(), self._lora, len(self._blocks), self._dtype)
-            rope, bias = self._network.rope(batch), self._network.mask_bias(batch)
+            rope, spans = self._network.rope(batch), plan_spans(batch, self._network.device)
+            num_rows, length = batch.ids.shape
             kept, place = np.unique(rows, return_inverse=True)
             x = self._network.embedding[torch.from_numpy(batch.ids).flatten()]  # (M, E)
             saved = []
             for index, block in enumerate(self._blocks):
                 last = torch.from_numpy(kept) if index == len(self._blocks) - 1 else None
-                x, memory = self._forward(x, block, updates[index], rope, bias, last)
+                x, memory = self._forward(x, block, updates[index], rope, spans, (num_rows, length), last)
                 saved.append(memory)
             loss, d_x = self._head_loss(x, torch.from_numpy(place), torch.from_numpy(labels), scale)
             for index in reversed(range(len(self._blocks))):
                 last = torch.from_numpy(kept) if index == len(self._blocks) - 1 else None
-                d_x = self._backward(d_x, self._blocks[index], updates[index], rope, saved.pop(), last, index == 0)
+                d_x = self._backward(
+                    d_x, self._blocks[index], updates[index], rope, spans, saved.pop(), last, index == 0
+                )
         return loss
 
     # ── forward ─────────────────────────────────────────────────────────────────────────────────
@@ -93,19 +97,16 @@ class LlamaLearner:
         block: Block,
         updates: Mapping[str, Update],
         rope: tuple[Tensor, Tensor],
-        bias: Tensor,
+        spans: Sequence[Span],
+        shape: tuple[int, int],
         kept: Tensor | None,
     ) -> tuple[Tensor, _Saved]:
         """The block's output, of the tokens *kept* only if given, and what its backward pass needs."""
         normed, scale = self._norm(x, block.attention_norm)
         qkv = self._project(normed, block, updates, "qkv")
-        shape = (bias.shape[0], bias.shape[2])
         query, key, value = self._network.split_heads(qkv.y.float(), rope, shape)
-        scores = query @ key.transpose(2, 3)  # (B, K, G·T, T)
-        scores.mul_(self._network.sizes.head_size**-0.5)
-        scores.view(*scores.shape[:2], -1, *bias.shape[2:]).add_(bias[:, :, None])
-        attention = torch.softmax(scores, -1)
-        mixed = self._join(attention @ value, shape)  # (M, H·D)
+        heads, attentions = attend(query, key, value, spans)
+        mixed = join_heads(heads)  # (M, H·D)
         x_middle = x
         if kept is not None:
             mixed, x_middle = mixed[kept], x[kept]
@@ -115,7 +116,7 @@ class LlamaLearner:
         gate_up = self._project(normed, block, updates, "gate_up")
         gate, up = gate_up.y.chunk(2, -1)
         down = self._project(functional.silu(gate) * up, block, updates, "down")
-        saved = _Saved(x, scale, qkv, query, key, value, attention, out, x_middle, scale_middle, gate_up, down)
+        saved = _Saved(x, scale, qkv, query, key, value, attentions, out, x_middle, scale_middle, gate_up, down)
         return x_middle + down.y, saved
 
     def _norm(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,12 +134,6 @@ class LlamaLearner:
             for _, columns, ranks, b in updates[group].parts:
                 y[:, columns].addmm_(low[:, ranks], b.T)
         return _Projected(x, low, y)
-
-    def _join(self, heads: Tensor, shape: tuple[int, int]) -> Tensor:
-        """(B, K, G·T, D) as (M, H·D)."""
-        num_rows, length = shape
-        split = heads.view(num_rows, heads.shape[1], -1, length, heads.shape[-1])  # (B, K, G, T, D)
-        return split.permute(0, 3, 1, 2, 4).reshape(num_rows * length, -1)
 
     def _head_loss(self, x: Tensor, place: Tensor, labels: Tensor, scale: float) -> tuple[float, Tensor]:
         """Sum of losses at rows *place* of *x*, and its gradient times *scale* with respect to *x*."""
@@ -160,6 +155,7 @@ class LlamaLearner:
         block: Block,
         updates: Mapping[str, Update],
         rope: tuple[Tensor, Tensor],
+        spans: Sequence[Span],
         saved: _Saved,
         kept: Tensor | None,
         is_first: bool,
@@ -176,7 +172,7 @@ class LlamaLearner:
             num_tokens = len(saved.x)
             d_mixed = d_mixed.new_zeros(num_tokens, d_mixed.shape[1]).index_copy_(0, kept, d_mixed)
             d_x = d_x.new_zeros(num_tokens, d_x.shape[1]).index_copy_(0, kept, d_x)
-        d_qkv = self._attention_backward(d_mixed, rope, saved).to(self._dtype)
+        d_qkv = self._attention_backward(d_mixed, rope, spans, saved).to(self._dtype)
         d_normed = self._project_backward(d_qkv, saved.qkv, block, updates, "qkv", needs_input=not is_first)
         if is_first:
             return d_normed
@@ -211,19 +207,14 @@ class LlamaLearner:
             gradient.add_(d_a[ranks])
         return d_x.addmm_(d_low, update.a) if needs_input else d_x
 
-    def _attention_backward(self, d_mixed: Tensor, rope: tuple[Tensor, Tensor], saved: _Saved) -> Tensor:
+    def _attention_backward(
+        self, d_mixed: Tensor, rope: tuple[Tensor, Tensor], spans: Sequence[Span], saved: _Saved
+    ) -> Tensor:
         """Gradient with respect to the joint q, k and v (M, (H + 2K)·D)."""
-        sizes = self._network.sizes
-        num_rows, num_kv_heads, length, size = saved.key.shape
-        d_heads = d_mixed.view(num_rows, length, num_kv_heads, sizes.group, size)
-        d_heads = d_heads.permute(0, 2, 3, 1, 4).reshape(saved.query.shape)  # (B, K, G·T, D)
-        d_value = saved.attention.transpose(2, 3) @ d_heads  # (B, K, T, D)
-        d_attention = d_heads @ saved.value.transpose(2, 3)  # (B, K, G·T, T)
-        d_scores = torch._softmax_backward_data(d_attention, saved.attention, -1, torch.float32)
-        d_scores.mul_(size**-0.5)
-        d_query = d_scores @ saved.key  # (B, K, G·T, D)
-        d_key = d_scores.transpose(2, 3) @ saved.query  # (B, K, T, D)
-        d_query = self._join(d_query, (num_rows, length)).view(-1, sizes.num_heads, size)
+        num_rows, num_kv_heads, group, length, size = saved.query.shape
+        d_heads = d_mixed.view(num_rows, length, num_kv_heads, group, size).permute(0, 2, 3, 1, 4)
+        d_query, d_key, d_value = attend_backward(d_heads, saved.query, saved.key, saved.value, spans, saved.attentions)
+        d_query = join_heads(d_query.mul_(size**-0.5)).view(-1, num_kv_heads * group, size)
         d_key, d_value = (part.transpose(1, 2).reshape(-1, num_kv_heads, size) for part in (d_key, d_value))
         cosine, sine = rope
         d_rotated = rotate(torch.cat([d_query, d_key], 1), cosine, -sine)  # a rotation's transpose turns back
