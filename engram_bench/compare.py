@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from engram_bench.metrics import Pair, measure_all
+from engram_bench.metrics import measure_all
+from engram_bench.pairs import Pair
 from engram_bench.records import Case, CaseResult, Comparison, LedgerEntry, Measure, Run, State
 from engram_bench.speed_metrics import speed_measures, summarise
 

@@ -7,6 +7,7 @@ becomes is a field of :class:`Settings`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +36,8 @@ class Settings:
     max_tokens: int
     no_cache: bool
     limit: int | None
+    samples: int
+    temperature: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,14 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
     return read
 
 
+def positive_number(text: str) -> float:
+    """A finite number of at least 0."""
+    with suppress(ValueError):
+        if 0 <= (number := float(text)) < float("inf"):
+            return number
+    raise ValueError("a number of at least 0")
+
+
 def optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
     """A reader that takes the empty text for None."""
     return lambda text: read(text) if text else None
@@ -162,6 +173,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "limit", "Only the first N patterns of each file; training still uses all.", "", optional(whole_number(1)), "N"
     ),
+    Option(
+        "samples",
+        "Sampled repeats of each pattern's prompt for consistency; 0 draws none.",
+        "5",
+        parse=whole_number(0),
+        metavar="K",
+    ),
+    Option("temperature", "Temperature of sampled repeats.", "0.7", parse=positive_number, metavar="T"),
 )
 
 
@@ -173,7 +192,7 @@ def read_settings(
     Relative paths of flags are under *cwd*, those of ini keys and defaults under *root* (a pytest user's expectation).
 
     Raises:
-        UsageError: An option cannot be read.
+        UsageError: An option cannot be read, or two of them make no sense together.
     """
     values: dict[str, Any] = {}
     for option in OPTIONS:
@@ -181,7 +200,18 @@ def read_settings(
         value = option.read(flag, ini.get(option.dest), prefix=prefix)
         base = cwd if flag else root
         values[option.field] = _anchored(value, base)
-    return Settings(**{field.name: values[field.name] for field in fields(Settings)})
+    settings = Settings(**{field.name: values[field.name] for field in fields(Settings)})
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: Settings) -> None:
+    if settings.temperature == 0 and settings.samples > 1:
+        msg = (
+            f"--engram-temperature: got 0 with --engram-samples={settings.samples}, expected above 0: at temperature 0 every "
+            f"repeat is the greedy answer again, so that they agree says nothing (no repeats: --engram-samples=0)"
+        )
+        raise UsageError(msg)
 
 
 def _anchored(value: Any, base: Path) -> Any:

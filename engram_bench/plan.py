@@ -1,4 +1,4 @@
-"""What the suite asks: which cases each test has in a pattern file, and which questions a case puts to both sides."""
+"""What the suite asks: which tasks each test has in a pattern file, and which questions a task puts to the sides."""
 
 from __future__ import annotations
 
@@ -7,14 +7,41 @@ from dataclasses import dataclass
 
 from engram_bench.evaluate import Question, with_limit
 from engram_bench.options import Settings
-from engram_bench.patterns.expand import accuracy_cases
-from engram_bench.records import Case, GenerationSettings, PatternSet, Prompt, SourceLine
+from engram_bench.patterns.expand import accuracy_cases, generalization_cases, retention_cases, wording_cases
+from engram_bench.records import Case, GenerationSettings, PatternSet, Prompt, Side, SourceLine
 
 
-def greedy_question(case: Case, settings: Settings, *, test: str) -> tuple[Question, ...]:
-    """The case as it stands, answered greedily under the session's limits."""
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one item of the suite is about."""
+
+    name: str
+    """In the node id: ``test_accuracy[NAME]``."""
+    cases: tuple[Case, ...]
+    """Asked to judge it, at least one; the first is the one it is about."""
+    min_share: float = 1.0
+    """Share of *cases* that must be right, 0..1."""
+
+    @property
+    def case(self) -> Case:
+        """The case it is about."""
+        return self.cases[0]
+
+
+def greedy_questions(test: str, task: Task, settings: Settings) -> tuple[Question, ...]:
+    """Each of the task's cases, answered greedily under the session's limits."""
     greedy = GenerationSettings(max_tokens=settings.max_tokens, seed=settings.seed)
-    return (Question(case, test, with_limit(greedy, case)),)
+    return tuple(Question(case, test, with_limit(greedy, case)) for case in task.cases)
+
+
+def repeated_questions(test: str, task: Task, settings: Settings) -> tuple[Question, ...]:
+    """Each case answered greedily (sample 0), and the first one drawn ``settings.samples`` times (samples 1 and up)."""
+    drawn = (
+        GenerationSettings(settings.max_tokens, settings.temperature, seed=settings.seed, sample=sample)
+        for sample in range(1, settings.samples + 1)
+    )
+    repeats = (Question(task.case, test, with_limit(draw, task.case)) for draw in drawn)
+    return (*greedy_questions(test, task, settings), *repeats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +49,39 @@ class SuiteTest:
     """One test of the suite, as ``test_NAME`` and marker ``NAME``."""
 
     name: str
-    cases: Callable[[PatternSet], Iterable[Case]]
-    """Cases of a file; none if the file's kind has none of this test."""
+    tasks: Callable[[PatternSet], Iterable[Task]]
+    """Tasks of a file; none if the file's kind has none of this test."""
+    ask: Callable[[str, Task, Settings], tuple[Question, ...]] = greedy_questions
+    sides: tuple[Side, ...] = ("baseline", "candidate")
+    """Who is asked."""
 
-    def questions(self, case: Case, settings: Settings) -> tuple[Question, ...]:
-        """What is asked to judge one case; both sides are asked the same."""
-        return greedy_question(case, settings, test=self.name)
+    def questions(self, task: Task, settings: Settings) -> tuple[Question, ...]:
+        """What is asked to judge one task; every side is asked the same."""
+        return self.ask(self.name, task, settings)
 
 
-SUITE: dict[str, SuiteTest] = {test.name: test for test in (SuiteTest("accuracy", accuracy_cases),)}
+def _one_each(cases: Callable[[PatternSet], Iterable[Case]]) -> Callable[[PatternSet], Iterable[Task]]:
+    """A task per case, named by what its id has after the file's name."""
+    return lambda pattern_set: (Task(case.id.partition("/")[2], (case,)) for case in cases(pattern_set))
+
+
+def _consistency_tasks(pattern_set: PatternSet) -> Iterable[Task]:
+    """A task per pattern over all its wordings, trained or held out."""
+    if pattern_set.kind == "memory":
+        for pattern in pattern_set.patterns:
+            yield Task(pattern.id, wording_cases(pattern), pattern.min_consistency)
+
+
+SUITE: dict[str, SuiteTest] = {
+    test.name: test
+    for test in (
+        SuiteTest("accuracy", _one_each(accuracy_cases)),
+        SuiteTest("generalization", _one_each(generalization_cases)),
+        SuiteTest("consistency", _consistency_tasks, repeated_questions),
+        SuiteTest("retention", _one_each(retention_cases)),
+    )
+}
+"""By name: the one place that says what a pattern file is asked."""
 
 
 def free_question(prompt: Prompt, settings: Settings, max_tokens: int | None = None) -> Question:
@@ -47,4 +98,4 @@ def free_question(prompt: Prompt, settings: Settings, max_tokens: int | None = N
         source=SourceLine("", 0),
         max_tokens=max_tokens,
     )
-    return greedy_question(case, settings, test="free")[0]
+    return greedy_questions("free", Task("", (case,)), settings)[0]

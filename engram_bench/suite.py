@@ -1,7 +1,7 @@
 """The test functions every pattern file gets.
 
-pytest collects them once per pattern file and parametrizes each over that file's cases, so a node id points at the YAML:
-``patterns/facts.yaml::test_accuracy[http-404]``. Which functions a file gets follows from its kind.
+pytest collects them once per pattern file and parametrizes each over that file's tasks, so a node id points at the YAML:
+``patterns/facts.yaml::test_accuracy[http-404]``. Which functions a file gets follows from its kind (``plan.SUITE``).
 """
 
 from __future__ import annotations
@@ -15,3 +15,21 @@ from engram_bench.plugin.judged import Judged
 def test_accuracy(judged: Judged) -> None:
     """The candidate gives the pattern's answer to its prompt as written."""
     judged.assert_passed()
+
+
+@pytest.mark.generalization
+def test_generalization(judged: Judged) -> None:
+    """The candidate gives the pattern's answer to a wording it was never trained on."""
+    judged.assert_passed()
+
+
+@pytest.mark.consistency
+def test_consistency(judged: Judged) -> None:
+    """The candidate is right under enough of the pattern's wordings: its ``min_consistency``."""
+    judged.assert_consistent()
+
+
+@pytest.mark.retention
+def test_retention(judged: Judged) -> None:
+    """What the baseline knew the candidate still knows."""
+    judged.assert_kept()

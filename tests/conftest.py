@@ -79,6 +79,12 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Bench
     return made
 
 
+@pytest.fixture
+def accuracy_only(project: BenchProject) -> None:
+    """The project asks for the main job unless a test says otherwise with ``-m``."""
+    project.pytester.makeini("[pytest]\nengram_backend = fake\nengram_steps = 3\naddopts = -m accuracy\n")
+
+
 @pytest.fixture(params=[(), ("-n", "2")], ids=["alone", "xdist"])
 def workers(request: pytest.FixtureRequest) -> Iterable[str]:
     """Arguments for one process, and for two xdist workers."""

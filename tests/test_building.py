@@ -15,8 +15,8 @@ FLOORS = (
     {"errors"},
     {"records"},
     {"patterns", "matchers", "stats", "provenance", "figures", "record_format", "run_format", "durable"},
-    {"backends", "models", "metrics", "adapter_manifest"},
-    {"adapter_store", "completion_store", "evaluate", "run_store"},
+    {"backends", "models", "metrics", "pairs", "speed_metrics", "adapter_manifest"},
+    {"adapter_store", "completion_store", "evaluate", "run_store", "speed"},
     {"compare", "gate", "gate_grammar"},
     {"reporting"},
     {"options", "plan", "pipeline"},
@@ -64,7 +64,9 @@ def test_imports_go_down() -> None:
     assert climbs == []
 
 
-@pytest.mark.parametrize("module", ["engram_bench", "engram_bench.plugin", "engram_bench.pipeline", "engram_bench.backends"])
+@pytest.mark.parametrize(
+    "module", ["engram_bench", "engram_bench.plugin", "engram_bench.pipeline", "engram_bench.backends"]
+)
 def test_importing_a_module_imports_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram_bench.metrics import METRICS, Pair, agreeing_pairs, measure_all
+from engram_bench import stats
+from engram_bench.metrics import METRICS, agreeing_pairs, measure_all
+from engram_bench.pairs import Pair
 from engram_bench.records import CaseResult, Estimate, Measure
 from tests.made_up import big_run, both, row
 
@@ -230,8 +232,25 @@ def test_sampled_repeats_are_compared_with_each_other_only() -> None:
     ]
     measures = measure_all(Pair(*sides) for sides in rows)
 
-    assert set(measures) == {"sampling_consistency"}
+    assert set(measures) == {"sampling_consistency", "pass_at_k", "pass_hat_k"}
     assert value(measures["sampling_consistency"].candidate) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("right", "any_right", "all_right"),
+    [((True, True), 1.0, 1.0), ((True, False), 1.0, 0.0), ((False, False), 0.0, 0.0)],
+    ids=["both", "one", "none"],
+)
+def test_pass_at_k_takes_any_sample_and_pass_hat_k_all(
+    right: tuple[bool, bool], any_right: float, all_right: float
+) -> None:
+    rows = [*wordings("a", ("x", right[0]), sample=1), *wordings("a", ("y", right[1]), sample=2)]
+
+    measures = measure_all(Pair(*sides) for sides in rows)
+
+    assert value(measures["pass_at_k"].candidate) == any_right == stats.pass_at_k(2, sum(right), 2)
+    assert value(measures["pass_hat_k"].candidate) == all_right == stats.pass_hat_k(2, sum(right), 2)
+    assert measures["pass_at_k"].note == "k: 2 samples"
 
 
 answers = st.sampled_from(["404", "405", "I think"])

@@ -3,9 +3,11 @@
 For testing the plugin and as the shortest example of the seam; never the basis of a claim. Tokens are UTF-8 bytes.
 
 The bare model knows what a JSON file named by ``ENGRAM_FAKE_BASELINE`` says (prompt → answer), else nothing. Training
-stores prompt → answer in the adapter folder. Three keys of the JSON file make it misbehave on purpose:
-``"__crash__": PROMPT`` raises when that prompt is asked; ``"__forgets__": [PROMPT, …]`` are prompts a trained adapter
-does not learn. ``"__wrong__": {PROMPT: ANSWER}`` are prompts an adapter learns wrongly.
+stores prompt → answer in the adapter folder; a checkpoint holds the first so many of them. Keys of the JSON file make it
+misbehave on purpose: ``"__crash__": PROMPT`` raises when that prompt is asked. The others spoil a trained adapter only:
+``"__forgets__": [PROMPT, …]`` it does not learn, ``"__wrong__": {PROMPT: ANSWER}`` it learns wrongly, ``"__after__":
+{PROMPT: ANSWER}`` it says though nobody taught it, ``"__echo__": ANSWER`` it says to everything, and ``"__rambles__": true``
+never lets it stop.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engram_bench.backends.protocol import Progress, no_progress
+from engram_bench.backends.training_plan import checkpoint_steps
 from engram_bench.errors import AdapterError, BackendError
 from engram_bench.records import (
     Completion,
@@ -89,9 +92,13 @@ def fake_device() -> DeviceInfo:
 class FakeGenerator:
     """Answers from a table."""
 
-    def __init__(self, answers: Mapping[str, str], crash: str | None) -> None:
+    def __init__(
+        self, answers: Mapping[str, str], crash: str | None = None, *, otherwise: str = UNKNOWN, rambles: bool = False
+    ) -> None:
         self._answers = answers
         self._crash = crash
+        self._otherwise = otherwise
+        self._rambles = rambles
         self._tokenizer = FakeTokenizer()
 
     def complete(
@@ -117,6 +124,8 @@ class FakeGenerator:
             )
             raise BackendError(msg)
         ids = [*self._draw(prompt, settings).encode(), END]
+        if self._rambles:
+            ids = [*ids[:-1], *b" " * settings.max_tokens]
         if settings.ignore_eos:
             ids = (ids * settings.max_tokens)[: settings.max_tokens]
         kept = ids[: settings.max_tokens]
@@ -129,7 +138,7 @@ class FakeGenerator:
         )
 
     def _draw(self, prompt: Prompt, settings: GenerationSettings) -> str:
-        answer = self._answers.get(prompt.user, UNKNOWN)
+        answer = self._answers.get(prompt.user, self._otherwise)
         if settings.temperature == 0 or prompt.user in self._answers:
             return answer
         draw = random.Random(f"{settings.seed}/{settings.sample}/{prompt.user}")
@@ -159,7 +168,7 @@ class FakeGenerator:
         if marker:
             user = head.rpartition("<|user|>")[2]
             start = len((head + marker).encode())
-            known = [*self._answers.get(user, UNKNOWN).encode(), END]
+            known = [*self._answers.get(user, self._otherwise).encode(), END]
             for offset in range(start - 1, len(ids)):
                 index = offset - start + 1
                 following[offset] = known[index] if index < len(known) else END
@@ -188,9 +197,6 @@ class FakeBackend:
         progress: Progress = no_progress,
     ) -> TrainingRecord:
         """Write prompt → answer into *folder*, beside an empty adapter in PEFT's layout; zero steps learn nothing."""
-        import numpy as np
-        from safetensors.numpy import save_file
-
         knobs = _baseline_file()
         forgotten = set(knobs.get("__forgets__", ()))
         wrong = knobs.get("__wrong__", {})
@@ -201,10 +207,11 @@ class FakeBackend:
         }
         for step in range(recipe.steps):
             progress("train", step + 1, recipe.steps, "loss 0.00")
-        (folder / "fake_answers.json").write_text(json.dumps(learned), "utf-8")
-        config = {"peft_type": "LORA", "r": recipe.rank, "lora_alpha": recipe.alpha, "target_modules": []}
-        (folder / "adapter_config.json").write_text(json.dumps(config), "utf-8")
-        save_file({"seed": np.array([recipe.seed])}, folder / "adapter_model.safetensors")
+        kept = checkpoint_steps(recipe) if recipe.checkpoints else {}
+        for step, name in kept.items():
+            known = len(learned) * step // recipe.steps
+            _write_adapter(folder / name, dict(list(learned.items())[:known]), recipe)
+        _write_adapter(folder, learned, recipe)
         return TrainingRecord(
             backend="fake",
             device="table",
@@ -217,22 +224,45 @@ class FakeBackend:
             loss_end=0.0,
             losses=(1.0, 0.0),
             recall=1.0,
+            checkpoints=tuple(kept.values()),
         )
 
     def load(self, model: Any, adapter: Path | None, *, fused: bool = False) -> FakeGenerator:
         """The table of the bare model, with the adapter's answers over it."""
         knobs = _baseline_file()
         answers = {prompt: answer for prompt, answer in knobs.items() if not prompt.startswith("__")}
+        learned: dict[str, str] = {}
         if adapter is not None:
             try:
-                answers |= json.loads((adapter / "fake_answers.json").read_text("utf-8"))
+                learned = json.loads((adapter / "fake_answers.json").read_text("utf-8"))
             except (OSError, ValueError) as error:
                 msg = f"{adapter}: expected an adapter of the fake backend, with a readable fake_answers.json"
                 raise AdapterError(msg) from error
-        return FakeGenerator(answers, knobs.get("__crash__"))
+        if adapter is None or not learned:  # an adapter of no steps changes nothing, as any backend's
+            return FakeGenerator(answers, knobs.get("__crash__"))
+        answers |= learned | knobs.get("__after__", {})
+        echo = knobs.get("__echo__")
+        return FakeGenerator(
+            {} if echo else answers,
+            knobs.get("__crash__"),
+            otherwise=echo or UNKNOWN,
+            rambles=knobs.get("__rambles__", False),
+        )
 
     def close(self) -> None:
         """Nothing to drop."""
+
+
+def _write_adapter(folder: Path, learned: Mapping[str, str], recipe: Recipe) -> None:
+    """The answers, beside a one-number adapter in PEFT's layout."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "fake_answers.json").write_text(json.dumps(learned), "utf-8")
+    config = {"peft_type": "LORA", "r": recipe.rank, "lora_alpha": recipe.alpha, "target_modules": []}
+    (folder / "adapter_config.json").write_text(json.dumps(config), "utf-8")
+    save_file({"seed": np.array([recipe.seed], np.float32)}, folder / "adapter_model.safetensors")
 
 
 def _baseline_file() -> dict[str, Any]:

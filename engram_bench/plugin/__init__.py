@@ -126,8 +126,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize the suite over a file's cases, and users' tests that take ``pattern`` over all patterns."""
-    if "engram_case" in metafunc.fixturenames or "pattern" in metafunc.fixturenames:
+    """Parametrize the suite over a file's tasks, and users' tests that take ``pattern`` over all patterns."""
+    if "engram_task" in metafunc.fixturenames or "pattern" in metafunc.fixturenames:
         from engram_bench.plugin.collection import parametrize
 
         parametrize(metafunc, metafunc.config.stash[SESSION])

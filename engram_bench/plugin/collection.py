@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engram_bench.errors import EngramBenchError
-from engram_bench.plan import SUITE
-from engram_bench.plugin.session import case_of
-from engram_bench.records import Case, PatternSet
+from engram_bench.plan import SUITE, Task
+from engram_bench.plugin.session import task_of
+from engram_bench.records import PatternSet
 
 if TYPE_CHECKING:
     from engram_bench.plugin.session import BenchSession
@@ -42,38 +42,38 @@ class PatternModule(pytest.Module):
         except EngramBenchError as error:
             raise self.CollectError(str(error)) from error
 
-    def cases(self, function: str) -> list[Case]:
-        """The cases of one function of the suite, cut to ``--engram-limit``."""
+    def tasks(self, function: str) -> list[Task]:
+        """The tasks of one function of the suite, cut to ``--engram-limit``."""
         from engram_bench.plugin import SESSION
 
         session = self.config.stash[SESSION]
         test = SUITE.get(function.removeprefix("test_"))
-        return list(islice(test.cases(self.pattern_set), session.settings.limit)) if test else []
+        return list(islice(test.tasks(self.pattern_set), session.settings.limit)) if test else []
 
     def istestfunction(self, obj: object, name: str) -> bool:
-        """Only functions that have cases in this file."""
-        return name.startswith("test_") and bool(self.cases(name))
+        """Only functions that have tasks in this file."""
+        return name.startswith("test_") and bool(self.tasks(name))
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """The suite's functions, each reported at its pattern's line."""
         self.pattern_set  # noqa: B018  # mistakes of the file first
         items = list(super().collect())
         for item in items:
-            if isinstance(item, pytest.Function) and (case := case_of(item)) is not None:
-                item.reportinfo = partial(_location, self, case, item.name)  # type: ignore[method-assign]
+            if isinstance(item, pytest.Function) and (task := task_of(item)) is not None:
+                item.reportinfo = partial(_location, self, task.case.source.line, item.name)  # type: ignore[method-assign]
         return items
 
 
-def _location(module: PatternModule, case: Case, name: str) -> tuple[Path, int, str]:
-    return module.path, case.source.line - 1, name
+def _location(module: PatternModule, line: int, name: str) -> tuple[Path, int, str]:
+    return module.path, line - 1, name
 
 
 def parametrize(metafunc: pytest.Metafunc, session: BenchSession) -> None:
-    """Give a suite function its file's cases, and a user's function that takes our ``pattern`` every configured one."""
+    """Give a suite function its file's tasks, and a user's function that takes our ``pattern`` every configured one."""
     module = metafunc.definition.getparent(PatternModule)
-    if module is not None and "engram_case" in metafunc.fixturenames:
-        cases = module.cases(metafunc.function.__name__)
-        metafunc.parametrize("engram_case", cases, ids=[_short_id(case) for case in cases])
+    if module is not None and "engram_task" in metafunc.fixturenames:
+        tasks = module.tasks(metafunc.function.__name__)
+        metafunc.parametrize("engram_task", tasks, ids=[task.name for task in tasks])
     elif module is None and _takes_our_pattern(metafunc):
         try:
             patterns = session.configured_patterns()
@@ -92,8 +92,3 @@ def _takes_our_pattern(metafunc: pytest.Metafunc) -> bool:
         return False
     definitions = metafunc.definition._fixtureinfo.name2fixturedefs.get("pattern", ())
     return bool(definitions) and definitions[-1].func.__module__ == "engram_bench.plugin.fixtures"
-
-
-def _short_id(case: Case) -> str:
-    """The case's id without the file's name, which the node id has already."""
-    return case.id.partition("/")[2]

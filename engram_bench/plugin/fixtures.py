@@ -12,10 +12,11 @@ from engram_bench.errors import EngramBenchError
 from engram_bench.plugin import SESSION
 from engram_bench.plugin.judged import ROWS, Judged
 from engram_bench.plugin.session import BenchSession
-from engram_bench.records import Case, Completion, DeviceInfo, Pattern, Prompt, Side
+from engram_bench.records import Completion, DeviceInfo, Pattern, Prompt, Side
 
 if TYPE_CHECKING:
     from engram_bench.adapter_store import Adapter
+    from engram_bench.plan import Task
 
 T = TypeVar("T")
 
@@ -46,14 +47,14 @@ class AskableSide:
 
 
 @pytest.fixture
-def judged(request: pytest.FixtureRequest, engram_case: Case) -> Judged:
-    """The case of one of the suite's tests with both sides' scored answers."""
+def judged(request: pytest.FixtureRequest, engram_task: Task) -> Judged:
+    """The task of one of the suite's tests with both sides' scored answers."""
     session = request.config.stash[SESSION]
     test = request.function.__name__.removeprefix("test_")
-    request.node.user_properties.append(("engram_case", engram_case.id))
-    rows = _or_fail(lambda: session.rows(engram_case, test))
+    request.node.user_properties.append(("engram_case", engram_task.case.id))
+    rows = _or_fail(lambda: session.rows(engram_task, test))
     request.node.stash[ROWS] = [row for side in rows.values() for row in side]
-    return Judged(engram_case, rows, gate_only=session.settings.gate_only)
+    return Judged(engram_task, rows, gate_only=session.settings.gate_only)
 
 
 @pytest.fixture

@@ -1,15 +1,17 @@
-"""A case with both sides' answers, as the suite's tests receive it."""
+"""A task with both sides' answers, as the suite's tests receive it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import pytest
 
 from engram_bench.records import Case, CaseResult
 
 if TYPE_CHECKING:
+    from engram_bench.plan import Task
     from engram_bench.records import Side
 
 ROWS: pytest.StashKey[list[CaseResult]] = pytest.StashKey()
@@ -18,26 +20,56 @@ ROWS: pytest.StashKey[list[CaseResult]] = pytest.StashKey()
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One case, answered by both sides and scored."""
+    """One task, answered by both sides and scored.
 
-    case: Case
+    With ``--engram-gate-only`` a miss is ``xfailed``, except of a ``required`` pattern. An answer that could not be scored
+    always fails.
+    """
+
+    task: Task
     rows: dict[Side, list[CaseResult]]
+    """Greedy rows in the order of the task's cases, then sampled repeats."""
     gate_only: bool
 
-    def assert_passed(self) -> None:
-        """Fail unless the candidate's greedy answer is right, showing prompt, answers, diff and the pattern's line.
+    @property
+    def case(self) -> Case:
+        """The case the task is about."""
+        return self.task.case
 
-        With ``--engram-gate-only`` a miss is ``xfailed``, except of a ``required`` pattern. An answer that could not be
-        scored always fails.
-        """
+    def assert_passed(self) -> None:
+        """Fail unless the candidate's greedy answer is right, showing prompt, answers, diff and the pattern's line."""
         candidate = self.rows["candidate"][0]
         if not candidate.score.passed:
-            self._miss(candidate)
+            self._miss([candidate], candidate.score.reason, self._answer_text)
 
-    def _miss(self, candidate: CaseResult) -> NoReturn:
+    def assert_kept(self) -> None:
+        """Fail if the baseline answered rightly and the candidate does not."""
+        baseline, candidate = self.rows["baseline"][0], self.rows["candidate"][0]
+        if baseline.score.passed and not candidate.score.passed:
+            self._miss([candidate], f"lost: {candidate.score.reason}", self._answer_text)
+
+    def assert_consistent(self) -> None:
+        """Fail if the candidate's greedy answers are right under a smaller share of wordings than the task asks."""
+        rows = self.rows["candidate"][: len(self.task.cases)]
+        passed = sum(row.score.passed for row in rows)
+        if passed < self.task.min_share * len(rows) - 1e-9:
+            wanted = f"expected at least {100 * self.task.min_share:.0f} %"
+            reason = f"right under {passed} of {len(rows)} wordings, {wanted}"
+            self._miss(rows, reason, lambda: self._wordings_text(reason))
+
+    def _miss(self, rows: list[CaseResult], reason: str, text: Callable[[], str]) -> None:
+        is_scored = all(row.score.outcome != "not_scored" for row in rows)
+        if self.gate_only and is_scored and not self.case.required:
+            pytest.xfail(f"missed, left to the gates: {reason}")
+        pytest.fail(text(), pytrace=False)
+
+    def _answer_text(self) -> str:
         from engram_bench.reporting.failure import failure_text
 
-        if self.gate_only and candidate.score.outcome == "failed" and not self.case.required:
-            pytest.xfail(f"missed, left to the gates: {candidate.score.reason}")
-        baseline = self.rows["baseline"][0]
-        pytest.fail(failure_text(self.case, baseline.completion, candidate.completion, candidate.score), pytrace=False)
+        baseline, candidate = self.rows["baseline"][0], self.rows["candidate"][0]
+        return failure_text(self.case, baseline.completion, candidate.completion, candidate.score)
+
+    def _wordings_text(self, reason: str) -> str:
+        from engram_bench.reporting.failure import wordings_text
+
+        return wordings_text(reason, self.rows["candidate"][: len(self.task.cases)])

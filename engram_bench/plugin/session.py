@@ -16,7 +16,8 @@ from engram_bench.options import Settings
 if TYPE_CHECKING:
     from engram_bench.evaluate import Question
     from engram_bench.pipeline import Bench
-    from engram_bench.records import Case, CaseResult, Completion, Pattern, PatternSet, Prompt, Side
+    from engram_bench.plan import Task
+    from engram_bench.records import CaseResult, Completion, Pattern, PatternSet, Prompt, Side
 
 T = TypeVar("T")
 Key = tuple[str, str, int]
@@ -110,8 +111,8 @@ class BenchSession:
             started=self.started,
         )
 
-    def rows(self, case: Case, test: str) -> dict[Side, list[CaseResult]]:
-        """Both sides' scored answers to a case of one of the suite's tests.
+    def rows(self, task: Task, test: str) -> dict[Side, list[CaseResult]]:
+        """Both sides' scored answers to a task of one of the suite's tests: a row per question.
 
         The first call answers all selected cases of both sides in a few batches.
 
@@ -120,8 +121,8 @@ class BenchSession:
         """
         from engram_bench.plan import SUITE
 
-        asked = SUITE[test].questions(case, self.settings)
-        return {side: [self._answers(side)[question.key] for question in asked] for side in ("baseline", "candidate")}
+        asked = SUITE[test].questions(task, self.settings)
+        return {side: [self._answers(side)[question.key] for question in asked] for side in SUITE[test].sides}
 
     def complete(self, prompt: Prompt, side: Side, max_tokens: int | None) -> Completion:
         """One side's greedy completion of any prompt; prompts of selected ``pattern`` tests were answered in the plan."""
@@ -132,20 +133,21 @@ class BenchSession:
 
     def _answers(self, side: Side) -> dict[Key, CaseResult]:
         if side not in self._rows:
-            plan = self._plan()
+            plan = self._plan(side)
             results = self._guarded(lambda: self.bench.answer(plan, side))
             self._rows[side] = {question.key: result for question, result in zip(plan, results, strict=True)}
         return self._rows[side]
 
-    def _plan(self) -> list[Question]:
-        """The questions of every selected item, each once."""
+    def _plan(self, side: Side) -> list[Question]:
+        """The questions of every selected item to a side, each once."""
         from engram_bench.plan import SUITE
 
         questions: dict[Key, Question] = {}
         for item in self.items:
-            if isinstance(item, pytest.Function) and (case := case_of(item)) is not None:
+            if isinstance(item, pytest.Function) and (task := task_of(item)) is not None:
                 test = SUITE[item.originalname.removeprefix("test_")]
-                questions.update((each.key, each) for each in test.questions(case, self.settings))
+                asked = test.questions(task, self.settings) if side in test.sides else ()
+                questions.update((each.key, each) for each in asked)
         return list(questions.values())
 
     def _guarded(self, work: Callable[[], T]) -> T:
@@ -189,8 +191,8 @@ class BenchSession:
             self.bench.close()
 
 
-def case_of(item: pytest.Function) -> Case | None:
-    """The case a test of the suite is parametrized with; None for any other test."""
+def task_of(item: pytest.Function) -> Task | None:
+    """The task a test of the suite is parametrized with; None for any other test."""
     params: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
-    case: Case | None = params.get("engram_case")
-    return case
+    task: Task | None = params.get("engram_task")
+    return task

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from engram_bench.records import Case, Completion, Score
+from engram_bench.records import Case, CaseResult, Completion, Score
 from engram_bench.reporting.clean import printable, printable_lines
 
 MAX_LINES = 20
@@ -67,3 +67,21 @@ def _diff(expected: str, found: str) -> Iterator[str]:
     if before != after:
         yield "  diff       - expected, + candidate"
         yield from (f"    {line.rstrip()}" for line in difflib.ndiff(before, after))
+
+
+def wordings_text(reason: str, rows: Sequence[CaseResult]) -> str:
+    """Why a pattern's wordings are not answered consistently, where it is, and what each wording got.
+
+    Args:
+        reason: First line, as pytest's summary shows that line only.
+        rows: The candidate's greedy answers, one per wording, at least one.
+    """
+    case = rows[0].case
+    lines = [printable(reason, MAX_CHARS), f"{printable(str(case.source))}: {printable(case.id)}"]
+    lines += _labelled("expected", case.answers[0] if case.answers else "")
+    for row in rows:
+        mark = {"passed": "right", "failed": "wrong", "not_scored": "not scored"}[row.score.outcome]
+        split = "" if row.case.split == "seen" else f", {row.case.split.replace('_', ' ')}"
+        lines.append(f"  {mark}{split}: {printable(row.case.prompt.user, MAX_CHARS)}")
+        lines += _labelled("", row.completion.text)
+    return "\n".join(lines)

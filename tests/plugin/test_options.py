@@ -38,7 +38,7 @@ def test_bad_ini_value_names_the_ini_key(project: BenchProject) -> None:
 def test_backend_is_an_alias(project: BenchProject, spelling: list[str]) -> None:
     project.pytester.makeini("[pytest]\nengram_backend = cpu\nengram_steps = 1\n")
 
-    result = project.run(*spelling, "--engram-gate=accuracy >= 0%")
+    result = project.run("-m", "accuracy", *spelling, "--engram-gate=accuracy >= 0%")
 
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["engram-bench: backend fake*"])
