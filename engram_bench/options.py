@@ -26,6 +26,7 @@ class Settings:
     model: str
     adapter: str
     adapter_dir: Path
+    load_in_4bit: bool
     retrain: bool
     patterns: tuple[Path, ...]
     gate: tuple[str, ...]
@@ -155,6 +156,7 @@ OPTIONS: tuple[Option, ...] = (
         "auto",
         metavar="auto|none|PATH",
     ),
+    Option("load-in-4bit", "Keep the base weights in 4 bits (cuda backend; needs bitsandbytes).", default=False),
     Option("adapter-dir", "Folder of trained adapters.", "adapters", parse=Path, metavar="DIR"),
     Option("retrain", "Train anew even if the adapter is stored.", default=False),
     Option("patterns", "Pattern file or folder; may be repeated.", ("patterns",), parse=Path, metavar="PATH"),

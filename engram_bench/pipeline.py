@@ -84,10 +84,15 @@ class Bench:
         """Name of the backend and why it was chosen."""
         return backends.choose_backend(self.settings.backend)
 
+    @property
+    def backend_options(self) -> dict[str, object]:
+        """Settings that some backend takes."""
+        return {"load_in_4bit": self.settings.load_in_4bit}
+
     @cached_property
     def device(self) -> DeviceInfo:
         """Where the backend runs."""
-        return backends.device_info(self.backend_choice[0])
+        return backends.device_info(self.backend_choice[0], **self.backend_options)
 
     @cached_property
     def model(self) -> Model:
@@ -99,7 +104,7 @@ class Bench:
     @cached_property
     def backend(self) -> Backend:
         """The backend, its libraries imported: only when something must be trained or asked."""
-        return backends.create(self.backend_choice[0])
+        return backends.create(self.backend_choice[0], **self.backend_options)
 
     @cached_property
     def store(self) -> CompletionStore:
@@ -110,7 +115,8 @@ class Bench:
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe the settings ask for."""
-        return Recipe(steps=self.settings.steps, seed=self.settings.seed)
+        options = {"load_in_4bit": True} if self.settings.load_in_4bit else {}
+        return Recipe(steps=self.settings.steps, seed=self.settings.seed, options=options)
 
     @cached_property
     def examples(self) -> tuple[TrainingExample, ...]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engram_bench.backends.nvidia import find_gpu
 from engram_bench.backends.protocol import Backend, Progress, no_progress
 from engram_bench.errors import BackendUnavailable, UsageError
 from engram_bench.records import DeviceInfo
@@ -31,31 +32,53 @@ class BackendSpec:
     library: str
     """What it trains and generates with, for people."""
     requires: tuple[str, ...] = ()
-    """Top-level modules that must be installed."""
+    """Distributions that must be installed, as pip writes them: ``mlx-lm>=0.32``."""
     extra: str = ""
     """``pip install 'engram-bench[EXTRA]'`` brings them."""
     device: str = "engram_bench.backends.devices:cpu_device"
     """``module:function`` → DeviceInfo, told without importing the library: a session served from stores never does."""
     resolver: str = "engram_bench.models:resolve_model"
     """``module:function`` that turns a model reference into a Model for this backend."""
+    check: str = ""
+    """``module:function`` → why it cannot run on this machine, or None; libraries are looked at before."""
+    options: tuple[str, ...] = ()
+    """Session settings the class and *device* take as keyword arguments, by their field names."""
+    is_evaluation_only: bool = False
+    """Asks models that somebody else serves: nothing is trained, loaded or stored."""
+    is_listed: bool = True
+    """Whether people are told of it."""
 
 
 BACKENDS: dict[str, BackendSpec] = {
     "cpu": BackendSpec(
-        "engram_bench.backends.cpu:CpuBackend", "torch + PEFT", requires=("torch", "transformers", "peft"), extra="cpu"
+        "engram_bench.backends.cpu:CpuBackend",
+        "torch + PEFT",
+        requires=("torch>=2.6", "transformers>=5", "peft>=0.17"),
+        extra="cpu",
     ),
     "mlx": BackendSpec(
         "engram_bench.backends.mlx:MlxBackend",
         "mlx-lm",
-        requires=("mlx", "mlx_lm"),
+        requires=("mlx>=0.32", "mlx-lm>=0.32"),
         extra="mlx",
         device="engram_bench.backends.devices:mlx_device",
+    ),
+    "cuda": BackendSpec(
+        "engram_bench.backends.cuda:UnslothBackend",
+        "Unsloth",
+        # Calendar versions; 2026.10.9 is the first that computes on a processor, the tests' only way to it without a GPU.
+        requires=("unsloth>=2026.10.9,<2028", "torch>=2.6", "transformers>=5", "peft>=0.17"),
+        extra="cuda",
+        device="engram_bench.backends.devices:cuda_device",
+        check="engram_bench.backends.nvidia:missing_gpu",
+        options=("load_in_4bit",),
     ),
     "fake": BackendSpec(
         "engram_bench.backends.fake:FakeBackend",
         "a table of answers (for tests of the plugin)",
         device="engram_bench.backends.fake:fake_device",
         resolver="engram_bench.backends.fake:fake_model",
+        is_listed=False,
     ),
 }
 
@@ -69,20 +92,21 @@ def known_backends() -> dict[str, BackendSpec]:
 
 
 def unavailable_reason(name: str) -> str | None:
-    """Why this backend cannot run here, with the pip command, or None if it can. Imports nothing heavy.
+    """Why this backend cannot run here, with what to do about it, or None if it can. Imports nothing heavy.
 
     Raises:
         UsageError: No backend has this name.
     """
     spec = _spec(name)
-    missing = [module for module in spec.requires if find_spec(module) is None]
-    if not missing:
-        return None
-    return f"backend {name!r} needs {', '.join(missing)}: pip install 'engram-bench[{spec.extra}]'"
+    unmet = [need for need in map(_unmet, spec.requires) if need]
+    if unmet:
+        return f"backend {name!r} needs {', '.join(unmet)}: {_install(spec)}"
+    reason: str | None = _load(spec.check)() if spec.check else None
+    return reason
 
 
-def create(name: str) -> Backend:
-    """A new backend of this name, its libraries imported.
+def create(name: str, **options: Any) -> Backend:
+    """A new backend of this name, its libraries imported; it gets those of the *options* it takes.
 
     Raises:
         UsageError: No backend has this name.
@@ -92,14 +116,50 @@ def create(name: str) -> Backend:
     reason = unavailable_reason(name)
     if reason:
         raise BackendUnavailable(reason)
-    backend: Backend = _load(spec.target)()
+    backend: Backend = _load(spec.target)(**_taken(spec, options))
     return backend
 
 
-def device_info(name: str) -> DeviceInfo:
-    """Where this backend would run, told without importing its library."""
-    info: DeviceInfo = _load(_spec(name).device)()
+def device_info(name: str, **options: Any) -> DeviceInfo:
+    """Where this backend would run under these *options*, told without importing its library."""
+    spec = _spec(name)
+    info: DeviceInfo = _load(spec.device)(**_taken(spec, options))
     return info
+
+
+def backends_table() -> list[dict[str, Any]]:
+    """What ``engram-bench backends`` prints: one row per backend, told without importing any library.
+
+    Keys: ``name``, ``library``, ``available`` (bool), ``reason`` (why not; empty if it is), ``device``, ``dtype``, ``note``,
+    ``versions`` (installed ones by distribution), ``install`` (the pip command) and ``auto`` (whether auto takes it, and why).
+    """
+    chosen, why = choose_backend()
+    rows = []
+    for name, spec in known_backends().items():
+        if not spec.is_listed:
+            continue
+        reason = unavailable_reason(name) or ""
+        info = device_info(name)
+        rows.append(
+            {
+                "name": name,
+                "library": spec.library,
+                "available": not reason,
+                "reason": reason,
+                "device": "" if reason else info.device,
+                "dtype": "" if reason else info.dtype,
+                "note": "" if reason else info.note,
+                "versions": dict(info.versions),
+                "install": _install(spec),
+                "auto": why if name == chosen else "",
+            }
+        )
+    return rows
+
+
+def is_evaluation_only(name: str) -> bool:
+    """Whether this backend asks models that somebody else serves: it neither trains nor loads adapters."""
+    return _spec(name).is_evaluation_only
 
 
 def resolve_model(name: str, reference: str, *, cache: Path | None = None, progress: Progress = no_progress) -> Model:
@@ -123,9 +183,9 @@ def choose_backend(name: str = "auto") -> tuple[str, str]:
     if name != "auto":
         _spec(name)
         return name, "as asked"
-    if "mlx" in BACKENDS and _is_apple_silicon() and unavailable_reason("mlx") is None:
+    if _is_apple_silicon() and unavailable_reason("mlx") is None:
         return "mlx", "Apple silicon with mlx-lm"
-    if "cuda" in BACKENDS and _has_nvidia_gpu() and unavailable_reason("cuda") is None:
+    if find_gpu() is not None and unavailable_reason("cuda") is None:
         return "cuda", "NVIDIA GPU with Unsloth"
     return "cpu", "no Apple silicon with mlx-lm, no NVIDIA GPU with Unsloth"
 
@@ -140,6 +200,26 @@ def _spec(name: str) -> BackendSpec:
     return found[name]
 
 
+def _unmet(requirement: str) -> str:
+    """What is missing of a requirement: it, or it with the version found; empty if it is met."""
+    from packaging.requirements import Requirement
+
+    needed = Requirement(requirement)
+    try:
+        found = version(needed.name)
+    except PackageNotFoundError:
+        return requirement
+    return "" if needed.specifier.contains(found, prereleases=True) else f"{requirement} (found {found})"
+
+
+def _install(spec: BackendSpec) -> str:
+    return f"pip install 'engram-bench[{spec.extra}]'" if spec.extra else ""
+
+
+def _taken(spec: BackendSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in spec.options if name in options}
+
+
 def _load(target: str) -> Any:
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)
@@ -147,8 +227,3 @@ def _load(target: str) -> Any:
 
 def _is_apple_silicon() -> bool:
     return platform.system() == "Darwin" and platform.machine() == "arm64"
-
-
-def _has_nvidia_gpu() -> bool:
-    """Whether an NVIDIA driver exposes a device: read from the file system, so that torch need not be imported."""
-    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/proc/driver/nvidia/gpus").is_dir()

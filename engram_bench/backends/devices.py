@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from engram_bench.backends.blas import FIX, find_blas
+from engram_bench.backends.nvidia import CPU_CHOICE, find_gpu, uses_cpu
 from engram_bench.records import DeviceInfo
 
 
@@ -33,6 +34,28 @@ def mlx_device() -> DeviceInfo:
     matrices = f"BLAS {blas.name} ({blas.path})" if blas else f"reference BLAS, 30 to 100 times slower: {FIX}"
     note = f"{_usable_cores()} threads, {matrices}"
     return DeviceInfo(backend="mlx", device="cpu", dtype="float32", versions=versions, note=note)
+
+
+def cuda_device(*, load_in_4bit: bool = False) -> DeviceInfo:
+    """The NVIDIA GPU as its driver names it; the processor where that was asked for."""
+    gpu = None if uses_cpu() else find_gpu()
+    if gpu is None:
+        device, note = "cpu", f"{_usable_cores()} threads, Unsloth's fallback ({CPU_CHOICE}=1)"
+    else:
+        device, note = f"cuda:0 {gpu.name}", f"{gpu.memory_mb} MB" if gpu.memory_mb else ""
+    return DeviceInfo(
+        backend="cuda",
+        device=device,
+        dtype=f"{cuda_dtype()}, 4-bit weights" if load_in_4bit else cuda_dtype(),
+        versions=installed_versions("unsloth", "torch", "transformers", "peft"),
+        note=note,
+    )
+
+
+def cuda_dtype() -> str:
+    """What Unsloth computes in: bfloat16 on a GPU that has it, else float32 (float16 needs a scaled loss)."""
+    gpu = None if uses_cpu() else find_gpu()
+    return "bfloat16" if gpu is not None and gpu.computes_bfloat16 else "float32"
 
 
 def installed_versions(*distributions: str) -> dict[str, str]:

@@ -3,22 +3,63 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from importlib.metadata import EntryPoint
 
 import pytest
 
 from engram_bench import backends
 from engram_bench.backends import BackendSpec
+from engram_bench.backends.nvidia import Gpu
 from engram_bench.errors import BackendUnavailable, UsageError
 
 
 def test_missing_library_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = BackendSpec("nowhere:Backend", "nothing", requires=("no_such_module",), extra="cpu")
+    spec = BackendSpec("nowhere:Backend", "nothing", requires=("no-such-library",), extra="cpu")
     monkeypatch.setitem(backends.BACKENDS, "cpu", spec)
 
-    assert backends.unavailable_reason("cpu") == "backend 'cpu' needs no_such_module: pip install 'engram-bench[cpu]'"
+    assert backends.unavailable_reason("cpu") == "backend 'cpu' needs no-such-library: pip install 'engram-bench[cpu]'"
     with pytest.raises(BackendUnavailable, match=re.escape("pip install 'engram-bench[cpu]'")):
         backends.create("cpu")
+
+
+def test_another_version_than_needed_is_named_with_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = BackendSpec("nowhere:Backend", "nothing", requires=("numpy>=1,<1.1",), extra="cpu")
+    monkeypatch.setitem(backends.BACKENDS, "cpu", spec)
+
+    assert re.fullmatch(
+        r"backend 'cpu' needs numpy>=1,<1\.1 \(found \d.*\): pip install 'engram-bench\[cpu\]'",
+        backends.unavailable_reason("cpu") or "",
+    )
+
+
+def test_a_backend_gets_the_options_it_takes_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = BackendSpec("types:SimpleNamespace", "nothing", options=("load_in_4bit",))
+    monkeypatch.setitem(backends.BACKENDS, "cuda", spec)
+
+    assert vars(backends.create("cuda", load_in_4bit=True, server_url="")) == {"load_in_4bit": True}
+
+
+def test_the_table_lists_what_a_user_can_choose() -> None:
+    rows = {row["name"]: row for row in backends.backends_table()}
+
+    assert {"cpu", "mlx", "cuda"} <= set(rows)
+    assert "fake" not in rows
+    assert [row["name"] for row in rows.values() if row["auto"]] == [backends.choose_backend()[0]]
+    assert all(bool(row["reason"]) != row["available"] for row in rows.values())
+    assert rows["cuda"]["install"] == "pip install 'engram-bench[cuda]'"
+
+
+def test_the_table_imports_no_library() -> None:
+    code = (
+        "import sys; from engram_bench.backends import backends_table; backends_table(); "
+        "print([name for name in ('torch', 'mlx', 'transformers', 'unsloth') if name in sys.modules])"
+    )
+
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert loaded.strip() == "[]"
 
 
 def test_unknown_backend_lists_the_known_ones() -> None:
@@ -41,9 +82,9 @@ def test_auto_takes_the_best_the_machine_has(
     monkeypatch: pytest.MonkeyPatch, apple: bool, nvidia: bool, available: set[str], chosen: str
 ) -> None:
     monkeypatch.setattr(backends, "_is_apple_silicon", lambda: apple)
-    monkeypatch.setattr(backends, "_has_nvidia_gpu", lambda: nvidia)
+    monkeypatch.setattr(backends, "find_gpu", lambda: Gpu("NVIDIA H100") if nvidia else None)
     for name in ("mlx", "cuda"):
-        requires = () if name in available else ("no_such_module",)
+        requires = () if name in available else ("no-such-library",)
         monkeypatch.setitem(backends.BACKENDS, name, BackendSpec("x:Y", name, requires=requires))
 
     assert backends.choose_backend("auto")[0] == chosen

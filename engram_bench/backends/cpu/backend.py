@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engram_bench.backends.cpu.generation import Decoder, DecodingPlan, read_log_probs
 from engram_bench.backends.cpu.lora import Lora, load_lora, new_lora
 from engram_bench.backends.cpu.network import Network
-from engram_bench.backends.cpu.training import Trainer
+from engram_bench.backends.cpu.training import Trainer, is_out_of_memory
 from engram_bench.backends.generating import Decoder as AnyDecoder
 from engram_bench.backends.generating import TextGenerator
 from engram_bench.backends.protocol import Progress, no_progress
@@ -182,9 +182,7 @@ class TorchGenerator(TextGenerator):
         return read_log_probs(self._open_network(), self._lora, sequences, self._plan, self._tokenizer.pad_id)
 
     def _is_out_of_memory(self, error: BaseException) -> bool:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-            return True
-        return "can't allocate memory" in str(error) or "not enough memory" in str(error)
+        return is_out_of_memory(error)
 
     def _open_network(self) -> Network:
         if self._network is None:

@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,15 +28,8 @@ class TransformersNetwork:
     def __init__(self, folder: Path, config: Mapping[str, Any], *, device: str, dtype: torch.dtype) -> None:
         self.device = device
         self.model = _load(folder, config, device, dtype)
-        text = self.model.config.get_text_config()
-        # One mask serves every block, so no sequence may be longer than a sliding window.
-        limits = [text.max_position_embeddings, getattr(text, "sliding_window", None)]
-        self.context_length: int = min(limit for limit in limits if limit)
-        self.shapes: Shapes = {
-            name: (module.out_features, module.in_features)
-            for name, module in self.model.named_modules()
-            if isinstance(module, nn.Linear) and module is not self.model.get_output_embeddings()
-        }
+        self.context_length = context_length_of(self.model)
+        self.shapes = linear_shapes(self.model)
         self._lora: Lora | None = None
         for name in self.shapes:
             self.model.get_submodule(name).register_forward_hook(self._hook(name))
@@ -94,10 +87,17 @@ class TransformersNetwork:
         return add_update
 
 
+class Differentiable(Protocol):
+    """A network whose logits carry a graph."""
+
+    def forward(self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: Cache | None) -> Tensor:
+        """Float32 logits (N, V) after the tokens at *rows*, with a graph where gradients are on."""
+
+
 class TransformersLearner:
     """Gradients by autograd."""
 
-    def __init__(self, network: TransformersNetwork, lora: Lora) -> None:
+    def __init__(self, network: Differentiable, lora: Lora) -> None:
         self._network = network
         self._lora = lora
 
@@ -109,6 +109,22 @@ class TransformersLearner:
             loss = nn.functional.cross_entropy(logits, targets, reduction="sum")
             torch.autograd.backward(loss * scale)
         return float(loss.detach())
+
+
+def context_length_of(model: Any) -> int:
+    """Tokens a model of transformers takes; where it has a sliding window no more, since one mask serves every block."""
+    text = model.config.get_text_config()
+    limits = [text.max_position_embeddings, getattr(text, "sliding_window", None)]
+    return int(min(limit for limit in limits if limit))
+
+
+def linear_shapes(model: Any) -> Shapes:
+    """Path of every linear layer of a model of transformers but its head → (outputs, inputs)."""
+    return {
+        name: (module.out_features, module.in_features)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not model.get_output_embeddings()
+    }
 
 
 def _load(folder: Path, config: Mapping[str, Any], device: str, dtype: torch.dtype) -> Any:

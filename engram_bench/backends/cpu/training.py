@@ -108,14 +108,10 @@ class Trainer:
     def _step(self, step: int) -> float:
         """Mean loss (nats per answer token) of the batch, after which the adapter has moved."""
         batch = [self._examples[i] for i in batch_indices(step, self._recipe, len(self._examples))]
-        gradient = self._lora.require_gradients()
         num_labels = sum(len(example.labels) for example in batch)
-        total = 0.0
-        inputs = [example.ids[:-1] for example in batch]
-        for members in group(inputs, max_tokens=self._max_batch_tokens, packed=self._packing):
-            tokens, rows, labels, _ = self._batch([batch[i] for i in members])
-            total += self._learner.loss_and_gradients(tokens, rows, labels, 1 / num_labels)
-            self.done.tokens += tokens.num_tokens
+        total = self._gradients(batch, num_labels)
+        gradient = self._lora.gradient
+        assert gradient is not None
         loss = total / num_labels
         norm = float(torch.linalg.vector_norm(gradient))
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -129,6 +125,42 @@ class Trainer:
         self._optimizer.step(gradient, learning_rate_at(step, self._recipe))
         self._lora.version += 1
         return loss
+
+    def _gradients(self, batch: Sequence[Encoded], num_labels: int) -> float:
+        """Sum of the batch's losses; its mean's gradients are in the adapter. In smaller passes once memory ran out.
+
+        Raises:
+            BackendError: Memory ran out twice in this step.
+        """
+        whole, half = self._max_batch_tokens, self._max_batch_tokens // 2
+        try:
+            return self._accumulate(batch, num_labels)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._max_batch_tokens = half
+        try:
+            return self._accumulate(batch, num_labels)
+        except (RuntimeError, MemoryError) as again:
+            if not is_out_of_memory(again):
+                raise
+            longest = max(len(example.ids) for example in batch)
+            msg = (
+                f"training: {len(batch)} examples of up to {longest} tokens: memory ran out with {whole} tokens in a "
+                f"pass and with {half}, expected max_batch_tokens to fit"
+            )
+            raise BackendError(msg) from again
+
+    def _accumulate(self, batch: Sequence[Encoded], num_labels: int) -> float:
+        self._lora.require_gradients()
+        total, num_tokens = 0.0, 0
+        inputs = [example.ids[:-1] for example in batch]
+        for members in group(inputs, max_tokens=self._max_batch_tokens, packed=self._packing):
+            tokens, rows, labels, _ = self._batch([batch[i] for i in members])
+            total += self._learner.loss_and_gradients(tokens, rows, labels, 1 / num_labels)
+            num_tokens += tokens.num_tokens
+        self.done.tokens += num_tokens
+        return total
 
     def _batch(self, examples: Sequence[Encoded]) -> tuple[TokenBatch, Integers, Integers, Integers]:
         """Input tokens, places that predict answer tokens, those tokens, and the index of the example of each."""
@@ -223,3 +255,10 @@ class Adam:
         scale = (self.square / (1 - BETAS[1] ** self.updates)).sqrt_().add_(EPSILON)
         self._values.mul_(1 - learning_rate * self._weight_decay)
         self._values.addcdiv_(self.mean, scale, value=-learning_rate / (1 - BETAS[0] ** self.updates))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch raised *error* because memory ran out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

@@ -1,0 +1,61 @@
+"""The ``cuda`` backend: Unsloth's models and LoRA on an NVIDIA GPU, adapters in PEFT's layout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engram_bench.backends.cpu.backend import TorchBackend
+from engram_bench.backends.cpu.generation import DecodingPlan
+from engram_bench.backends.cuda import runtime
+from engram_bench.backends.cuda.generator import UnslothGenerator
+from engram_bench.backends.cuda.network import UnslothNetwork
+from engram_bench.backends.devices import cuda_device
+from engram_bench.backends.training_plan import peak_memory_mb
+
+if TYPE_CHECKING:
+    from engram_bench.backends.cpu.lora import Lora
+    from engram_bench.backends.cpu.network import Network
+    from engram_bench.backends.generating import TextGenerator
+    from engram_bench.models import ChatTokenizer, Model
+    from engram_bench.records import DeviceInfo
+
+
+class UnslothBackend(TorchBackend):
+    """Trains and answers through ``FastLanguageModel``.
+
+    Args:
+        load_in_4bit: Keep the base weights in 4 bits; needs bitsandbytes, and gains nothing for a small model.
+        packing: Train on packed rows, which Unsloth's own attention does not take: on the processor only. None packs there.
+        max_batch_tokens: Bound of rows x length of a decoding batch, and of the tokens of a training pass.
+
+    Raises:
+        BackendUnavailable: Unsloth cannot be imported, or finds no GPU.
+    """
+
+    name = "cuda"
+
+    def __init__(
+        self, *, load_in_4bit: bool = False, packing: bool | None = None, max_batch_tokens: int | None = None
+    ) -> None:
+        runtime.start()
+        accelerated = runtime.is_accelerated()
+        plan = DecodingPlan(
+            packing=not accelerated and packing is not False,
+            max_batch_tokens=max_batch_tokens or (65536 if accelerated else 8192),
+        )
+        super().__init__(plan, drafts=False)
+        self._load_in_4bit = load_in_4bit
+
+    def device(self) -> DeviceInfo:
+        """Where this backend runs, with the versions of the libraries it uses."""
+        return cuda_device(load_in_4bit=self._load_in_4bit)
+
+    def _open_network(self, model: Model) -> UnslothNetwork:
+        return UnslothNetwork(model.folder, load_in_4bit=self._load_in_4bit, packing=self._plan.packing)
+
+    def _generator(self, network: Network, lora: Lora | None, tokenizer: ChatTokenizer) -> TextGenerator:
+        assert isinstance(network, UnslothNetwork)
+        return UnslothGenerator(network, lora, tokenizer, self._plan)
+
+    def _peak_memory_mb(self) -> float:
+        return runtime.peak_gpu_memory_mb() if runtime.is_accelerated() else peak_memory_mb()
