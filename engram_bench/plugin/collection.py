@@ -33,12 +33,15 @@ class PatternModule(pytest.Module):
         """The file's patterns.
 
         Raises:
-            CollectError: The file has mistakes; lists them all.
+            CollectError: The file has mistakes, or is at odds with others; lists them all.
         """
         from engram_bench.plugin import SESSION
 
+        session = self.config.stash[SESSION]
         try:
-            return self.config.stash[SESSION].load(self.path)
+            pattern_set = session.load(self.path)
+            session.check_across()
+            return pattern_set
         except EngramBenchError as error:
             raise self.CollectError(str(error)) from error
 

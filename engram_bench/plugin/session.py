@@ -36,6 +36,7 @@ class BenchSession:
         self._rows: dict[Side, dict[Key, CaseResult]] = {}
         self._failure: tuple[str, EngramBenchError] | None = None
         self._noted = False
+        self._checked: tuple[str, ...] = ()
 
     # ── patterns ────────────────────────────────────────────────────────────────────────────────
 
@@ -57,15 +58,24 @@ class BenchSession:
         return self._sets[path]
 
     def check_across(self) -> None:
-        """Check the files of this session, and those trained with them, against each other.
+        """Check the files met so far, and those trained with them, against each other.
+
+        Every file of a conflict is refused: under xdist files without an error would still be run.
 
         Raises:
-            PatternFileError: A prompt has different answers in two files, or a held-out wording is trained on by another.
+            PatternFileError: A prompt has different answers in two files, or a held-out wording of one is trained on by
+                another.
         """
-        if self._sets:
-            from engram_bench.patterns.load import check_across
+        from engram_bench.patterns.load import check_across
 
-            check_across(self.training_sets())
+        try:
+            sets = self.training_sets()
+        except EngramBenchError:
+            return  # a file with mistakes of its own: they are reported where it is collected, or when it is needed
+        paths = tuple(each.path for each in sets)
+        if paths != self._checked:
+            check_across(sets)
+            self._checked = paths
 
     def training_sets(self) -> tuple[PatternSet, ...]:
         """The sets trained on: collected files, and all files of each configured folder a collected file is in.
