@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test test-model lint types format clean
+.PHONY: help bench test test-model test-browser docs lint types format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -14,10 +14,16 @@ bench: $(VENV)/.ready ## train the shipped patterns, run pytest -m accuracy over
 	$(BIN)/python -m pytest -m accuracy patterns
 
 test: $(VENV)/.ready ## the project's own tests: no model, no network, under 3 minutes
-	$(BIN)/python -m pytest tests -m "not model" -n 2
+	$(BIN)/python -m pytest tests -m "not model and not browser" -n 2
 
 test-model: $(VENV)/.ready ## the tests that need the default model
 	$(BIN)/python -m pytest tests -m model
+
+test-browser: $(VENV)/.ready ## the HTML report in a headless Chromium, installed with apt where that is allowed
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	  apt-get install -qqy --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
+	  { echo "test-browser: no chromium found: apt-get install chromium" >&2; exit 1; }
+	ENGRAM_BROWSER_REQUIRED=1 $(BIN)/python -m pytest tests/browser
 
 lint: $(VENV)/.ready ## ruff
 	$(BIN)/ruff format --check .
@@ -36,5 +42,5 @@ clean: ## remove the environment and caches; adapters and reports stay
 # Versions are locked in requirements.lock; torch is locked by version alone, its builds differ by platform.
 $(VENV)/.ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable ".[cpu,speed,xdist,dev]"
+	$(PIP) --editable ".[cpu,speed,xdist,browser,docs,dev]"
 	@touch $@

@@ -244,11 +244,21 @@ def save(conclusion: Conclusion, report_dir: Path) -> Conclusion:
     """
     from engram_bench import run_store
     from engram_bench.durable import write_atomic
+    from engram_bench.reporting.html import html_report
     from engram_bench.reporting.json_report import json_text
     from engram_bench.reporting.markdown import markdown_report
+    from engram_bench.reporting.plots import PLOTS, plots, standalone
 
     run = run_store.save_run(conclusion.run, report_dir)
     named = replace(conclusion, run=run)
-    write_atomic(report_dir / "latest.json", json_text(named.run, named.comparison, named.verdicts))
-    write_atomic(report_dir / "latest.md", markdown_report(named.run, named.comparison, named.verdicts))
+    reports = {"latest.json": json_text, "latest.md": markdown_report, "latest.html": html_report}
+    for name, report in reports.items():
+        write_atomic(report_dir / name, report(named.run, named.comparison, named.verdicts))
+    drawn = plots(named.comparison, named.run.training)
+    for name in PLOTS:
+        path = report_dir / "plots" / f"{name}.svg"
+        if name in drawn:
+            write_atomic(path, standalone(drawn[name]))
+        else:
+            path.unlink(missing_ok=True)  # of an earlier run: it would pass for this one's
     return named

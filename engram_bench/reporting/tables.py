@@ -141,8 +141,10 @@ def category_table(comparison: Comparison, metric: str, *, width: int = 200, max
     return table(columns, max(shortest, longest - max(0, excess)))
 
 
-def measure_table(comparison: Comparison, *, skip: Sequence[str] = tuple(TABLED)) -> Table | None:
-    """Every other measure on both sides, one a row; None where there is none."""
+def measure_table(
+    comparison: Comparison, *, skip: Sequence[str] = tuple(TABLED), only: Sequence[str] | None = None
+) -> Table | None:
+    """Every other measure (or *only* those named) on both sides, one a row; None where there is none."""
     rows = [
         (
             measure.name,
@@ -152,7 +154,7 @@ def measure_table(comparison: Comparison, *, skip: Sequence[str] = tuple(TABLED)
             "; ".join(filter(None, (change_words(measure), measure.note))),
         )
         for name, measure in comparison.measures.items()
-        if name not in skip
+        if (name not in skip if only is None else name in only)
     ]
     title = "other measures (rates in %, with 95 % interval)"
     headers = ("measure", "n", "baseline", "candidate", "change")

@@ -1,0 +1,270 @@
+"""The comparison as one self-contained page: ``reports/latest.html``.
+
+No network, no inline handler: the page's own style and script are allowed by their hashes and nothing else is. Whatever a
+model or a pattern file says arrives as text: in the markup through autoescaping, in the ledger as JSON that the script puts
+into text nodes only.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from engram_bench.compare import MACHINE_UNITS
+from engram_bench.figures import counts, figure, number
+from engram_bench.gate import parse_gate, session_passes
+from engram_bench.metrics import METRICS
+from engram_bench.records import Comparison, Estimate, LedgerEntry, Measure, Run, State, Verdict
+from engram_bench.reporting.clean import printable
+from engram_bench.reporting.plots import plots
+from engram_bench.reporting.tables import SPLITS, TABLED, category_table, measure_table
+from engram_bench.reporting.words import OUTCOMES, change_words, outside, run_facts
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+CARDS = (
+    "accuracy",
+    "generalization",
+    "consistent_accuracy",
+    "paraphrase_consistency",
+    "retention",
+    "decode_speed",
+    "first_token",
+    "perplexity",
+)
+"""Measures that get a card, in this order, where they were measured."""
+
+SECTIONS = {
+    "generalization": "Wordings of the same facts that were never trained on.",
+    "consistency": "The same answer under every wording and in sampled repeats.",
+    "retention": "Unrelated questions: what the baseline knew, the candidate must still know.",
+    "speed": "Timed in pairs in one process, so that the machine cancels out.",
+}
+"""Sections after the ledger and what each is about."""
+
+STATES: tuple[State, ...] = ("broken", "still_wrong", "fixed", "still_right")
+"""The ones that need a look first."""
+
+BYTES_PER_CASE = 700
+"""Of the ledger on average: 1,000 cases of any length stay under 1 MB."""
+LONGEST_TEXT = 4000
+
+
+def html_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
+    """The whole comparison as an HTML page, ending in a newline.
+
+    Texts of the ledger are cut where the cases would take more than ``BYTES_PER_CASE`` each on average; what was cut ends in
+    ``…``. Control characters are written out as everywhere.
+    """
+    from markupsafe import Markup
+
+    style, script = _asset("plot.css") + _asset("report.css"), _asset("report.js")
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
+            "base-uri 'none'; form-action 'none'",
+            style=Markup(style),
+            script=Markup(script),
+            run=run,
+            banner=_banner(comparison, verdicts),
+            verdicts=verdicts,
+            outcomes=OUTCOMES,
+            cards=[_card(comparison.measures[name], verdicts) for name in CARDS if name in comparison.measures],
+            plots={name: Markup(svg) for name, svg in plots(comparison, run.training).items()},
+            tables={metric: category_table(comparison, metric) for metric in TABLED},
+            sections=[_section(name, about, comparison) for name, about in SECTIONS.items()],
+            others=measure_table(comparison, only=[name for name in comparison.measures if _place(name) == "answers"]),
+            states=_state_counts(comparison.ledger),
+            tally={
+                words: _state_counts(entry for entry in comparison.ledger if entry.split == split)
+                for split, words in SPLITS.items()
+                if any(entry.split == split for entry in comparison.ledger)
+            },
+            ledger=Markup(ledger_json(comparison.ledger)),
+            ledger_size=len(comparison.ledger),
+            outside=outside(comparison),
+            facts=run_facts(run),
+        )
+    )
+    return page.rstrip() + "\n"
+
+
+def ledger_json(ledger: Sequence[LedgerEntry]) -> str:
+    """The ledger as JSON that is safe inside a ``<script>`` element: names once, a row per case."""
+    longest = LONGEST_TEXT
+    while True:
+        text = _ledger_text(ledger, longest)
+        if len(text.encode()) <= BYTES_PER_CASE * max(len(ledger), 300) or longest <= 40:
+            return text
+        longest //= 2
+
+
+def _ledger_text(ledger: Sequence[LedgerEntry], longest: int) -> str:
+    splits = list(SPLITS)
+    categories = list(dict.fromkeys(entry.category for entry in ledger))
+    paths = list(dict.fromkeys(entry.source.path for entry in ledger))
+    category_index = {name: index for index, name in enumerate(categories)}
+    path_index = {name: index for index, name in enumerate(paths)}
+    rows = [
+        [
+            printable(entry.case_id, 200),
+            STATES.index(entry.state),
+            splits.index(entry.split),
+            category_index[entry.category],
+            path_index[entry.source.path],
+            entry.source.line,
+            _shown(entry.prompt, longest),
+            _shown(entry.expected, longest),
+            _shown(entry.baseline, longest),
+            _shown(entry.candidate, longest),
+            _shown(entry.reason, min(longest, 400)),
+            int(entry.required),
+        ]
+        for entry in ledger
+    ]
+    data = {
+        "states": [_words(state) for state in STATES],
+        "splits": list(SPLITS.values()),
+        "categories": [printable(name, 100) for name in categories],
+        "paths": [printable(path, 300) for path in paths],
+        "rows": rows,
+    }
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _shown(text: str, longest: int) -> str:
+    """*text* with its lines, everything else that hides or acts written out, cut after *longest* characters."""
+    shown = "\n".join(map(printable, text[: longest + 1].replace("\r\n", "\n").split("\n")))
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+# ── parts of the page ───────────────────────────────────────────────────────────────────────────
+
+
+def _banner(comparison: Comparison, verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """What a reader who stops after one line must know."""
+    found = Counter(verdict.outcome for verdict in verdicts)
+    judged = len(verdicts) - found["not_measured"]
+    if comparison.unscored:
+        tone, title = "fail", "Not every case could be scored"
+    elif not judged:
+        tone, title = "none", "No gate was judged"
+    elif session_passes(verdicts):
+        tone, title = "pass", "The gate is met" if judged == 1 else f"All {judged} gates are met"
+    elif found["fail"]:
+        tone, title = "fail", f"{found['fail']} of {judged} gates failed"
+    else:
+        tone, title = "insufficient", f"{found['insufficient']} of {judged} gates lack the evidence"
+    return {"tone": tone, "title": title}
+
+
+def _card(measure: Measure, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """One measure as a headline: the figures, the interval, and what the gates that judge it say."""
+    return {
+        "name": measure.name.replace("_", " "),
+        "meaning": METRICS[measure.name].meaning,
+        "value": _figure(measure.candidate, measure.unit).partition(" ")[::2] if measure.candidate else (),
+        "interval": _interval(measure.candidate, measure.unit),
+        "baseline": _figure(measure.baseline, measure.unit),
+        "change": change_words(measure),
+        "support": counts(measure.candidate) if measure.candidate and measure.candidate.passed is not None else "",
+        "n": measure.candidate.n if measure.candidate else 0,
+        "note": measure.note,
+        "gates": [v for v in verdicts if v.outcome != "not_measured" and _judges(v, measure.name)],
+        "bars": _bars(measure) if measure.unit == "rate" else (),
+    }
+
+
+def _judges(verdict: Verdict, metric: str) -> bool:
+    """Whether the verdict is on the whole of a metric, not on a slice of it."""
+    gate = parse_gate(verdict.gate)
+    return (gate.scope, gate.metric) == ("", metric)
+
+
+def _bars(measure: Measure) -> list[dict[str, Any]]:
+    """Where both sides and their intervals lie from 0 to 100, for a strip under the figures."""
+    sides = (("baseline", measure.baseline), ("candidate", measure.candidate))
+    return [
+        {
+            "side": side,
+            "at": round(100 * estimate.value, 1),
+            "low": round(100 * (estimate.interval or (estimate.value,))[0], 1),
+            "width": round(100 * (estimate.interval[1] - estimate.interval[0]), 1) if estimate.interval else 0,
+        }
+        for side, estimate in sides
+        if estimate is not None
+    ]
+
+
+def _section(name: str, about: str, comparison: Comparison) -> dict[str, Any]:
+    found = [measure.name for measure in comparison.measures.values() if _place(measure.name) == name]
+    return {"name": name, "about": about, "table": measure_table(comparison, only=found) if found else None}
+
+
+def _place(name: str) -> str:
+    """The section a measure is shown in."""
+    metric = METRICS.get(name)
+    if metric is None or metric.test == "accuracy":
+        return "accuracy" if name == "accuracy" else "answers"
+    if metric.test:
+        return metric.test
+    return "speed" if metric.unit in MACHINE_UNITS else "retention"
+
+
+def _figure(estimate: Estimate | None, unit: str) -> str:
+    return "" if estimate is None else figure(estimate.value, unit).replace(" seconds", " s")
+
+
+def _interval(estimate: Estimate | None, unit: str) -> str:
+    if estimate is None or estimate.interval is None:
+        return ""
+    low, high = (number(bound, unit) for bound in estimate.interval)
+    return f"{low} to {high}"
+
+
+def _state_counts(ledger: Iterable[LedgerEntry]) -> dict[str, int]:
+    found = Counter(entry.state for entry in ledger)
+    return {_words(state): found[state] for state in STATES}
+
+
+def _words(state: str) -> str:
+    return state.replace("_", " ")
+
+
+# ── assets ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@cache
+def _environment() -> Environment:
+    """Jinja with autoescaping; whatever is not our own markup is made printable as it comes out."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+
+    return Environment(
+        loader=FunctionLoader(_asset),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value)),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@cache
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath("templates", name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    """The text as a source of a content security policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,264 @@
+"""Plots as SVG: on the page, where its style sheet colours them, and as files that bring their own.
+
+Every text is escaped and made printable; nothing is drawn that is not measured. A plot is one ``<svg>`` with a title and a
+description, so that a screen reader says what a sighted reader sees.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from xml.sax.saxutils import escape, quoteattr
+
+from engram_bench.figures import number
+from engram_bench.metrics import METRICS
+from engram_bench.records import Comparison, Estimate, Measure, TrainingRecord
+from engram_bench.reporting.clean import printable
+from engram_bench.reporting.words import change_words
+
+MAX_CATEGORIES = 40
+"""Rows of a plot; of more categories the weakest are drawn."""
+
+PLOTS = ("accuracy", "generalization", "consistency", "retention", "speed", "loss")
+"""Names of the plots there can be."""
+
+WIDTH, LEFT, RIGHT = 860, 190, 170
+"""Units of a plot, its margin for names and its margin for figures."""
+ROW, TOP = 26, 34
+
+
+def plots(comparison: Comparison, training: TrainingRecord | None) -> dict[str, str]:
+    """Every plot that this run gives, by the name of its file without ``.svg``; empty for a run without figures."""
+    measures = comparison.measures
+    drawn = {metric: category_plot(comparison, metric) for metric in ("accuracy", "generalization")}
+    for name in ("consistency", "retention"):
+        drawn[name] = rate_plot(name, [m for m in measures.values() if METRICS[m.name].test == name])
+    drawn["speed"] = ratio_plot("speed", measures.values())
+    drawn["loss"] = loss_plot(training) if training else ""
+    return {name: svg for name, svg in drawn.items() if svg}
+
+
+def standalone(svg: str) -> str:
+    """The plot as a file of its own, in the colours of the reader's scheme."""
+    style = f"<style>{resources.files(__package__).joinpath('templates/plot.css').read_text('utf-8')}</style>"
+    head, tag, body = svg.partition(">")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}{tag}{style}{body}\n'
+
+
+def category_plot(comparison: Comparison, metric: str) -> str:
+    """A rate of both sides per category, the total last; empty if it was not measured."""
+    total = comparison.measures.get(metric)
+    if total is None or total.candidate is None:
+        return ""
+    found = {
+        name.removeprefix("category:"): measures[metric]
+        for name, measures in comparison.slices.items()
+        if name.startswith("category:") and metric in measures and measures[metric].candidate is not None
+    }
+    names = sorted(found)
+    if len(names) > MAX_CATEGORIES:
+        names = sorted(names, key=lambda name: _value(found[name]))[:MAX_CATEGORIES]
+    rows = [_rate_row(name, found[name]) for name in names if len(found) > 1]
+    weakest = f" The weakest {len(names)} of {len(found)} categories." if len(names) < len(found) else ""
+    title = f"{metric.capitalize()} by category: {METRICS[metric].meaning}.{weakest}"
+    return _dot_plot(title, [*rows, _rate_row("all", total, strong=bool(rows))], _PERCENT)
+
+
+def rate_plot(title: str, measures: Iterable[Measure]) -> str:
+    """Rates of both sides, one a row; empty without any."""
+    rows = [_rate_row(measure.name.replace("_", " "), measure) for measure in measures if measure.unit == "rate"]
+    rows = [row for row in rows if row.marks]
+    return _dot_plot(f"{title.capitalize()}: rates of both sides.", rows, _PERCENT) if rows else ""
+
+
+def ratio_plot(title: str, measures: Iterable[Measure]) -> str:
+    """What was timed in pairs: the candidate over the baseline, no change in the middle; empty without any."""
+    rows = [
+        _Row(
+            measure.name.replace("_", " "),
+            (_Mark("candidate", measure.ratio.value - 1, _shifted(measure.ratio)),),
+            change_words(measure).partition(" (")[0],
+            f"n {measure.ratio.n}",
+        )
+        for measure in measures
+        if measure.ratio is not None and math.isfinite(measure.ratio.value)
+    ]
+    if not rows:
+        return ""
+    reach = max(abs(bound) for row in rows for mark in row.marks for bound in (mark.at, *(mark.interval or ())))
+    step = next((step for step in (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0) if 2 * step >= reach), reach / 2)
+    ticks = {step * place: f"{100 * step * place:+.0f} %" if place else "no change" for place in (-2, -1, 0, 1, 2)}
+    return _dot_plot(
+        f"{title.capitalize()}: candidate over baseline.", rows, _Axis(-2 * step, 2 * step, ticks, zero=0.0)
+    )
+
+
+def loss_plot(training: TrainingRecord) -> str:
+    """Loss of every step of a training; empty for fewer than two. The scale is logarithmic where it spans a decade."""
+    losses = [loss for loss in training.losses if math.isfinite(loss)]
+    if len(losses) < 2:
+        return ""
+    low, high = min(losses), max(losses)
+    is_log = low > 0 and high / low > 10
+    ticks = _decades(low, high) if is_log else [tick * high / 4 for tick in range(5)]
+    bottom, top = (min(low, ticks[0]), max(high, ticks[-1])) if is_log else (0.0, high or 1.0)
+    height, left, right, upper, lower = 260, 64, 24, 18, 222
+
+    def x(step: float) -> float:
+        return left + (WIDTH - left - right) * step / (len(losses) - 1)
+
+    def y(loss: float) -> float:
+        scale = math.log if is_log else float
+        share = (scale(loss) - scale(bottom)) / ((scale(top) - scale(bottom)) or 1.0)
+        return lower - (lower - upper) * share
+
+    stride = -(-len(losses) // 1500)
+    kept = [*range(0, len(losses) - 1, stride), len(losses) - 1]
+    parts = []
+    for tick in ticks:
+        parts += [
+            _tag("line", x1=left, x2=WIDTH - right, y1=y(tick), y2=y(tick), class_="grid"),
+            _text(f"{tick:.3g}", left - 10, y(tick) + 4, "end muted"),
+        ]
+    parts += [_text(str(round(step) + 1), x(step), lower + 20, "middle muted") for step in _steps(len(losses))]
+    parts += [
+        _text("step", WIDTH - right, lower + 36, "end muted"),
+        _tag("polyline", points=" ".join(f"{x(i):.1f},{y(losses[i]):.1f}" for i in kept), class_="curve"),
+        _tag("circle", cx=x(kept[-1]), cy=y(losses[-1]), r=4, class_="candidate"),
+        _text(f"{losses[-1]:.3g}", x(kept[-1]) - 8, y(losses[-1]) - 10, "end strong"),
+    ]
+    title = f"Training loss: {losses[0]:.3g} nats at step 1, {losses[-1]:.3g} at step {len(losses)}."
+    return _svg(title, "Mean answer-token loss in nats per step.", height, parts)
+
+
+# ── dots and intervals ──────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    side: str
+    """``baseline`` or ``candidate``."""
+    at: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: str
+    marks: tuple[_Mark, ...]
+    figure: str
+    note: str
+    strong: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    low: float
+    high: float
+    ticks: Mapping[float, str]
+    zero: float | None = None
+    """Where a line says that nothing changed."""
+
+    def x(self, value: float) -> float:
+        """Place of a value, kept inside the plot."""
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return LEFT + (WIDTH - LEFT - RIGHT) * share
+
+
+_PERCENT = _Axis(0.0, 1.0, {0.0: "0", 0.25: "25", 0.5: "50", 0.75: "75", 1.0: "100 %"})
+
+
+def _rate_row(name: str, measure: Measure, *, strong: bool = False) -> _Row:
+    sides = (("baseline", measure.baseline), ("candidate", measure.candidate))
+    marks = tuple(
+        _Mark(side, estimate.value, estimate.interval)
+        for side, estimate in sides
+        if estimate is not None and math.isfinite(estimate.value)
+    )
+    value = number(measure.candidate.value, "rate") + " %" if measure.candidate else ""
+    return _Row(name, marks, value, change_words(measure).partition(" (")[0], strong)
+
+
+def _dot_plot(title: str, rows: Sequence[_Row], axis: _Axis) -> str:
+    bottom = TOP + ROW * len(rows)
+    parts = [
+        part
+        for value, label in axis.ticks.items()
+        for part in (
+            _tag(
+                "line",
+                x1=axis.x(value),
+                x2=axis.x(value),
+                y1=TOP - 6,
+                y2=bottom,
+                class_="zero" if value == axis.zero else "grid",
+            ),
+            _text(label, axis.x(value), TOP - 14, "middle muted"),
+        )
+    ]
+    for index, row in enumerate(rows):
+        y = TOP + ROW * index + ROW / 2
+        if row.strong:
+            parts.append(_tag("line", x1=0, x2=WIDTH, y1=y - ROW / 2, y2=y - ROW / 2, class_="rule"))
+        parts += _row_parts(row, y, axis)
+    said = "; ".join(f"{row.name}: {row.figure}{', ' * bool(row.note)}{row.note}" for row in rows)
+    return _svg(title, said, bottom + 6, parts)
+
+
+def _row_parts(row: _Row, y: float, axis: _Axis) -> Iterator[str]:
+    weight = " strong" * row.strong
+    yield _text(printable(row.name, 22), LEFT - 16, y + 4, f"end{weight}")
+    for mark in row.marks:
+        if mark.interval is not None:
+            low, high = (axis.x(bound) for bound in mark.interval)
+            yield _tag("rect", x=low, y=y - 4, width=max(high - low, 1), height=8, rx=4, class_=f"band {mark.side}")
+    if len(row.marks) == 2:
+        yield _tag("line", x1=axis.x(row.marks[0].at), x2=axis.x(row.marks[1].at), y1=y, y2=y, class_="link")
+    for mark in row.marks:
+        yield _tag("circle", cx=axis.x(mark.at), cy=y, r=4.5 if mark.side == "baseline" else 5, class_=mark.side)
+    yield _text(row.figure, WIDTH - RIGHT + 78, y + 4, f"end{weight}")
+    yield _text(row.note, WIDTH, y + 4, f"end muted{weight}")
+
+
+def _shifted(ratio: Estimate) -> tuple[float, float] | None:
+    return None if ratio.interval is None else (ratio.interval[0] - 1, ratio.interval[1] - 1)
+
+
+def _value(measure: Measure) -> float:
+    return measure.candidate.value if measure.candidate else 0.0
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Powers of ten from below *low* to above *high*."""
+    return [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+
+
+def _steps(count: int) -> list[float]:
+    """Indices that the step axis names: the first, the last and the quarters between."""
+    return sorted({0, *(round((count - 1) * quarter / 4) for quarter in (1, 2, 3)), count - 1})
+
+
+# ── SVG ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _svg(title: str, description: str, height: float, parts: Iterable[str]) -> str:
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {WIDTH} {height:g}" role="img"'
+    said = escape(printable(description, 4000))
+    return (
+        f"{head} aria-label={quoteattr(printable(title))}>"
+        f"<title>{escape(printable(title))}</title><desc>{said}</desc>{''.join(parts)}</svg>"
+    )
+
+
+def _tag(name: str, **attributes: float | str) -> str:
+    written = " ".join(
+        f"{key.rstrip('_')}={quoteattr(value if isinstance(value, str) else f'{value:.1f}'.removesuffix('.0'))}"
+        for key, value in attributes.items()
+    )
+    return f"<{name} {written}/>"
+
+
+def _text(text: str, x: float, y: float, class_: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" class={quoteattr(class_)}>{escape(printable(text))}</text>'
