@@ -39,6 +39,8 @@ class Settings:
     limit: int | None
     samples: int
     temperature: float
+    show: str
+    compare: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Option:
     parse: Callable[[str], Any] = str
     """Text → value; raises ValueError saying what was expected."""
     metavar: str = "TEXT"
+    bare: str | None = None
+    """What the flag means without a value; None demands one."""
 
     @property
     def action(self) -> Literal["store", "append", "store_true"]:
@@ -75,6 +79,8 @@ class Option:
         keywords: dict[str, Any] = {"dest": self.dest, "default": None, "action": self.action, "help": self.full_help}
         if self.action != "store_true":
             keywords["metavar"] = self.metavar
+        if self.bare is not None:
+            keywords |= {"nargs": "?", "const": self.bare}
         add(f"{prefix}{self.name}", *alias, **keywords)
 
     @property
@@ -135,6 +141,18 @@ def positive_number(text: str) -> float:
     raise ValueError("a number of at least 0")
 
 
+def one_of(*words: str) -> Callable[[str], str]:
+    """A reader of one of these words."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            expected = f"one of {', '.join(words)}"
+            raise ValueError(expected)
+        return text
+
+    return read
+
+
 def optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
     """A reader that takes the empty text for None."""
     return lambda text: read(text) if text else None
@@ -183,6 +201,20 @@ OPTIONS: tuple[Option, ...] = (
         metavar="K",
     ),
     Option("temperature", "Temperature of sampled repeats.", "0.7", parse=positive_number, metavar="T"),
+    Option(
+        "show",
+        "Cases that the comparison lists: broken ones, all misses, or all cases, those at length.",
+        "misses",
+        parse=one_of("broken", "misses", "all"),
+        metavar="broken|misses|all",
+    ),
+    Option(
+        "compare",
+        "Compare with an earlier run as well, newly broken cases first: a number, a name, a file, or the latest.",
+        "",
+        metavar="RUN",
+        bare="latest",
+    ),
 )
 
 

@@ -20,7 +20,7 @@ from engram_bench.backends.protocol import Backend, Generator, Progress, no_prog
 from engram_bench.compare import compare
 from engram_bench.completion_store import STORE_FILE, CompletionStore
 from engram_bench.evaluate import Answerer, Question, with_limit
-from engram_bench.gate import judge, session_gates
+from engram_bench.gate import judge, session_gates, session_passes
 from engram_bench.options import Settings
 from engram_bench.patterns.render import training_examples
 from engram_bench.records import (
@@ -42,6 +42,10 @@ from engram_bench.records import (
 
 if TYPE_CHECKING:
     from engram_bench.models import Model
+
+
+COMPARED: tuple[Side, ...] = ("baseline", "candidate")
+"""The sides that every question is put to."""
 
 
 def load_sets(settings: Settings, root: Path) -> tuple[PatternSet, ...]:
@@ -221,6 +225,34 @@ class Bench:
                 self.__dict__.pop(name).close()
 
 
+def finished(
+    run: Run, results: Iterable[CaseResult], *, started: str, total_s: float, missing: Iterable[str] = ()
+) -> Run:
+    """The run of :meth:`Bench.run` with its rows, the command that asked for them, its start and its wall seconds."""
+    return replace(
+        run,
+        provenance=replace(run.provenance, command=provenance.command_line(), started=started),
+        results=tuple(results),
+        timing=replace(run.timing, total_s=total_s),
+        missing=tuple(sorted(set(missing))),
+    )
+
+
+def evaluate(bench: Bench) -> Run:
+    """The run of the whole suite over the bench's sets: both sides asked everything, every answer scored.
+
+    Raises:
+        EngramBenchError: Something on the way failed; what was answered before is stored.
+    """
+    from engram_bench.plan import suite_questions
+
+    started, clock = provenance.utc_now(), time.perf_counter()
+    results = [
+        row for side in COMPARED for row in bench.answer(suite_questions(bench.sets, bench.settings, side), side)
+    ]
+    return finished(bench.run(), results, started=started, total_s=time.perf_counter() - clock)
+
+
 @dataclass(frozen=True, slots=True)
 class Conclusion:
     """A run with what was concluded from it."""
@@ -228,6 +260,11 @@ class Conclusion:
     run: Run
     comparison: Comparison
     verdicts: tuple[Verdict, ...]
+
+    @property
+    def passes(self) -> bool:
+        """Whether every gate is met and every case was scored."""
+        return session_passes(self.verdicts) and not self.comparison.unscored
 
 
 def conclude(run: Run, settings: Settings) -> Conclusion:

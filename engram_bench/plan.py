@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from engram_bench.evaluate import Question, with_limit
 from engram_bench.options import Settings
@@ -82,6 +83,18 @@ SUITE: dict[str, SuiteTest] = {
     )
 }
 """By name: the one place that says what a pattern file is asked."""
+
+
+def suite_questions(sets: Iterable[PatternSet], settings: Settings, side: Side) -> list[Question]:
+    """Everything the suite asks a side about these sets, cut to the settings' limit of tasks per file and test."""
+    return [
+        question
+        for pattern_set in sets
+        for test in SUITE.values()
+        if side in test.sides
+        for task in islice(test.tasks(pattern_set), settings.limit)
+        for question in test.questions(task, settings)
+    ]
 
 
 def free_question(prompt: Prompt, settings: Settings, max_tokens: int | None = None) -> Question:

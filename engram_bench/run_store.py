@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from engram_bench.durable import write_atomic
-from engram_bench.errors import StoreError
+from engram_bench.errors import StoreError, UsageError
 from engram_bench.records import Provenance, Run
 from engram_bench.run_format import run_from_json, run_to_json
 
@@ -68,7 +68,7 @@ def find_run(report_dir: Path, reference: str | int) -> Path:
     """The file of the run meant by ``latest``, a number (``12`` or ``0012``), a name, or the path of a file.
 
     Raises:
-        StoreError: There is none; says which there are.
+        UsageError: There is none; says which there are.
     """
     runs = list_runs(report_dir)
     text = str(reference)
@@ -84,7 +84,7 @@ def find_run(report_dir: Path, reference: str | int) -> Path:
         return found[0]
     there = f"{_number(runs[0])} to {_number(runs[-1])}" if runs else "no run saved yet"
     msg = f"{report_dir / 'runs'}: run {text!r} not found, expected 'latest', a number, a name or a file ({there})"
-    raise StoreError(msg)
+    raise UsageError(msg)
 
 
 def _number(path: Path) -> int:

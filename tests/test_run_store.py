@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from engram_bench.errors import StoreError
+from engram_bench.errors import StoreError, UsageError
 from engram_bench.records import Run, TrainingRecord
 from engram_bench.run_format import run_from_json, run_to_json
 from engram_bench.run_store import find_run, list_runs, load_run, save_run
@@ -17,7 +17,7 @@ from tests.strategies import records
 SAVE = """
 import sys
 from pathlib import Path
-from engram_bench.errors import StoreError
+from engram_bench.errors import StoreError, UsageError
 from engram_bench.run_store import list_runs, save_run
 from tests.stored_values import RUN
 
@@ -138,12 +138,12 @@ def test_renamed_run_is_called_what_its_file_is_called(tmp_path: Path) -> None:
 def test_run_that_is_not_there_is_an_error_that_says_what_is(tmp_path: Path, reference: str) -> None:
     expected = f"{tmp_path}/runs: run {reference!r} not found, expected 'latest', a number, a name or a file"
 
-    with pytest.raises(StoreError, match=f"^{re.escape(expected)} \\(no run saved yet\\)$"):
+    with pytest.raises(UsageError, match=f"^{re.escape(expected)} \\(no run saved yet\\)$"):
         find_run(tmp_path, reference)
     save_run(RUN, tmp_path)
     save_run(RUN, tmp_path)
     if reference != "latest":
-        with pytest.raises(StoreError, match=f"^{re.escape(expected)} \\(1 to 2\\)$"):
+        with pytest.raises(UsageError, match=f"^{re.escape(expected)} \\(1 to 2\\)$"):
             find_run(tmp_path, reference)
 
 

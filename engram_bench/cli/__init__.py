@@ -21,6 +21,16 @@ OK, FAILED, USAGE, ENVIRONMENT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 130, 141
 COMMANDS = {
     "check": "look for mistakes in pattern files; loads no model",
     "generate": "write the training examples as train.jsonl and valid.jsonl",
+    "train": "train the adapter of the patterns, or find the stored one",
+    "eval": "ask the bare and the tuned model everything, compare, judge the gates",
+    "run": "the whole pipeline: check, generate, train, evaluate, report",
+    "report": "show or judge a saved run again, without a model",
+    "compare": "what changed between two saved runs, newly broken cases first",
+    "history": "accuracy and the other figures over all saved runs",
+    "status": "training, evaluation and improvement tables from saved runs, in Markdown",
+    "backends": "what can train and answer on this machine",
+    "adapter": "list, show or prune stored adapters",
+    "cache": "what is cached for this user, and how to clear it",
 }
 """Command → what it does; the module of that name declares and runs it."""
 

@@ -9,8 +9,8 @@ from engram_bench.options import OPTIONS
 PATTERNS = ("patterns",)
 MODEL = ("backend", "model")
 TRAINING = (*PATTERNS, *MODEL, "adapter-dir", "retrain", "steps", "seed")
-ANSWERING = ("adapter", "max-tokens", "no-cache", "limit")
-JUDGING = ("gate", "gate-only", "report-dir")
+ANSWERING = ("adapter", "max-tokens", "no-cache", "limit", "samples", "temperature")
+JUDGING = ("gate", "report-dir", "show", "compare")
 
 
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:

@@ -93,6 +93,10 @@ def _check(settings: Settings) -> None:
         from engram_bench.gate import session_gates
 
         session_gates(settings.gate)
+    if settings.compare not in ("", "latest"):  # without an earlier run, the latest one is just not there yet
+        from engram_bench.run_store import find_run
+
+        find_run(settings.report_dir, settings.compare)
 
 
 def _collect_named_patterns(config: pytest.Config, patterns: tuple[Path, ...]) -> None:

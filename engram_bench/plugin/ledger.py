@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from engram_bench.errors import EngramBenchError
 from engram_bench.options import Settings
 from engram_bench.plugin.judged import ROWS
-from engram_bench.provenance import command_line, utc_now
+from engram_bench.provenance import utc_now
 
 if TYPE_CHECKING:
     from engram_bench.pipeline import Conclusion
@@ -52,6 +51,7 @@ class SessionLedger:
         self._notes: dict[str, Any] = {}
         self._missing: list[str] = []
         self._conclusion: Conclusion | None = None
+        self._older: Run | None = None
         self._problem = ""
         self._started = utc_now()
         self._clock = time.perf_counter()
@@ -84,45 +84,68 @@ class SessionLedger:
 
     def _conclude(self) -> bool:
         """Whether every gate is met and every case was scored; the reports are written before."""
-        from engram_bench.gate import session_passes
         from engram_bench.pipeline import conclude, save
 
+        self._older = self._earlier_run()
         self._conclusion = conclude(self._run(), self._settings)
         self._conclusion = save(self._conclusion, self._settings.report_dir)
-        return session_passes(self._conclusion.verdicts) and not self._conclusion.comparison.unscored
+        return self._conclusion.passes
+
+    def _earlier_run(self) -> Run | None:
+        """The run that ``--engram-compare`` names; None without the option, or where nothing was saved before."""
+        from engram_bench.run_store import find_run, list_runs, load_run
+
+        reference, report_dir = self._settings.compare, self._settings.report_dir
+        if not reference or (reference == "latest" and not list_runs(report_dir)):
+            return None
+        return load_run(find_run(report_dir, reference))
 
     def _run(self) -> Run:
+        from engram_bench.pipeline import finished
         from engram_bench.record_format import from_plain
         from engram_bench.records import CaseResult, Run
 
-        run = from_plain(Run, self._notes)
-        return replace(
-            run,
-            provenance=replace(run.provenance, command=command_line(), started=self._started),
-            results=tuple(from_plain(CaseResult, row) for row in self._rows),
-            timing=replace(run.timing, total_s=time.perf_counter() - self._clock),
-            missing=tuple(sorted(set(self._missing))),
+        return finished(
+            from_plain(Run, self._notes),
+            (from_plain(CaseResult, row) for row in self._rows),
+            started=self._started,
+            total_s=time.perf_counter() - self._clock,
+            missing=self._missing,
         )
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the comparison."""
+        """Print the comparison, and what changed since an earlier run."""
         if self._conclusion is not None:
-            from engram_bench.reporting.terminal import comparison_lines
-
-            writer = self._config.get_terminal_writer()
             terminalreporter.section("engram-bench")
-            for line in comparison_lines(
-                self._conclusion.run,
-                self._conclusion.comparison,
-                self._conclusion.verdicts,
-                width=writer.fullwidth,
-                encoding=getattr(writer._file, "encoding", None) or "utf-8",
-                report=str(self._settings.report_dir / "latest.md"),
-            ):
+            for line in self._lines(self._conclusion):
                 terminalreporter.write_line(line)
         if self._problem:
             terminalreporter.section("engram-bench", red=True)
             terminalreporter.write_line(self._problem, red=True)
+
+    def _lines(self, conclusion: Conclusion) -> Iterator[str]:
+        from engram_bench.reporting.terminal import comparison_lines
+
+        writer = self._config.get_terminal_writer()
+        width, encoding = writer.fullwidth, getattr(writer._file, "encoding", None) or "utf-8"
+        yield from comparison_lines(
+            conclusion.run,
+            conclusion.comparison,
+            conclusion.verdicts,
+            width=width,
+            encoding=encoding,
+            report=str(self._settings.report_dir / "latest.md"),
+            show=self._settings.show,
+        )
+        if self._settings.compare and self._older is None:
+            yield from ("", f"no earlier run to compare with in {self._settings.report_dir / 'runs'}")
+        elif self._older is not None:
+            from engram_bench.compare import compare_runs
+            from engram_bench.reporting.changes import change_lines
+
+            yield from ("", f"since run {self._older.name}:")
+            changed = compare_runs(self._older, conclusion.run)
+            yield from change_lines(self._older, conclusion.run, changed, width=width, encoding=encoding)
 
 
 def _work_s(notes: dict[str, Any]) -> float:

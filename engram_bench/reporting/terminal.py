@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
 from engram_bench.reporting.clean import encodable, printable
@@ -14,8 +15,20 @@ MAX_CATEGORIES = 40
 MAX_ENTRIES = 10
 """Ledger lines per state and split; the page has the rest."""
 
-STATES: Mapping[State, str] = {"broken": "broken", "still_wrong": "still wrong"}
-"""States whose cases are listed."""
+STATES: Mapping[State, str] = {
+    "broken": "broken",
+    "still_wrong": "still wrong",
+    "fixed": "fixed",
+    "still_right": "still right",
+}
+"""In the order they are listed: what needs a look first."""
+
+SHOWN: Mapping[str, tuple[State, ...]] = {
+    "broken": ("broken",),
+    "misses": ("broken", "still_wrong"),
+    "all": tuple(STATES),
+}
+"""What ``--engram-show`` asks for → the states whose cases are listed; ``all`` cuts no list."""
 
 
 def comparison_lines(
@@ -26,11 +39,12 @@ def comparison_lines(
     width: int = 80,
     encoding: str = "utf-8",
     report: str = "",
+    show: str = "misses",
 ) -> list[str]:
     """What a user reads at the end of a session, without the section's title line.
 
     From where the figures come from to the verdicts, which are last because that is where a terminal stops: provenance,
-    a table per category, other measures, broken and still wrong cases, cases without a score, gates.
+    a table per category, other measures, listed cases, cases without a score, gates.
 
     Args:
         run: For its provenance, training record and timing.
@@ -39,12 +53,13 @@ def comparison_lines(
         width: Columns of the terminal; at least 60 are used, and a verdict is never broken in two.
         encoding: Of the stream that the lines go to; what it lacks is replaced.
         report: Path of the page that holds everything, named where a list is cut.
+        show: Which cases are listed, a key of ``SHOWN``.
     """
     blocks = (
         _provenance(run, width),
         *_tables(comparison, width),
-        *_ledger(comparison, width, report),
-        _outside(comparison, width),
+        *_ledger(comparison, width, report, show),
+        outside_lines(comparison, width),
         _verdicts(verdicts, width),
     )
     lines: list[str] = []
@@ -52,6 +67,31 @@ def comparison_lines(
         if found := list(block):
             lines += ["", *found] if lines else found
     return [encodable(line.rstrip(), encoding) for line in lines]
+
+
+def entry_lines(
+    title: str,
+    found: Sequence[LedgerEntry],
+    answers: Callable[[LedgerEntry], str],
+    *,
+    width: int,
+    more: str = "",
+    limit: int,
+) -> Iterator[str]:
+    """The title, then each entry's place with its *answers*, on the next line where one is too narrow.
+
+    Beyond *limit* entries, only how many there are, and that *more* (a path) has them.
+    """
+    yield title
+    for entry in found[:limit]:
+        place = printable(f"  {entry.source} {entry.case_id.partition('/')[2]}:")
+        shown = answers(entry)
+        if len(place) + 1 + len(shown) <= width:
+            yield f"{place} {shown}"
+        else:
+            yield from (place, f"    {printable(shown, max(width, 20) - 4)}")
+    if len(found) > limit:
+        yield f"  … and {len(found) - limit} more" + (f" in {printable(more)}" if more else "")
 
 
 def _provenance(run: Run, width: int) -> Iterator[str]:
@@ -66,28 +106,22 @@ def _tables(comparison: Comparison, width: int) -> Iterator[Iterable[str]]:
             yield [*_wrapped(table.title, width), *table.plain(width)]
 
 
-def _ledger(comparison: Comparison, width: int, report: str) -> Iterator[Iterable[str]]:
+def _ledger(comparison: Comparison, width: int, report: str, show: str) -> Iterator[Iterable[str]]:
+    def answers(entry: LedgerEntry) -> str:
+        return f"expected '{printable(entry.expected, width // 2)}', found '{printable(entry.candidate, width)}'"
+
+    limit = sys.maxsize if show == "all" else MAX_ENTRIES
     yield ledger_sentences(comparison.ledger)
-    for state, words in STATES.items():
+    for state in SHOWN[show]:
         for split, found in entries(comparison.ledger, state).items():
-            if (state, split) != ("still_wrong", "control"):  # a control that nobody knows is no news
-                yield _entry_lines(f"{words}, {SPLITS[split]} ({len(found)})", found, width, report)
+            # A control that nobody knows is no news.
+            if show == "all" or (state, split) != ("still_wrong", "control"):
+                title = f"{STATES[state]}, {SPLITS[split]} ({len(found)})"
+                yield entry_lines(title, found, answers, width=width, more=report, limit=limit)
 
 
-def _entry_lines(title: str, found: Sequence[LedgerEntry], width: int, report: str) -> Iterator[str]:
-    yield title
-    for entry in found[:MAX_ENTRIES]:
-        place = printable(f"  {entry.source} {entry.case_id.partition('/')[2]}:")
-        answers = f"expected '{printable(entry.expected, width // 2)}', found '{printable(entry.candidate, width)}'"
-        if len(place) + 1 + len(answers) <= width:
-            yield f"{place} {answers}"
-        else:
-            yield from (place, f"    {printable(answers, width - 4)}")
-    if len(found) > MAX_ENTRIES:
-        yield f"  … and {len(found) - MAX_ENTRIES} more" + (f" in {printable(report)}" if report else "")
-
-
-def _outside(comparison: Comparison, width: int) -> Iterator[str]:
+def outside_lines(comparison: Comparison, width: int) -> Iterator[str]:
+    """Ids of the cases that are in no count, a paragraph per reason."""
     for words, ids in outside(comparison).items():
         more = f" … and {len(ids) - MAX_ENTRIES} more" if len(ids) > MAX_ENTRIES else ""
         listed = ", ".join(map(printable, ids[:MAX_ENTRIES]))

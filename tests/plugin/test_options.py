@@ -73,3 +73,30 @@ def test_plugin_can_be_switched_off(project: BenchProject) -> None:
     result = project.run("-p", "no:engram_bench.plugin")
 
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_show_lists_the_fixed_cases_too(project: BenchProject) -> None:
+    quiet = project.run("--engram-gate=accuracy >= 0%")
+    result = project.run("--engram-gate=accuracy >= 0%", "--engram-show=all")
+
+    quiet.stdout.no_fnmatch_line("fixed, seen prompts*")
+    result.stdout.fnmatch_lines(["fixed, seen prompts (2)", "*facts.yaml:3 http-404*"])
+
+
+def test_compare_shows_what_broke_since_the_latest_run(project: BenchProject) -> None:
+    first = project.run("--engram-gate=accuracy >= 0%", "--engram-compare")
+    project.knows({"__wrong__": {"Port of SSH?": "23"}})
+
+    result = project.run("--engram-gate=accuracy >= 0%", "--engram-retrain", "--engram-compare")
+
+    first.stdout.fnmatch_lines(["no earlier run to compare with in *"])
+    result.stdout.fnmatch_lines(
+        ["since run 0001-*", "newly broken, seen prompts (1)", "*expected '22', was '22', now '23'"]
+    )
+
+
+def test_compare_with_a_run_that_is_not_there_is_a_usage_error(project: BenchProject) -> None:
+    result = project.run("--engram-compare=7")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*run '7' not found*"])

@@ -1,0 +1,113 @@
+"""What the commands that train or ask share: an open bench with a progress bar, and how its result is shown."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engram_bench.cli.console import encoding, progress, say, say_error, say_json, width
+from engram_bench.cli.project import find_project
+
+if TYPE_CHECKING:
+    from engram_bench.adapter_store import Adapter
+    from engram_bench.options import Settings
+    from engram_bench.pipeline import Bench, Conclusion
+    from engram_bench.records import Run
+
+
+@contextmanager
+def open_bench(args: argparse.Namespace) -> Iterator[Bench]:
+    """A bench over the project's patterns under a command's settings; what would fail after a training fails here.
+
+    Raises:
+        PatternFileError: A pattern file has mistakes.
+        UsageError: An option cannot be read, or there is no such backend, gate or run.
+    """
+    from engram_bench.backends import choose_backend
+    from engram_bench.gate import session_gates
+    from engram_bench.models import default_cache_dir
+    from engram_bench.pipeline import Bench, load_sets
+    from engram_bench.run_store import find_run
+
+    cwd = Path.cwd()
+    project = find_project(cwd)
+    settings = project.settings(vars(args), cwd)
+    choose_backend(settings.backend)
+    session_gates(settings.gate)
+    if settings.compare:
+        find_run(settings.report_dir, settings.compare)
+    sets = load_sets(settings, project.root)
+    quiet = getattr(args, "quiet", False) or getattr(args, "json", False)
+    with progress(quiet=quiet) as show, Bench(settings, sets, default_cache_dir(), progress=show) as bench:
+        yield bench
+
+
+def adapter_words(adapter: Adapter | None, *, was_stored: bool) -> str:
+    """One line on an adapter: what it is, and how its training went."""
+    if adapter is None:
+        return "none: the bare model is the candidate"
+    training = adapter.manifest.training
+    if training is None:
+        return f"{adapter.name}, made elsewhere"
+    recall = "" if training.recall is None else f", recall {100 * training.recall:.1f} %"
+    return (
+        f"{adapter.name}, {'stored' if was_stored else 'trained'}: {training.steps} steps, {training.examples} examples, "
+        f"{training.seconds:.1f} s, loss {training.loss_start:.2f} → {training.loss_end:.2f}{recall}"
+    )
+
+
+def evaluate_and_show(bench: Bench, args: argparse.Namespace) -> int:
+    """Ask both sides, save the run and its reports, show them; the exit status."""
+    from engram_bench import run_store
+    from engram_bench.pipeline import conclude, evaluate, save
+
+    settings = bench.settings
+    older = run_store.load_run(run_store.find_run(settings.report_dir, settings.compare)) if settings.compare else None
+    conclusion = save(conclude(evaluate(bench), settings), settings.report_dir)
+    return show(conclusion, settings, older=older, as_json=getattr(args, "json", False))
+
+
+def show(conclusion: Conclusion, settings: Settings, *, older: Run | None = None, as_json: bool = False) -> int:
+    """Print a conclusion, and what changed since an *older* run; 0 if its gates, required cases and scores are all right."""
+    run, comparison, verdicts = conclusion.run, conclusion.comparison, conclusion.verdicts
+    missed = [
+        entry.case_id for entry in comparison.ledger if entry.required and not entry.state.endswith(("right", "fixed"))
+    ]
+    if as_json:
+        from engram_bench.reporting.json_report import json_report
+
+        say_json(json_report(run, comparison, verdicts))
+    else:
+        from engram_bench.reporting.terminal import comparison_lines
+
+        page = settings.report_dir / "latest.md"
+        for line in comparison_lines(
+            run, comparison, verdicts, width=width(), encoding=encoding(), report=str(page), show=settings.show
+        ):
+            say(line, style=style_of(line))
+        if older is not None:
+            say("", f"since run {older.name}", style="bold")
+            show_changes(older, run)
+    if missed:
+        say_error(f"required and missed: {', '.join(missed)}")
+    return 0 if conclusion.passes and not missed else 1
+
+
+def show_changes(older: Run, newer: Run) -> None:
+    """Print what changed between two runs."""
+    from engram_bench.compare import compare_runs
+    from engram_bench.reporting.changes import change_lines
+
+    comparison = compare_runs(older, newer)
+    for line in change_lines(older, newer, comparison, width=width(), encoding=encoding()):
+        say(line, style="red" if line.startswith("newly broken,") else "")
+
+
+def style_of(line: str) -> str:
+    """The colour of a line of a comparison: its verdicts and its lists of broken cases stand out."""
+    if line.startswith("gate passed"):
+        return "green"
+    return "red" if line.startswith(("gate failed", "gate insufficient", "broken,", "not scored")) else ""

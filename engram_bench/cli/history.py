@@ -1,0 +1,97 @@
+"""Accuracy, held-out accuracy, consistency, retention and speed ratio of every saved run, oldest first."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engram_bench.cli.arguments import add_json, add_settings
+from engram_bench.cli.console import say, say_error, say_json, table
+from engram_bench.cli.project import settings_of
+from engram_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from engram_bench.history import Point, RunRow
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """How many runs, and where to plot them."""
+    parser.add_argument("-n", "--last", type=int, default=20, metavar="N", help="Newest runs to show. Default: 20.")
+    parser.add_argument(
+        "--plot", metavar="FILE", help="Draw the trend of these runs as SVG into this file. Default: none."
+    )
+    add_settings(parser, "report-dir")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show the runs; a file that cannot be read is named on stderr and left out."""
+    from engram_bench.history import read_history
+
+    if args.last < 1:
+        msg = f"--last: got {args.last}, expected a whole number of at least 1"
+        raise UsageError(msg)
+    settings = settings_of(args)
+    history = read_history(settings.report_dir)
+    for reason in history.unreadable:
+        say_error(f"left out: {reason}")
+    rows = history.rows[-args.last :]
+    if args.plot and rows:
+        from engram_bench.durable import write_atomic
+        from engram_bench.reporting.trend import trend_svg
+
+        write_atomic(Path(args.plot), trend_svg(rows))
+    if args.json:
+        say_json([_plain(row) for row in rows])
+    elif rows:
+        _print(rows, len(history.rows))
+    else:
+        say(f"no run saved yet in {settings.report_dir / 'runs'}: pytest and engram-bench eval save one each")
+    return 0
+
+
+def _print(rows: Sequence[RunRow], total: int) -> None:
+    from engram_bench.history import TREND
+    from engram_bench.reporting.clean import printable
+
+    cells = [
+        (row.name.split("-")[0], row.started[:16].replace("T", " "), row.commit[:7], *_figures(row)) for row in rows
+    ]
+    say(
+        *table(
+            cells,
+            "run",
+            "started",
+            "commit",
+            *(name.replace(" ", "\n") for name in TREND),
+            align="lll" + "r" * len(TREND),
+        )
+    )
+    if len(rows) < total:
+        say("", f"the last {len(rows)} of {total} runs; all of them with --last {total}")
+    for word, names in (("models", [row.model for row in rows]), ("backends", [row.backend for row in rows])):
+        if len(set(names)) > 1:
+            say("", f"different {word}, compare with care:")
+            for name in dict.fromkeys(names):
+                numbers = [row.name.split("-")[0] for row, own in zip(rows, names, strict=True) if own == name]
+                say(f"  {printable(name)}: {', '.join(numbers)}")
+
+
+def _figures(row: RunRow) -> list[str]:
+    from engram_bench.history import TREND
+
+    def words(point: Point | None, name: str) -> str:
+        if point is None:
+            return ""
+        return f"{point.value:.2f}" if name == "speed ratio" else f"{100 * point.value:.1f} %"
+
+    return [words(row.points.get(name), name) for name in TREND]
+
+
+def _plain(row: RunRow) -> dict[str, Any]:
+    from engram_bench.record_format import to_plain
+
+    plain: dict[str, Any] = to_plain(row)
+    return plain

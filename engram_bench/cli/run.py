@@ -1,0 +1,49 @@
+"""The whole pipeline: check the patterns, write the training data, train, ask both sides, report, and show a quick demo.
+
+The gates and required patterns decide the exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from engram_bench.cli.arguments import ANSWERING, JUDGING, TRAINING, add_quiet, add_settings
+from engram_bench.cli.bench import adapter_words, evaluate_and_show, open_bench
+from engram_bench.cli.console import say
+from engram_bench.cli.generate import OUT
+from engram_bench.provenance import utc_now
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """The settings of everything, and what to leave out."""
+    parser.add_argument("-o", "--out", metavar="DIR", default=OUT, help=f"Folder of the training data. Default: {OUT}.")
+    parser.add_argument("--skip-demo", action="store_true", help="No demo at the end.")
+    add_settings(parser, *TRAINING, *ANSWERING, *JUDGING)
+    add_quiet(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run every stage; the exit status of the evaluation."""
+    from engram_bench.patterns.render import write_chat_jsonl
+
+    started = utc_now()
+    with open_bench(args) as bench:
+        patterns = sum(len(each.patterns) for each in bench.sets)
+        _stage(1, f"patterns: {patterns} in {len(bench.sets)} files, no mistakes")
+        if bench.examples:
+            write_chat_jsonl(bench.examples, Path(args.out), seed=bench.settings.seed)
+        _stage(2, f"training data: {len(bench.examples)} examples in {args.out}")
+        adapter = bench.adapter
+        was_stored = adapter is not None and adapter.manifest.created < started
+        _stage(3, f"adapter: {adapter_words(adapter, was_stored=was_stored)}")
+        _stage(4, "evaluation: both sides, case by case")
+        say("")
+        status = evaluate_and_show(bench, args)
+        say("")
+        _stage(5, f"reports: {bench.settings.report_dir / 'latest.md'}")
+    return status
+
+
+def _stage(number: int, text: str) -> None:
+    say(f"{number}. {text}", style="bold")

@@ -1,0 +1,78 @@
+"""The Training, Evaluation and Improvement tables of the newest run of each model and backend, as Markdown.
+
+With --write FILE the tables replace what stands between the two marker lines of that file, so that a page of the
+documentation shows figures of real runs only.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from engram_bench.cli.arguments import add_settings
+from engram_bench.cli.console import say, say_error
+from engram_bench.cli.project import settings_of
+from engram_bench.errors import StoreError, UsageError
+
+BEGIN, END = "<!-- engram-bench status: begin -->", "<!-- engram-bench status: end -->"
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Which runs, and where to write."""
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="Numbers, names or files. Default: the newest run of each model and backend.",
+    )
+    parser.add_argument(
+        "--write",
+        metavar="FILE",
+        help=f"Put the tables between '{BEGIN}' and '{END}' of this file. Default: print them.",
+    )
+    add_settings(parser, "report-dir")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print or write the tables."""
+    from engram_bench.durable import write_atomic
+    from engram_bench.reporting.status import status_markdown
+    from engram_bench.run_store import find_run, load_run
+
+    report_dir = settings_of(args).report_dir
+    paths = [find_run(report_dir, reference) for reference in args.runs] or _newest(report_dir)
+    text = status_markdown([load_run(path) for path in paths])
+    if args.write is None:
+        say(text.removesuffix("\n"))
+    else:
+        path = Path(args.write)
+        write_atomic(path, _between_markers(path, text))
+    return 0
+
+
+def _newest(report_dir: Path) -> list[Path]:
+    """The newest run of each model and backend, oldest first."""
+    from engram_bench.history import read_history
+
+    history = read_history(report_dir)
+    for reason in history.unreadable:
+        say_error(f"left out: {reason}")
+    newest = {(row.model, row.backend): row.name for row in history.rows}
+    if not newest:
+        msg = f"{report_dir / 'runs'}: no run saved yet, expected one: pytest and engram-bench eval save one each"
+        raise UsageError(msg)
+    return [report_dir / "runs" / f"{name}.json" for name in sorted(newest.values())]
+
+
+def _between_markers(path: Path, text: str) -> str:
+    try:
+        page = path.read_text("utf-8")
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror or error}"
+        raise StoreError(msg) from error
+    head, begin, rest = page.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not (begin and end):
+        msg = f"{path}: no marker lines, expected '{BEGIN}' and '{END}'"
+        raise UsageError(msg)
+    return f"{head}{begin}\n{text}{end}{tail}"

@@ -1,0 +1,110 @@
+"""What changed between two runs, as the lines of a terminal section."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from engram_bench.records import Comparison, LedgerEntry, Run, State
+from engram_bench.reporting.clean import encodable, printable
+from engram_bench.reporting.tables import SPLITS, TABLED, Table, category_table, entries, measure_table
+from engram_bench.reporting.terminal import MAX_CATEGORIES, entry_lines, outside_lines
+
+MAX_ENTRIES = 50
+"""Cases listed per state and split."""
+
+CHANGES: Mapping[State, str] = {
+    "broken": "newly broken",
+    "fixed": "newly right",
+    "still_right": "right in both",
+    "still_wrong": "wrong in both",
+}
+"""A state of the comparison of two runs in words; the first two are listed case by case."""
+
+_SIDES = {"baseline": "older", "candidate": "newer"}
+
+
+def change_lines(old: Run, new: Run, comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -> list[str]:
+    """What a user reads after two runs were compared: newly broken cases first, then newly right ones, then figures.
+
+    Args:
+        old: The older run.
+        new: The newer run.
+        comparison: ``compare_runs(old, new)``.
+        width: Columns of the terminal.
+        encoding: Of the stream that the lines go to; what it lacks is replaced.
+    """
+    blocks: tuple[Iterable[str], ...] = (
+        _head(old, new, width),
+        _counts(comparison, width),
+        *_changed(comparison, width),
+        outside_lines(comparison, width),
+        *_tables(comparison, width),
+    )
+    lines: list[str] = []
+    for block in blocks:
+        if found := list(block):
+            lines += ["", *found] if lines else found
+    return [encodable(line.rstrip(), encoding) for line in lines]
+
+
+def differences(old: Run, new: Run) -> dict[str, tuple[str, str]]:
+    """Where the two runs do not come from the same thing, by what differs: model, backend, device, dtype, adapter, machine."""
+    facts = {
+        "model": [f"{p.model} ({p.model_fingerprint[:12]})" for p in (old.provenance, new.provenance)],
+        **{
+            name: [getattr(run.provenance, name) or "none" for run in (old, new)]
+            for name in ("backend", "device", "dtype", "adapter", "machine")
+        },
+    }
+    return {name: (before, after) for name, (before, after) in facts.items() if before != after}
+
+
+def _head(old: Run, new: Run, width: int) -> Iterator[str]:
+    for heading, run in (("older", old), ("newer", new)):
+        yield from _wrapped(f"{heading:<9}{printable(run.name)}, {printable(run.provenance.started)}", width, 9)
+    found = differences(old, new)
+    for heading, (before, after) in found.items():
+        yield from _wrapped(f"{heading:<9}{printable(before)} → {printable(after)}", width, 9)
+    if "model" in found:
+        yield from _wrapped("different models: what changed is not the work of an adapter alone", width)
+
+
+def _counts(comparison: Comparison, width: int) -> Iterator[str]:
+    for split, words in SPLITS.items():
+        states = Counter(entry.state for entry in comparison.ledger if entry.split == split)
+        if states:
+            counts = ", ".join(f"{CHANGES[state]} {states[state]}" for state in CHANGES)
+            yield from _wrapped(f"{words}: {counts}", width, 2)
+    if not comparison.ledger:
+        yield "no case that both runs have"
+
+
+def _changed(comparison: Comparison, width: int) -> Iterator[Iterable[str]]:
+    def answers(entry: LedgerEntry) -> str:
+        third = max(width, 60) // 3
+        was, now = printable(entry.baseline, third), printable(entry.candidate, third)
+        return f"expected '{printable(entry.expected, third)}', was '{was}', now '{now}'"
+
+    for state in ("broken", "fixed"):
+        for split, found in entries(comparison.ledger, state).items():
+            title = f"{CHANGES[state]}, {SPLITS[split]} ({len(found)})"
+            yield entry_lines(title, found, answers, width=width, limit=MAX_ENTRIES)
+
+
+def _tables(comparison: Comparison, width: int) -> Iterator[Iterable[str]]:
+    tables = [category_table(comparison, metric, width=width, max_rows=MAX_CATEGORIES) for metric in TABLED]
+    for table in (*tables, measure_table(comparison)):
+        if table is not None:
+            yield [*_wrapped(table.title, width), *_renamed(table).plain(width)]
+
+
+def _renamed(table: Table) -> Table:
+    """The table with its sides called what they are here: two runs."""
+    return replace(table, headers=tuple(_SIDES.get(header, header) for header in table.headers))
+
+
+def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    return textwrap.wrap(text, max(width, 40), subsequent_indent=" " * indent, break_on_hyphens=False)

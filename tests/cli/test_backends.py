@@ -1,0 +1,25 @@
+"""``engram-bench backends``."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import Shell
+
+
+def test_every_backend_is_listed_with_what_it_misses(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engram_bench.backends.find_spec", lambda name: None)
+
+    report = shell.json("backends", status=3)
+
+    assert report["backends"]["cpu"]["available"] is False
+    assert "pip install 'engram-bench[cpu]'" in report["backends"]["cpu"]["missing"]
+    assert report["backends"]["fake"]["available"] is True
+
+
+def test_available_backend_is_status_0(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engram_bench.backends.unavailable_reason", lambda name: None)
+
+    output = shell("backends")
+
+    assert "--backend auto takes " in output

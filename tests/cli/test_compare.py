@@ -1,0 +1,81 @@
+"""``engram-bench compare``."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import Shell
+
+EASY = "--gate=accuracy >= 0%"
+
+
+@pytest.fixture
+def two_runs(shell: Shell) -> Shell:
+    """SSH is right in the first run and wrong in the second, HTTP the other way round."""
+    shell.knows({"__forgets__": ["HTTP status code for 'Not Found'?"]})
+    shell("eval", EASY)
+    shell.knows({"__wrong__": {"Port of SSH?": "23"}})
+    shell("eval", EASY, "--retrain")
+    return shell
+
+
+def test_newly_broken_cases_come_first(two_runs: Shell) -> None:
+    output = two_runs("compare", "1", "2")
+
+    broken, right = output.index("newly broken, seen"), output.index("newly right, seen")
+    assert broken < right < output.index("accuracy: seen prompts")
+    assert "patterns/facts.yaml:8 port-ssh: expected '22', was '22', now '23'" in " ".join(output.split())
+
+
+def test_newer_run_is_the_latest_one_by_default(two_runs: Shell) -> None:
+    assert two_runs.json("compare", "1") == two_runs.json("compare", "1", "2")
+
+
+def test_json_has_every_case(two_runs: Shell) -> None:
+    report = two_runs.json("compare", "1", "2")
+
+    assert report["ledger"]["cases"]["facts/port-ssh"] == "broken"
+    assert report["ledger"]["cases"]["facts/http-404"] == "fixed"
+    assert report["older"].startswith("0001-")
+    assert report["run"].startswith("0002-")
+
+
+def test_broken_cases_fail_only_if_asked_to(two_runs: Shell) -> None:
+    two_runs("compare", "1", "2", "--fail-on-broken", status=1)
+    two_runs("compare", "1", "1", "--fail-on-broken", status=0)
+
+
+def test_cases_of_one_run_only_are_listed_apart(two_runs: Shell) -> None:
+    two_runs.patterns("name: more\npatterns: [{input: One?, output: one}]\n", "more.yaml")
+    two_runs("eval", EASY)
+
+    output = two_runs("compare", "2", "3")
+
+    assert "only in the newer run" in output
+    assert "more/more-one" in output
+
+
+def test_different_models_are_said(two_runs: Shell) -> None:
+    (path,) = (two_runs.path / "reports" / "runs").glob("0002-*.json")
+    text = path.read_text("utf-8").replace('"model": "smollm2-135m-instruct"', '"model": "other"')
+    path.write_text(text, "utf-8")
+
+    output = two_runs("compare", "1", "2")
+
+    assert "different models" in output
+    assert "→ other" in " ".join(output.split())
+
+
+def test_missing_run_is_a_usage_error_that_says_which_there_are(two_runs: Shell) -> None:
+    two_runs("compare", "1", "9", status=2)
+
+    assert "run '9' not found" in two_runs.errors
+    assert "(1 to 2)" in two_runs.errors
+
+
+def test_narrow_terminal_is_enough(two_runs: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+
+    output = two_runs("compare", "1", "2")
+
+    assert max(len(line) for line in output.partition("\n\naccuracy")[0].splitlines()) <= 40

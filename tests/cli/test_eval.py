@@ -1,0 +1,127 @@
+"""``engram-bench eval``: pytest's questions, runs and reports without pytest."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.conftest import Shell
+
+EASY = "--gate=accuracy >= 0%"
+
+
+def test_run_is_compared_saved_and_reported(shell: Shell) -> None:
+    output = shell("eval", EASY)
+
+    assert "fixed 2" in output
+    assert "gate passed: accuracy 100.0 %" in output
+    assert len(list((shell.path / "reports" / "runs").glob("0001-*.json"))) == 1
+    report = json.loads((shell.path / "reports" / "latest.json").read_text("utf-8"))
+    assert report["metrics"]["accuracy"]["difference_pp"] == 100.0
+    assert (shell.path / "reports" / "latest.md").exists()
+
+
+def test_failed_gate_is_status_1(shell: Shell) -> None:
+    shell.knows({"HTTP status code for 'Not Found'?": "404", "Port of SSH?": "22"})
+
+    output = shell("eval", "--gate=accuracy >= +10pp", status=1)
+
+    assert "gate failed: accuracy +0.0 pp" in output
+
+
+def test_missed_required_pattern_is_status_1(shell: Shell) -> None:
+    text = (shell.path / "patterns" / "facts.yaml").read_text("utf-8")
+    shell.patterns(text.replace("category: ports", "category: ports\n    required: true"))
+    shell.knows({"__forgets__": ["Port of SSH?"]})
+
+    shell("eval", EASY, status=1)
+
+    assert "required and missed: facts/port-ssh" in shell.errors
+
+
+def test_bare_model_can_be_the_candidate(shell: Shell) -> None:
+    report = shell.json("eval", EASY, "--adapter=none")
+
+    assert report["ledger"]["still_wrong"] >= 2
+    assert not (shell.path / "adapters").exists()
+
+
+def test_bad_gate_is_refused_before_anything_is_trained(shell: Shell) -> None:
+    shell("eval", "--gate=acuracy >= 1%", status=2)
+
+    assert "acuracy" in shell.errors
+    assert not (shell.path / "adapters").exists()
+
+
+def test_crash_of_the_backend_is_the_environment(shell: Shell) -> None:
+    shell.knows({"__crash__": "Port of SSH?"})
+
+    shell("eval", status=3)
+
+    assert "told to crash" in shell.errors
+
+
+@pytest.mark.parametrize(
+    ("show", "listed", "hidden"),
+    [
+        ("broken", "broken, seen prompts (1)", "still wrong, seen prompts"),
+        ("misses", "still wrong, seen prompts (1)", "fixed, seen prompts"),
+        ("all", "fixed, seen prompts (2)", "nothing"),
+    ],
+)
+def test_show_says_which_cases_are_listed(shell: Shell, show: str, listed: str, hidden: str) -> None:
+    shell.patterns("name: more\npatterns: [{input: One?, output: one}, {input: Two?, output: two}]\n", "more.yaml")
+    shell.knows({"__wrong__": {"Port of SSH?": "23"}, "Port of SSH?": "22", "__forgets__": ["One?"]})
+
+    output = shell("eval", EASY, "--show", show)
+
+    assert "broken, seen prompts (1)" in output
+    assert listed in output
+    assert hidden not in output
+
+
+def test_compare_shows_what_changed_since_an_earlier_run(shell: Shell) -> None:
+    shell("eval", EASY)
+    shell.knows({"__wrong__": {"Port of SSH?": "23"}})
+
+    output = shell("eval", EASY, "--retrain", "--compare")
+
+    since = output.partition("since run 0001-")[2]
+    assert "newly broken, seen prompts (1)" in since
+    assert "expected '22', was '22', now '23'" in since
+
+
+def test_compare_with_a_run_that_is_not_there_is_refused_first(shell: Shell) -> None:
+    shell("eval", EASY, "--compare=7", status=2)
+
+    assert "run '7' not found" in shell.errors
+    assert not (shell.path / "adapters").exists()
+
+
+def test_narrow_terminal_is_enough(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+
+    output = shell("eval", EASY)
+
+    assert "gate passed" in output
+
+
+@pytest.mark.parametrize(("variable", "is_coloured"), [("FORCE_COLOR", True), ("NO_COLOR", False)])
+def test_colour_follows_the_variables(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, variable: str, is_coloured: bool
+) -> None:
+    monkeypatch.setenv(variable, "1")
+
+    output = shell("eval", EASY)
+
+    assert ("\x1b[32mgate passed" in output) is is_coloured
+
+
+def test_escapes_in_answers_never_reach_the_terminal_raw(shell: Shell) -> None:
+    shell.knows({"__wrong__": {"Port of SSH?": "\x1b[2J"}})
+
+    output = shell("eval", "--gate=accuracy >= 10%")
+
+    assert "\x1b" not in output
+    assert r"\x1b[2J" in output
