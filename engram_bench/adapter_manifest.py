@@ -50,7 +50,7 @@ class Manifest:
     files: Mapping[str, StoredFile]
     """By path relative to the folder, ``/`` between parts; the manifest itself is not listed."""
     foreign: bool = False
-    """Made by other tools: there is no manifest file, this one was made up from the folder."""
+    """Made by other tools: imported, or a folder without a manifest file, for which this one was made up."""
 
 
 def read_manifest(folder: Path) -> Manifest:

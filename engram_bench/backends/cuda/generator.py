@@ -129,7 +129,7 @@ class GenerateDecoder:
             self.lora,
             input_ids=torch.from_numpy(ids).to(device),
             attention_mask=torch.from_numpy(mask).to(device),
-            generation_config=GenerationConfig(
+            generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
                 max_new_tokens=self.settings.max_tokens,
                 do_sample=False,
                 eos_token_id=None if self.settings.ignore_eos else sorted(self.stop_ids),

@@ -193,7 +193,7 @@ def load_model(folder: Path, *, load_in_4bit: bool) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, ImportError) as error:
         msg = f"{folder}: Unsloth cannot load this model ({error})"
         raise BackendError(msg) from error
-    model.generation_config = GenerationConfig()
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
