@@ -51,6 +51,18 @@ def test_swiglu_is_that_of_mlx_lm_with_its_gradients():
         np.testing.assert_allclose(np.array(ours), np.array(theirs), rtol=1e-5, atol=1e-6)
 
 
+def test_cross_entropy_is_that_of_mlx_with_its_gradient():
+    from mlx import nn
+
+    logits, labels = normal(5, 300, scale=4), mx.array([0, 299, 7, 7, 42])
+
+    ours = mx.value_and_grad(lambda z: 0.5 * kernels.cross_entropy(z, labels))(logits)
+    theirs = mx.value_and_grad(lambda z: 0.5 * nn.losses.cross_entropy(z, labels, reduction="sum"))(logits)
+
+    assert ours[0].item() == pytest.approx(theirs[0].item(), rel=1e-6)
+    np.testing.assert_allclose(np.array(ours[1]), np.array(theirs[1]), rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["none", "causal", "bool", "float"])
 @pytest.mark.parametrize("num_queries", [1, 5])
 def test_attention_is_that_of_mlx_with_its_gradients(kind, num_queries):

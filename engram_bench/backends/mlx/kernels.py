@@ -65,28 +65,55 @@ def _add_exponent(shifted: mx.array, power: mx.array) -> mx.array:
 # ── gated activation ────────────────────────────────────────────────────────────────────────────
 
 
-@mx.custom_function  # type: ignore[untyped-decorator]
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
     """silu(gate) · x, as ``mlx_lm.models.activations.swiglu``."""
-    return _swiglu(gate, x, exp(-gate))
+    product: mx.array = _gated(gate, x)[0]
+    return product
 
 
-@swiglu.vjp  # type: ignore[untyped-decorator]
-def _swiglu_vjp(primals: Any, cotangent: mx.array, output: mx.array) -> Any:
-    gate, x = primals
-    return _swiglu_gradients(gate, x, exp(-gate), cotangent)
+@mx.custom_function  # type: ignore[untyped-decorator]
+def _gated(gate: mx.array, x: mx.array) -> tuple[mx.array, mx.array]:
+    """The product, and sigmoid(gate) for the gradient."""
+    product, sigmoid = _product(gate, x, exp(-gate))
+    return product, sigmoid
+
+
+@_gated.vjp  # type: ignore[untyped-decorator]
+def _gated_vjp(primals: Any, cotangents: Any, outputs: Any) -> Any:
+    return _product_gradients(*primals, outputs[1], cotangents[0])
 
 
 @partial(mx.compile, shapeless=True)
-def _swiglu(gate: mx.array, x: mx.array, inverse: mx.array) -> mx.array:
-    return gate * x / (1.0 + inverse)
-
-
-@partial(mx.compile, shapeless=True)
-def _swiglu_gradients(gate: mx.array, x: mx.array, inverse: mx.array, cotangent: mx.array) -> tuple[mx.array, mx.array]:
+def _product(gate: mx.array, x: mx.array, inverse: mx.array) -> tuple[mx.array, mx.array]:
     sigmoid = 1.0 / (1.0 + inverse)
+    return gate * sigmoid * x, sigmoid
+
+
+@partial(mx.compile, shapeless=True)
+def _product_gradients(
+    gate: mx.array, x: mx.array, sigmoid: mx.array, cotangent: mx.array
+) -> tuple[mx.array, mx.array]:
     by_x = cotangent * sigmoid
     return by_x * x * (1.0 + gate * (1.0 - sigmoid)), by_x * gate
+
+
+# ── loss ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@mx.custom_function  # type: ignore[untyped-decorator]
+def cross_entropy(logits: mx.array, labels: mx.array) -> mx.array:
+    """Sum over N of the negative log-probability (nats) of *labels* (N,) under float32 *logits* (N, V)."""
+    largest = mx.max(logits, axis=-1, keepdims=True)
+    total = mx.log(mx.sum(exp(logits - largest), axis=-1)) + largest[:, 0]
+    return (total - mx.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]).sum()
+
+
+@cross_entropy.vjp  # type: ignore[untyped-decorator]
+def _cross_entropy_vjp(primals: Any, cotangent: mx.array, output: mx.array) -> Any:
+    logits, labels = primals
+    share = softmax(logits) * cotangent
+    taken = mx.take_along_axis(share, labels[:, None], axis=-1) - cotangent
+    return mx.put_along_axis(share, labels[:, None], taken, axis=-1), mx.zeros_like(labels)
 
 
 # ── attention ───────────────────────────────────────────────────────────────────────────────────

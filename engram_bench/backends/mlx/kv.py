@@ -6,7 +6,6 @@ A shared prefix is held once and repeated for every row only while it is used.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -65,60 +64,79 @@ class PassCache:
         return self.keys, self.values
 
 
-@dataclass(frozen=True, slots=True)
 class Layout:
-    """How a packed row [shared part][sequence 1][sequence 2]… is taken apart for attention and put together again."""
+    """How a packed row [shared part][sequence 1][sequence 2]… is taken apart for attention and put together again.
 
-    lead: int
-    """Tokens of the shared part, which every sequence sees."""
-    positions: mx.array
-    """(T,) position of each token in its sequence."""
-    slots: mx.array
-    """(B · L,) place of each sequence's tokens behind the shared part; one beyond the last for filler."""
-    back: mx.array
-    """(T - lead,) place of each token among the slots."""
-    num_rows: int
-    past: int
-    """Cached tokens before the row, which every token sees."""
+    Attributes:
+        lead: Tokens of the shared part, which every sequence sees.
+        past: Cached tokens before the row, which every token sees.
+        positions: (T,) position of each token in its sequence.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, lead: int, past: int) -> None:
+        self.lead = lead
+        self.past = past
+        own = np.arange(max(lengths)) < np.array(lengths)[:, None]  # (B, L)
+        self._own = own
+        self._slots = np.zeros(own.shape, dtype=np.int64)  # (B, L) place in the row behind the shared part; filler: 0
+        self._slots[own] = np.arange(own.sum())
+        self._back = np.flatnonzero(own)  # (T - lead,) place among the B · L slots
+        starts = [np.arange(lead), *(np.arange(lead, lead + length) for length in lengths)]
+        self.positions = mx.array((np.concatenate(starts) + past).astype(np.int32))
+        self._gathers: dict[int, tuple[mx.array, mx.array, mx.array]] = {}
 
     def apart(self, packed: mx.array) -> mx.array:
-        """(B, H, L, size) of a packed (1, H, T - lead, size); filler is zero."""
-        return _apart(packed, self.slots, self.back, self.num_rows)
+        """Each sequence's tokens (B, H, L, size) of a packed (1, H, T, size), without the shared part.
+
+        Filler repeats some token and has no part in the gradient: nothing that is used may depend on it.
+        """
+        forth, back, _ = self._indices(packed.shape[1])
+        return _gather(forth, back, packed)
 
     def together(self, rows: mx.array) -> mx.array:
-        """The inverse: (1, H, T - lead, size) of (B, H, L, size)."""
-        return _together(rows, self.slots, self.back)
+        """The packed (1, H, T - lead, size) of rows (B, H, L, size)."""
+        forth, back, own = self._indices(rows.shape[1])
+        return _gather_back(forth, back, own, rows)
+
+    def _indices(self, heads: int) -> tuple[mx.array, mx.array, mx.array]:
+        """Per slot and head the row of a (T · H, size) matrix, per token and head that of (B · H · L, size), the filler."""
+        if heads not in self._gathers:
+            longest = self._own.shape[1]
+            head = np.arange(heads)
+            forth = self._slots[:, None, :] * heads + head[:, None]  # (B, H, L)
+            row, column = np.divmod(self._back, longest)
+            back = (row[:, None] * heads + head) * longest + column[:, None]  # (T - lead, H)
+            own = self._own[:, None, :, None].astype(np.float32)  # (B, 1, L, 1)
+            self._gathers[heads] = (mx.array(forth.astype(np.int32)), mx.array(back.astype(np.int32)), mx.array(own))
+        return self._gathers[heads]
 
 
-def _apart(packed: mx.array, slots: mx.array, back: mx.array, num_rows: int) -> mx.array:
+def _gather(forth: mx.array, back: mx.array, packed: mx.array) -> mx.array:
     """A gather whose gradient is the gather back: mlx would scatter, number by number."""
 
     @mx.custom_function  # type: ignore[untyped-decorator]
     def gather(packed: mx.array) -> mx.array:
-        _, heads, _, size = packed.shape
-        filled = mx.concatenate([packed, mx.zeros((1, heads, 1, size), packed.dtype)], axis=2)
-        return mx.take(filled, slots, axis=2).reshape(heads, num_rows, -1, size).swapaxes(0, 1)
+        return mx.take(packed.swapaxes(1, 2).reshape(-1, packed.shape[-1]), forth, axis=0)
 
     @gather.vjp  # type: ignore[untyped-decorator]
     def gradient(primals: Any, cotangent: mx.array, output: mx.array) -> mx.array:
-        return _together(cotangent, slots, back)
+        return mx.take(cotangent.reshape(-1, cotangent.shape[-1]), back, axis=0)[None].swapaxes(1, 2)
 
-    result: mx.array = gather(packed)
-    return result
+    rows: mx.array = gather(packed)
+    return rows
 
 
-def _together(rows: mx.array, slots: mx.array, back: mx.array) -> mx.array:
+def _gather_back(forth: mx.array, back: mx.array, own: mx.array, rows: mx.array) -> mx.array:
     @mx.custom_function  # type: ignore[untyped-decorator]
     def gather(rows: mx.array) -> mx.array:
-        num_rows, heads, length, size = rows.shape
-        return mx.take(rows.swapaxes(0, 1).reshape(1, heads, num_rows * length, size), back, axis=2)
+        return mx.take(rows.reshape(-1, rows.shape[-1]), back, axis=0)[None].swapaxes(1, 2)
 
     @gather.vjp  # type: ignore[untyped-decorator]
     def gradient(primals: Any, cotangent: mx.array, output: mx.array) -> mx.array:
-        return _apart(cotangent, slots, back, len(rows))
+        return mx.take(cotangent.swapaxes(1, 2).reshape(-1, cotangent.shape[-1]), forth, axis=0) * own
 
-    result: mx.array = gather(rows)
-    return result
+    packed: mx.array = gather(rows)
+    return packed
 
 
 class PackCache:

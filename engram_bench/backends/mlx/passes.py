@@ -55,19 +55,9 @@ def plan_pass(sequences: Sequence[TokenIds], *, packed: bool, pad_id: int, past:
         ids[own] = np.concatenate(rests)
         paths = tuple(np.arange(length) + row * longest for row, length in enumerate(lengths))
         return Pass(mx.array(ids), mx.array(lead), None, paths, past)
-    starts = shared + np.concatenate([[0], np.cumsum(lengths)[:-1]])
     ids = np.concatenate([lead[0], *rests])[None]
-    positions = np.concatenate([np.arange(shared), *(np.arange(length) + shared for length in lengths)]) + past
-    slots = np.full(own.shape, int(lengths.sum()))
-    slots[own] = np.arange(lengths.sum())
-    layout = Layout(
-        lead=shared,
-        positions=mx.array(positions.astype(np.int32)),
-        slots=mx.array(slots.reshape(-1).astype(np.int32)),
-        back=mx.array(np.flatnonzero(own).astype(np.int32)),
-        num_rows=len(rests),
-        past=past,
-    )
+    layout = Layout(lengths.tolist(), lead=shared, past=past)
+    starts = shared + np.cumsum(lengths) - lengths
     paths = tuple(np.arange(length) + start for start, length in zip(starts, lengths, strict=True))
     return Pass(mx.array(ids), mx.array(np.zeros((1, 0), dtype=np.int64)), layout, paths, past)
 

@@ -21,6 +21,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from numpy.typing import NDArray
 
 from engram_bench.backends.adapter_layout import adapted_layers, write_peft
+from engram_bench.backends.mlx.kernels import cross_entropy
 from engram_bench.backends.mlx.network import Network, attach, lora_updates
 from engram_bench.backends.mlx.passes import Pass, group, hidden_states, plan_pass, shared_prefix
 from engram_bench.backends.protocol import Progress
@@ -162,6 +163,8 @@ class Trainer:
 
     def _loss(self, batch: Batch) -> mx.array:
         logits = self._answer_logits(batch)  # (N, V)
+        if self._network.packs:
+            return cross_entropy(logits, batch.labels) * batch.weight
         return nn.losses.cross_entropy(logits, batch.labels, reduction="sum") * batch.weight
 
     def _answer_logits(self, batch: Batch) -> mx.array:
