@@ -235,15 +235,15 @@ def read_settings(
         base = cwd if flag else root
         values[option.field] = _anchored(value, base)
     settings = Settings(**{field.name: values[field.name] for field in fields(Settings)})
-    _check_together(settings)
+    _check_together(settings, prefix)
     return settings
 
 
-def _check_together(settings: Settings) -> None:
+def _check_together(settings: Settings, prefix: str) -> None:
     if settings.temperature == 0 and settings.samples > 1:
         msg = (
-            f"--engram-temperature: got 0 with --engram-samples={settings.samples}, expected above 0: at temperature 0 every "
-            f"repeat is the greedy answer again, so that they agree says nothing (no repeats: --engram-samples=0)"
+            f"{prefix}temperature: got 0 with {prefix}samples={settings.samples}, expected above 0: at temperature 0 every "
+            f"repeat is the greedy answer again, so that they agree says nothing (no repeats: {prefix}samples=0)"
         )
         raise UsageError(msg)
 

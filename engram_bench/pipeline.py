@@ -128,6 +128,23 @@ class Bench:
         return training_examples(self.sets, seed=self.settings.seed)
 
     @cached_property
+    def identity(self) -> AdapterIdentity:
+        """What the adapter of these sets, this model and this recipe is stored under."""
+        return AdapterIdentity(
+            base_fingerprint=self.model.fingerprint,
+            template_fingerprint=self.model.tokenizer.template_fingerprint,
+            examples=self.examples,
+            recipe=self.recipe,
+        )
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether answering needs no training: the adapter is stored, or is not to be trained here."""
+        if self.settings.adapter != "auto":
+            return True
+        return not self.settings.retrain and (self.settings.adapter_dir / self.identity.name).exists()
+
+    @cached_property
     def adapter(self) -> Adapter | None:
         """The adapter, loaded by fingerprint or trained; None when the bare model is the candidate.
 
@@ -147,15 +164,9 @@ class Bench:
             return None
         if wanted != "auto":
             return adapter_store.load(Path(wanted), base_fingerprint=self.model.fingerprint)
-        identity = AdapterIdentity(
-            base_fingerprint=self.model.fingerprint,
-            template_fingerprint=self.model.tokenizer.template_fingerprint,
-            examples=self.examples,
-            recipe=self.recipe,
-        )
         return adapter_store.obtain(
             self.settings.adapter_dir,
-            identity,
+            self.identity,
             self._train,
             retrain_since=self.started if self.settings.retrain else None,
             wait_note=lambda note: self.progress("wait", 0, 1, note),

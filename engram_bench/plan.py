@@ -99,7 +99,12 @@ def suite_questions(sets: Iterable[PatternSet], settings: Settings, side: Side) 
 
 def free_question(prompt: Prompt, settings: Settings, max_tokens: int | None = None) -> Question:
     """A greedy question that no pattern asks: a prompt of a user's own test."""
-    case = Case(
+    return greedy_questions("free", Task("", (free_case(prompt, max_tokens),)), settings)[0]
+
+
+def free_case(prompt: Prompt, max_tokens: int | None = None) -> Case:
+    """A case that no pattern has: any answer is one."""
+    return Case(
         id="",
         pattern_id="",
         set_name="",
@@ -111,4 +116,3 @@ def free_question(prompt: Prompt, settings: Settings, max_tokens: int | None = N
         source=SourceLine("", 0),
         max_tokens=max_tokens,
     )
-    return greedy_questions("free", Task("", (case,)), settings)[0]

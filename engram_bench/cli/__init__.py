@@ -24,6 +24,7 @@ COMMANDS = {
     "train": "train the adapter of the patterns, or find the stored one",
     "eval": "ask the bare and the tuned model everything, compare, judge the gates",
     "run": "the whole pipeline: check, generate, train, evaluate, report",
+    "demo": "before and after, side by side, token by token",
     "report": "show or judge a saved run again, without a model",
     "compare": "what changed between two saved runs, newly broken cases first",
     "history": "accuracy and the other figures over all saved runs",

@@ -7,10 +7,9 @@ import argparse
 from engram_bench.options import OPTIONS
 
 PATTERNS = ("patterns",)
-MODEL = ("backend", "model")
-TRAINING = (*PATTERNS, *MODEL, "adapter-dir", "retrain", "steps", "seed")
-ANSWERING = ("adapter", "max-tokens", "no-cache", "limit", "samples", "temperature")
-JUDGING = ("gate", "report-dir", "show", "compare")
+TRAINING = (*PATTERNS, "backend", "model", "load-in-4bit", "adapter-dir", "retrain", "steps", "seed")
+EVERYTHING = tuple(option.name for option in OPTIONS if option.name != "gate-only")
+"""Of a whole evaluation; only a test runner has misses to tell from gates."""
 
 
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 
-from engram_bench.cli.arguments import ANSWERING, JUDGING, TRAINING, add_json, add_quiet, add_settings
+from engram_bench.cli.arguments import EVERYTHING, add_json, add_quiet, add_settings
 from engram_bench.cli.bench import evaluate_and_show, open_bench
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """The settings of training, answering and judging."""
-    add_settings(parser, *TRAINING, *ANSWERING, *JUDGING)
+    add_settings(parser, *EVERYTHING)
     add_quiet(parser)
     add_json(parser)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from engram_bench.cli.arguments import ANSWERING, JUDGING, TRAINING, add_quiet, add_settings
+from engram_bench.cli.arguments import EVERYTHING, add_quiet, add_settings
 from engram_bench.cli.bench import adapter_words, evaluate_and_show, open_bench
 from engram_bench.cli.console import say
 from engram_bench.cli.generate import OUT
@@ -19,7 +19,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """The settings of everything, and what to leave out."""
     parser.add_argument("-o", "--out", metavar="DIR", default=OUT, help=f"Folder of the training data. Default: {OUT}.")
     parser.add_argument("--skip-demo", action="store_true", help="No demo at the end.")
-    add_settings(parser, *TRAINING, *ANSWERING, *JUDGING)
+    add_settings(parser, *EVERYTHING)
     add_quiet(parser)
 
 
@@ -42,6 +42,11 @@ def run(args: argparse.Namespace) -> int:
         status = evaluate_and_show(bench, args)
         say("")
         _stage(5, f"reports: {bench.settings.report_dir / 'latest.md'}")
+        if not args.skip_demo:
+            from engram_bench.cli.demo import quick_demo
+
+            _stage(6, "demo (leave it out with --skip-demo)")
+            quick_demo(bench)
     return status
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-PLAIN = str.maketrans({"–": "-", "—": "-", "…": "~", "→": "->", "×": "x", "’": "'", "‘": "'", "“": '"', "”": '"'})
+PLAIN = str.maketrans(
+    {"–": "-", "—": "-", "…": "~", "→": "->", "×": "x", "’": "'", "‘": "'", "“": '"', "”": '"', "✓": "+", "✗": "x"}
+)
 """The typography of this package's own texts in ASCII."""
 
 

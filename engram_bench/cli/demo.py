@@ -1,0 +1,265 @@
+"""Before and after, side by side: both models answer the same prompts, token by token.
+
+Plays prompts of the project's patterns, some in wordings that were never trained on. In a terminal it then asks for prompts
+of your own; --quick and --prompts play theirs only. Where no adapter is stored, --quick trains a small one on the patterns
+it shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, cast
+
+from engram_bench.cli.arguments import TRAINING, add_quiet, add_settings
+from engram_bench.cli.bench import open_bench
+from engram_bench.cli.console import say
+from engram_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from engram_bench.backends.protocol import Generator
+    from engram_bench.cli.demo_view import View
+    from engram_bench.cli.duel import Lanes
+    from engram_bench.cli.recording import Recorder
+    from engram_bench.pipeline import Bench
+    from engram_bench.records import Case, PatternSet, Side
+
+PROMPTS, QUICK_PROMPTS = 6, 3
+QUICK_STEPS = 60
+"""Steps at most of the small adapter of ``--quick``; that it recalls its few patterns ends it earlier."""
+FRAME_S = 1 / 12
+PAUSE_S = 1.2
+"""After each prompt of a recording, for whoever watches it."""
+RECORDED = (80, 24)
+"""Columns and lines of a recording."""
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """What to play, and where to record it."""
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PROMPTS} prompts, under a minute.")
+    parser.add_argument(
+        "--prompts",
+        metavar="FILE",
+        help="Play these: a pattern file, or text with a prompt a line. Default: the patterns'.",
+    )
+    parser.add_argument(
+        "-i", "--interactive", action="store_true", help="Only ask for prompts, on a terminal or piped in."
+    )
+    parser.add_argument(
+        "--record", metavar="FILE", help="Record the demo as asciicast v2 into this file. Default: none."
+    )
+    add_settings(parser, *TRAINING, "adapter", "max-tokens")
+    add_quiet(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play, then ask where someone is there to be asked."""
+    if args.quick and args.prompts:
+        msg = "--quick: it chooses its prompts itself, expected not with --prompts"
+        raise UsageError(msg)
+    with open_bench(args) as whole, _console(args.record) as (console, recorder), ExitStack() as stack:
+        bench = whole
+        if not args.interactive:
+            cases = _from_file(Path(args.prompts), bench) if args.prompts else choose(bench.sets, _number(args))
+            if args.quick:
+                bench = stack.enter_context(_quickly_trained(bench, cases, quiet=args.quiet))
+            _play(bench, cases, console, pause_s=PAUSE_S if recorder else 0.0)
+        is_asked = not (args.quick or args.prompts or args.record) and sys.stdin.isatty() and sys.stdout.isatty()
+        if args.interactive or is_asked:
+            _play(bench, _typed(bench.sets, console), console)
+    return 0
+
+
+def quick_demo(bench: Bench) -> None:
+    """A few prompts of the bench's patterns, played on standard output."""
+    with _console(None) as (console, _):
+        _play(bench, choose(bench.sets, QUICK_PROMPTS), console)
+
+
+def choose(sets: Sequence[PatternSet], number: int) -> list[Case]:
+    """That many cases, spread evenly over the patterns of kind memory whatever their answers; every third one in a held-out
+    wording, where its pattern has one.
+    """
+    from engram_bench.patterns.expand import wording_cases
+
+    patterns = [pattern for each in sets if each.kind == "memory" for pattern in each.patterns]
+    spread = [patterns[index * len(patterns) // number] for index in range(number)] if patterns else []
+    cases = []
+    for index, pattern in enumerate(dict.fromkeys(spread), 1):
+        seen, *others = wording_cases(pattern)
+        held_out = [case for case in others if case.split == "held_out"]
+        cases.append(held_out[0] if held_out and index % 3 == 0 else seen)
+    return cases
+
+
+def _number(args: argparse.Namespace) -> int:
+    return QUICK_PROMPTS if args.quick else PROMPTS
+
+
+def _from_file(path: Path, bench: Bench) -> list[Case]:
+    """The prompts of a pattern file or of a text file, those that are patterns of the project with their answers.
+
+    Raises:
+        UsageError: The text file cannot be read or holds no prompt.
+        PatternFileError: The pattern file has mistakes.
+    """
+    from engram_bench.patterns.expand import accuracy_cases, retention_cases
+    from engram_bench.patterns.load import SUFFIXES, load_pattern_file
+
+    if path.suffix in SUFFIXES:
+        loaded = load_pattern_file(path)
+        return [*accuracy_cases(loaded), *retention_cases(loaded)]
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"--prompts: {path}: cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise UsageError(msg) from error
+    known = _known(bench.sets)
+    cases = [_case_of(line, known) for line in lines if line and not line.startswith("#")]
+    if not cases:
+        msg = f"--prompts: {path}: no prompt, expected one a line"
+        raise UsageError(msg)
+    return cases
+
+
+def _typed(sets: Sequence[PatternSet], console: Console) -> Iterator[Case]:
+    """What is typed, until an empty line or the end of the input."""
+    known = _known(sets)
+    console.print("Type a prompt; an empty line ends.", style="dim")
+    while True:
+        console.print("> ", end="")
+        line = sys.stdin.readline().strip()
+        if not line:
+            return
+        yield _case_of(line, known)
+
+
+def _known(sets: Iterable[PatternSet]) -> dict[str, Case]:
+    """Every wording of every pattern, normalised, with its case."""
+    from engram_bench.patterns.expand import wording_cases
+    from engram_bench.patterns.wordings import normalise_prompt
+
+    return {
+        normalise_prompt(case.prompt.user): case
+        for each in sets
+        if each.kind != "speed"
+        for pattern in each.patterns
+        for case in wording_cases(pattern)
+    }
+
+
+def _case_of(line: str, known: dict[str, Case]) -> Case:
+    from engram_bench.patterns.wordings import normalise_prompt
+    from engram_bench.plan import free_case
+    from engram_bench.records import Prompt
+
+    case = known.get(normalise_prompt(line))
+    return replace(case, prompt=Prompt(line, case.prompt.system)) if case else free_case(Prompt(line))
+
+
+def _quickly_trained(bench: Bench, cases: Sequence[Case], *, quiet: bool) -> Bench:
+    """The bench, or one whose adapter is trained in seconds on the patterns shown if its own is not stored."""
+    from engram_bench.pipeline import Bench
+
+    if bench.is_trained:
+        return bench
+    shown = {(case.set_name, case.pattern_id) for case in cases}
+    sets = tuple(
+        replace(each, patterns=tuple(p for p in each.patterns if (Path(each.path).stem, p.id) in shown))
+        for each in bench.sets
+        if each.kind == "memory"
+    )
+    settings = replace(bench.settings, steps=min(QUICK_STEPS, bench.settings.steps))
+    if not quiet:
+        say(f"no stored adapter yet: training a small one on these {len(shown)} patterns (all: engram-bench train)")
+    small = Bench(settings, sets, bench.cache_dir, progress=bench.progress)
+    small.adapter  # noqa: B018  # trained here, where the progress bar is
+    return small
+
+
+def _play(bench: Bench, cases: Iterable[Case], console: Console, *, pause_s: float = 0.0) -> None:
+    from engram_bench.cli.demo_view import View
+    from engram_bench.pipeline import COMPARED
+
+    generators: dict[Side, Generator] = {side: bench.open_generator(side) for side in COMPARED}
+    view = View(console)
+    played: list[tuple[Case, Lanes]] = []
+    total = len(cases) if isinstance(cases, Sequence) else 0
+    try:
+        for number, case in enumerate(cases, 1):
+            console.print()
+            console.print(view.heading(case, number, total))
+            if not played:
+                _warm_up(generators, case)
+            played.append((case, _show(view, generators, case, bench.settings.max_tokens)))
+            time.sleep(pause_s)
+        if len(played) > 1:
+            console.print()
+            console.print(view.summary(played))
+            time.sleep(pause_s)
+    finally:
+        for generator in generators.values():
+            generator.close()
+
+
+def _warm_up(generators: Mapping[Side, Generator], case: Case) -> None:
+    """One token from each side: the first call compiles and fills caches, and would be timed as decoding."""
+    from engram_bench.records import GenerationSettings
+
+    for generator in generators.values():
+        list(generator.stream(case.prompt, GenerationSettings(max_tokens=1)))
+
+
+def _show(view: View, generators: Mapping[Side, Generator], case: Case, max_tokens: int) -> Lanes:
+    from rich.live import Live
+
+    from engram_bench.cli.duel import duel
+    from engram_bench.evaluate import with_limit
+    from engram_bench.records import GenerationSettings
+
+    settings = with_limit(GenerationSettings(max_tokens=max_tokens), case)
+    lanes: Lanes = {}
+    if not view.console.is_terminal:
+        *_, lanes = duel(generators, case, settings)
+        view.console.print(view.lanes(lanes))
+        return lanes
+    shown_at = 0.0
+    with Live(console=view.console, auto_refresh=False) as live:
+        for lanes in duel(generators, case, settings):
+            if time.monotonic() - shown_at >= FRAME_S:
+                live.update(view.lanes(lanes), refresh=True)
+                shown_at = time.monotonic()
+        live.update(view.lanes(lanes), refresh=True)
+    return lanes
+
+
+@contextmanager
+def _console(record: str | None) -> Iterator[tuple[Console, Recorder | None]]:
+    """Where to play: standard output, or a recording of fixed size that standard output shows if it is a terminal."""
+    from rich.console import Console
+
+    if record is None:
+        yield Console(highlight=False, emoji=False, markup=False), None
+        return
+    from engram_bench.cli.recording import Recorder
+
+    width, height = RECORDED
+    recorder = Recorder(sys.stdout if sys.stdout.isatty() else None)
+    console = Console(
+        file=cast(TextIO, recorder),
+        force_terminal=True,
+        width=width,
+        color_system="256",
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    yield console, recorder
+    recorder.save(Path(record), width=width, height=height, title="engram-bench demo")
