@@ -6,6 +6,7 @@ A cache and nothing more. Where it cannot be kept (read-only, full, damaged) wor
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ CREATE TABLE IF NOT EXISTS completions (
     seconds REAL NOT NULL
 ) WITHOUT ROWID
 """
+_CREATE_FIGURES = "CREATE TABLE IF NOT EXISTS figures (key TEXT PRIMARY KEY, figures TEXT NOT NULL) WITHOUT ROWID"
 _SELECT = """
 SELECT key, text, prompt_tokens, completion_tokens, stop_reason, seconds
 FROM completions WHERE key IN (SELECT value FROM json_each(?))
@@ -119,6 +121,26 @@ class CompletionStore:
 
         self._with_connection(write, None)
 
+    def get_figures(self, keys: Sequence[str]) -> dict[str, list[float]]:
+        """The stored figures among *keys*, by key: what was read off a model rather than written by it."""
+
+        def read(connection: sqlite3.Connection) -> dict[str, list[float]]:
+            query = "SELECT key, figures FROM figures WHERE key IN (SELECT value FROM json_each(?))"
+            rows = connection.execute(query, (canonical_json(tuple(keys)),))
+            return {key: json.loads(figures) for key, figures in rows}
+
+        return self._with_connection(read, {})
+
+    def put_figures(self, figures: Mapping[str, Sequence[float]]) -> None:
+        """Keep all the figures or, if interrupted, none. A key that is stored keeps its first ones."""
+        rows = [(key, json.dumps(list(values))) for key, values in figures.items()]
+
+        def write(connection: sqlite3.Connection) -> None:
+            with connection:
+                connection.executemany("INSERT OR IGNORE INTO figures VALUES (?, ?)", rows)
+
+        self._with_connection(write, None)
+
     def stats(self) -> StoreStats:
         """Number of completions and size; zeros where nothing is kept."""
 
@@ -135,6 +157,7 @@ class CompletionStore:
         def delete(connection: sqlite3.Connection) -> int:
             with connection:
                 number = connection.execute("DELETE FROM completions").rowcount
+                connection.execute("DELETE FROM figures")
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             return number
@@ -237,6 +260,7 @@ def _connect(path: Path, *, thorough: bool) -> sqlite3.Connection:
             raise _Unusable(found)
         with connection:
             connection.execute(_CREATE)
+            connection.execute(_CREATE_FIGURES)
             connection.execute(f"PRAGMA user_version = {STORE_VERSION}")
     except BaseException:
         connection.close()

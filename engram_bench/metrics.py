@@ -10,11 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from statistics import fmean
 
 from engram_bench import stats
 from engram_bench.matchers.text import normalise
 from engram_bench.pairs import Metric, Pair, mean, rate
-from engram_bench.records import Estimate, Measure
+from engram_bench.records import CaseResult, Estimate, Measure
 
 
 def measure_all(pairs: Iterable[Pair]) -> dict[str, Measure]:
@@ -99,6 +100,33 @@ def _answer_tokens(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
         for pair in pairs
     ]
     return mean(metric, values, [pair.pattern for pair in pairs])
+
+
+def _confident(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
+    """Every token of the right answer more likely than not: greedy decoding cannot miss it."""
+    outcomes = [
+        (pair.baseline.min_prob > 0.5, pair.candidate.min_prob > 0.5, pair.pattern)
+        for pair in pairs
+        if pair.baseline.min_prob is not None and pair.candidate.min_prob is not None
+    ]
+    if not outcomes:
+        return None
+    return rate(metric, [(before, after) for before, after, _ in outcomes], [unit for *_, unit in outcomes])
+
+
+def _first_divergence(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
+    """Each side over its own misses, so the two are not paired and have no difference."""
+
+    def side(rows: Iterable[CaseResult]) -> Estimate | None:
+        places = [float(row.diverges_at) for row in rows if row.diverges_at is not None and not row.score.passed]
+        interval = stats.bootstrap_mean_interval(places) if len(places) > 1 else None
+        return Estimate(fmean(places), len(places), interval) if places else None
+
+    if all(row.min_prob is None for pair in pairs for row in (pair.baseline, pair.candidate)):
+        return None
+    baseline, candidate = side(pair.baseline for pair in pairs), side(pair.candidate for pair in pairs)
+    note = f"over the misses of each side: {baseline.n if baseline else 0} and {candidate.n if candidate else 0}"
+    return Measure(metric.name, metric.unit, baseline, candidate, note=note)
 
 
 def _log_prob(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
@@ -198,6 +226,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("stops_by_itself", "rate", "seen prompts whose answer ends by itself", "accuracy", _stopped),
         Metric("answer_tokens", "tokens", "mean length of an answer", "accuracy", _answer_tokens, False),
         Metric("answer_log_prob", "nats", "mean log-probability of the right answer", "accuracy", _log_prob),
+        Metric("answer_confidence", "rate", "right answers whose every token has p > 0.5", "accuracy", _confident),
+        Metric("first_divergence", "tokens", "right tokens before a miss goes wrong", "accuracy", _first_divergence),
         Metric("decode_speed", "tok/s", "new tokens a second, one prompt at a time"),
         Metric("attached_decode_speed", "tok/s", "the same with the adapter not fused"),
         Metric("batch_throughput", "tok/s", "new tokens a second over a batch"),

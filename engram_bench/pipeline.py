@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,16 +20,20 @@ from engram_bench.adapter_store import Adapter, AdapterIdentity
 from engram_bench.backends.protocol import Backend, Generator, Progress, no_progress
 from engram_bench.compare import compare
 from engram_bench.completion_store import STORE_FILE, CompletionStore
+from engram_bench.errors import UnsupportedError
 from engram_bench.evaluate import Answerer, Question, with_limit
 from engram_bench.gate import judge, session_gates, session_passes
 from engram_bench.options import Settings
 from engram_bench.patterns.render import training_examples
+from engram_bench.reading import Reader
+from engram_bench.record_format import canonical_json
 from engram_bench.records import (
     Case,
     CaseResult,
     Comparison,
     DeviceInfo,
     GenerationSettings,
+    Measure,
     PatternSet,
     Provenance,
     Recipe,
@@ -186,9 +191,51 @@ class Bench:
         adapter = self.adapter if side != "baseline" else None
         started = time.perf_counter()
         try:
-            return self._answerer(side, adapter).answer(questions)
+            results = self._answerer(side, adapter).answer(questions)
+            with suppress(UnsupportedError):
+                return self.reader.with_likelihoods(results)
+            return results
         finally:
             self.seconds[side] = self.seconds.get(side, 0.0) + time.perf_counter() - started
+
+    def measures(self, baseline: Sequence[CaseResult]) -> tuple[Measure, ...]:
+        """What is measured outside the cases: where controls were asked, the drift on them and on ordinary text.
+
+        Args:
+            baseline: The baseline's results.
+        """
+        controls = [row for row in baseline if row.test == "retention" and row.sample == 0]
+        if not controls:
+            return ()
+        with suppress(UnsupportedError):
+            measures = (self.reader.control_kl(controls), self.reader.perplexity())
+            return tuple(measure for measure in measures if measure is not None)
+        return ()
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Both sides, to be asked what they think of a given text."""
+        return Reader(
+            tokenizer=self.model.tokenizer,
+            context_length=self.model.context_length,
+            identity=self._identity,
+            store=self.store,
+            open_generator=self.open_generator,
+            progress=self.progress,
+        )
+
+    def _identity(self, side: Side) -> str:
+        """Of everything that decides what a side says: weights, template, and the library that runs them."""
+        adapter = self.adapter if side != "baseline" else None
+        device = self.device
+        return canonical_json(
+            (
+                self.model.fingerprint,
+                adapter.fingerprint if adapter else "",
+                self.model.tokenizer.template_fingerprint,
+                (device.backend, device.dtype, device.versions),
+            )
+        )
 
     def _answerer(self, side: Side, adapter: Adapter | None) -> Answerer:
         return Answerer(

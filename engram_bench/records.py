@@ -266,7 +266,12 @@ class CaseResult:
     sample: int = 0
     """Index of a sampled repeat; 0 with greedy decoding."""
     log_prob: float | None = None
-    """Mean log-probability (nats per token) of the preferred answer, where the backend gives it."""
+    """Mean log-probability (nats per token) of the preferred answer and its end token, where the backend gives it."""
+    min_prob: float | None = None
+    """Smallest probability among those tokens, 0..1."""
+    diverges_at: int | None = None
+    """Tokens of the preferred answer that greedy decoding would give before it says something else; None if it says it
+    all, or where the backend cannot tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ FLOORS = (
     {"records"},
     {"patterns", "matchers", "stats", "provenance", "figures", "record_format", "run_format", "durable"},
     {"backends", "models", "metrics", "pairs", "speed_metrics", "adapter_manifest"},
-    {"adapter_store", "adapter_exchange", "completion_store", "evaluate", "run_store", "speed"},
+    {"adapter_store", "adapter_exchange", "completion_store", "evaluate", "run_store", "speed", "reading"},
     {"compare", "gate", "gate_grammar", "history"},
     {"reporting"},
     {"options", "plan", "pipeline"},

@@ -54,6 +54,10 @@ class FakeTokenizer:
     template_fingerprint = "fake-template"
     template_note = ""
 
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text."""
+        return list(text.encode())
+
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         """Ids of the templated prompt."""
         system = f"{prompt.system}\n" if prompt.system else ""

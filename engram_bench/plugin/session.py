@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from engram_bench.evaluate import Question
     from engram_bench.pipeline import Bench
     from engram_bench.plan import Task
-    from engram_bench.records import CaseResult, Completion, Pattern, PatternSet, Prompt, Side
+    from engram_bench.records import CaseResult, Completion, Measure, Pattern, PatternSet, Prompt, Side
 
 T = TypeVar("T")
 Key = tuple[str, str, int]
@@ -132,7 +133,15 @@ class BenchSession:
         from engram_bench.plan import SUITE
 
         asked = SUITE[test].questions(task, self.settings)
-        return {side: [self._answers(side)[question.key] for question in asked] for side in SUITE[test].sides}
+        rows = {side: [self._answers(side)[question.key] for question in asked] for side in SUITE[test].sides}
+        if "baseline" in rows:
+            self.measures  # noqa: B018  # here, where an error has a test to fail
+        return rows
+
+    @cached_property
+    def measures(self) -> tuple[Measure, ...]:
+        """What is measured outside the cases, on both sides' answers to all of them."""
+        return self._guarded(lambda: self.bench.measures(list(self._answers("baseline").values())))
 
     def complete(self, prompt: Prompt, side: Side, max_tokens: int | None) -> Completion:
         """One side's greedy completion of any prompt; prompts of selected ``pattern`` tests were answered in the plan."""
@@ -179,7 +188,7 @@ class BenchSession:
         from engram_bench.record_format import to_plain
 
         self._noted = True
-        plain: dict[str, Any] = to_plain(self.bench.run())
+        plain: dict[str, Any] = to_plain(replace(self.bench.run(), measures=self.measures))
         return plain
 
     # ── words ───────────────────────────────────────────────────────────────────────────────────

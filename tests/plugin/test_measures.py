@@ -167,3 +167,38 @@ def test_retention_gate_without_evidence_is_insufficient(project: BenchProject, 
 
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*gate insufficient: retention*"])
+
+
+def test_behaviour_stands_beside_accuracy(project: BenchProject) -> None:
+    project.run("-m", "accuracy", ANY)
+
+    found = metrics(project)
+
+    assert found["answer_confidence"]["candidate"]["value"] == 1.0
+    assert found["answer_confidence"]["baseline"]["value"] == 0.0
+    assert found["answer_log_prob"]["candidate"]["value"] > found["answer_log_prob"]["baseline"]["value"]
+    assert found["first_divergence"]["baseline"] == {"value": 0.0, "n": 1, "passed": None, "interval": None}
+    assert found["first_divergence"]["candidate"] is None
+    assert "perplexity" not in found
+
+
+def test_drift_is_measured_with_the_controls(project: BenchProject, workers: Sequence[str]) -> None:
+    project.knows(KNOWS | {"__after__": {"Capital of France?": "I forgot."}})
+
+    project.run("-m", "retention", "--engram-gate=perplexity <= +5%", *workers)
+
+    found = metrics(project)
+    assert found["control_kl"]["candidate"]["n"] == 3
+    assert found["control_kl"]["candidate"]["value"] > 0.5
+    assert found["perplexity"]["ratio"]["value"] == 1.0
+
+
+def test_repeat_with_nothing_changed_loads_no_model(project: BenchProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.run("--engram-gate-only", ANY)
+    first = metrics(project)
+    monkeypatch.setattr("engram_bench.backends.fake.FakeBackend.load", None)
+
+    result = project.run("--engram-gate-only", ANY)
+
+    assert result.ret == 0
+    assert metrics(project) == first
