@@ -27,7 +27,8 @@ class CpuBackend(TorchBackend):
         threads: For torch; None leaves its setting alone.
         device: ``cpu`` or any torch device.
         dtype: Of weights and activations, ``float32`` or ``bfloat16``.
-        products: Of the factors of training's large products; sums, weights and all else stay in *dtype*.
+        products: Of the factors of training's large products; sums, weights and all else stay in *dtype*. ``auto`` is
+            bfloat16 where the processor multiplies it twice as fast, which changes no recall (``docs/performance.md``).
         lean: Use our own forward and backward pass where it covers the architecture (else: transformers).
     """
 
@@ -43,11 +44,11 @@ class CpuBackend(TorchBackend):
         threads: int | None = None,
         device: str = "cpu",
         dtype: str = "float32",
-        products: str = "float32",
+        products: str = "auto",
         lean: bool = True,
     ) -> None:
         plan = DecodingPlan(packing=packing, prefix_cache=prefix_cache, max_batch_tokens=max_batch_tokens)
-        super().__init__(plan, drafts=drafts, products=products)
+        super().__init__(plan, drafts=drafts, products=fast_products(dtype) if products == "auto" else products)
         self._device = device
         self._dtype = dtype
         self._lean = lean
@@ -61,7 +62,7 @@ class CpuBackend(TorchBackend):
             device=self._device,
             dtype=self._dtype,
             versions=installed_versions("torch", "transformers", "peft"),
-            note=f"{torch.get_num_threads()} threads",
+            note=f"{torch.get_num_threads()} threads, trains with {self._products} products",
         )
 
     def _open_network(self, model: Model) -> Network:
@@ -69,3 +70,12 @@ class CpuBackend(TorchBackend):
 
     def _training_settings(self) -> str:
         return f"{super()._training_settings()} {self._lean}"
+
+
+def fast_products(dtype: str) -> str:
+    """The dtype in which this processor multiplies matrices fastest, at least as exact as bfloat16.
+
+    By its instructions, not by a timing: the same machine must train the same adapter every time.
+    """
+    has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if has_bfloat16 else dtype

@@ -94,7 +94,7 @@ class TorchBackend(ABC):
         return TrainingRecord(
             backend=self.name,
             device=info.device,
-            dtype=info.dtype,
+            dtype=info.dtype if self._products == info.dtype else f"{info.dtype}, {self._products} products",
             steps=len(done.losses),
             examples=len(examples),
             tokens=done.tokens,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from engram_bench.backends.adapter_files import Floats
 from engram_bench.backends.adapter_layout import Shapes
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.network import Cache
@@ -101,14 +102,15 @@ class TransformersLearner:
         self._network = network
         self._lora = lora
 
-    def loss_and_gradients(self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float) -> float:
-        """Sum of the losses (nats) of *labels* after *rows*; adds its gradients times *scale* to the adapter's."""
+    def loss_and_gradients(self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float) -> Floats:
+        """The losses (nats) of *labels* after *rows*; adds the gradients of *scale* · their sum to the adapter's."""
         with torch.enable_grad():
             logits = self._network.forward(batch, rows, self._lora, None)  # (N, V)
             targets = torch.from_numpy(labels).to(logits.device)
-            loss = nn.functional.cross_entropy(logits, targets, reduction="sum")
-            torch.autograd.backward(loss * scale)
-        return float(loss.detach())
+            losses = nn.functional.cross_entropy(logits, targets, reduction="none")  # (N,)
+            torch.autograd.backward(losses.sum() * scale)
+        found: Floats = losses.detach().numpy(force=True)
+        return found
 
 
 def context_length_of(model: Any) -> int:

@@ -25,6 +25,9 @@ from engram_bench.backends.packing import TokenBatch, group, pack, pad, shared_p
 from engram_bench.backends.sampling import draw
 from engram_bench.records import GenerationSettings
 
+DRAFTS_TRIED, MIN_AGREEMENT = 64, 0.25
+"""Where after so many draft tokens fewer than this share were right, later drafts are not read: a bare model's."""
+
 
 @dataclass(frozen=True, slots=True)
 class DecodingPlan:
@@ -34,8 +37,8 @@ class DecodingPlan:
     prefix_cache: bool = True
     max_batch_tokens: int = 8192
     """Bound of rows x their longest possible length while decoding."""
-    max_pack_tokens: int = 384
-    """Bound of a reading pass; attention inside a pack grows with its square."""
+    max_pack_tokens: int = 512
+    """Bound of a reading pass: memory grows with it, speed no more."""
 
 
 class Decoder:
@@ -60,6 +63,7 @@ class Decoder:
         self._prefix: PackCache | None = None
         self._cache = RowCache()
         self._active: list[Row] = []
+        self._drafted = self._agreed = 0  # draft tokens read, and those that were right
 
     def run(self, rows: Sequence[Row]) -> None:
         """Answer all *rows*, in place."""
@@ -117,6 +121,9 @@ class Decoder:
     def _read(self, rows: Sequence[Row]) -> None:
         """Read prompts and drafts in one pass; rows that go on join the decoding batch."""
         started = time.perf_counter()
+        if self._drafted >= DRAFTS_TRIED and self._agreed < MIN_AGREEMENT * self._drafted:
+            for row in rows:
+                row.draft = []
         past = self._prefix.length if self._prefix else 0
         inputs = [[*row.prompt, *row.draft[:-1]][past:] for row in rows]
         batch = pack(inputs, past=past) if self._plan.packing else pad(inputs, pad_id=self._pad_id, past=past)
@@ -142,9 +149,12 @@ class Decoder:
 
     def _accept(self, row: Row, best: NDArray[np.int64]) -> None:
         """Take over the draft as far as the model agrees, and the model's own token after that."""
+        self._drafted += len(row.draft)
         for place, token in enumerate(best.tolist()):
             self._append(row, token)
-            if self._is_done(row) or place >= len(row.draft) or token != row.draft[place]:
+            agrees = place < len(row.draft) and token == row.draft[place]
+            self._agreed += agrees
+            if self._is_done(row) or not agrees:
                 return
 
     # ── decoding ────────────────────────────────────────────────────────────────────────────────

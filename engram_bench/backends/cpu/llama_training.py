@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engram_bench.backends.adapter_files import Floats
 from engram_bench.backends.cpu.attention import Span, attend, attend_backward, plan_spans
 from engram_bench.backends.cpu.llama import Block, LlamaNetwork, Update, join_heads, prepare_updates, rotate
 from engram_bench.backends.cpu.lora import Lora
@@ -68,8 +69,8 @@ class LlamaLearner:
         ]
         self._head = network.head.to(dtype)
 
-    def loss_and_gradients(self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float) -> float:
-        """Sum of the losses (nats) of *labels* after *rows*; adds its gradients times *scale* to the adapter's."""
+    def loss_and_gradients(self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float) -> Floats:
+        """The losses (nats) of *labels* after *rows*; adds the gradients of *scale* · their sum to the adapter's."""
         with torch.no_grad():
             updates = prepare_updates(self._network.layers(), self._lora, len(self._blocks), self._dtype)
             rope, spans = self._network.rope(batch), plan_spans(batch, self._network.device)
@@ -81,13 +82,13 @@ class LlamaLearner:
                 last = torch.from_numpy(kept) if index == len(self._blocks) - 1 else None
                 x, memory = self._forward(x, block, updates[index], rope, spans, (num_rows, length), last)
                 saved.append(memory)
-            loss, d_x = self._head_loss(x, torch.from_numpy(place), torch.from_numpy(labels), scale)
+            losses, d_x = self._head_loss(x, torch.from_numpy(place), torch.from_numpy(labels), scale)
             for index in reversed(range(len(self._blocks))):
                 last = torch.from_numpy(kept) if index == len(self._blocks) - 1 else None
                 d_x = self._backward(
                     d_x, self._blocks[index], updates[index], rope, spans, saved.pop(), last, index == 0
                 )
-        return loss
+        return losses
 
     # ── forward ─────────────────────────────────────────────────────────────────────────────────
 
@@ -135,17 +136,16 @@ class LlamaLearner:
                 y[:, columns].addmm_(low[:, ranks], b.T)
         return _Projected(x, low, y)
 
-    def _head_loss(self, x: Tensor, place: Tensor, labels: Tensor, scale: float) -> tuple[float, Tensor]:
-        """Sum of losses at rows *place* of *x*, and its gradient times *scale* with respect to *x*."""
+    def _head_loss(self, x: Tensor, place: Tensor, labels: Tensor, scale: float) -> tuple[Floats, Tensor]:
+        """Losses (N,) at rows *place* of *x*, and the gradient of *scale* · their sum with respect to *x*."""
         normed, factor = self._norm(x, self._network.final_norm)
-        logits = (normed @ self._head.T).float()  # (kept, V)
-        log_norm = logits.logsumexp(-1)
-        loss = float((log_norm[place] - logits[place, labels]).sum())
+        log_probs = torch.log_softmax((normed @ self._head.T).float(), -1)  # (kept, V)
+        losses: Floats = -log_probs[place, labels].numpy(force=True)
         weight = torch.bincount(place, minlength=len(x)).float() * scale  # how often each row is asked for
-        d_logits = logits.sub_(log_norm[:, None]).exp_().mul_(weight[:, None])
+        d_logits = log_probs.exp_().mul_(weight[:, None])
         d_logits.index_put_((place, labels), torch.tensor(-scale), accumulate=True)
         d_normed = d_logits.to(self._dtype) @ self._head
-        return loss, self._norm_backward(d_normed, x, factor, self._network.final_norm)
+        return losses, self._norm_backward(d_normed, x, factor, self._network.final_norm)
 
     # ── backward ────────────────────────────────────────────────────────────────────────────────
 

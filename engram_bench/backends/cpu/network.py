@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engram_bench.backends.adapter_files import read_config
+from engram_bench.backends.adapter_files import Floats, read_config
 from engram_bench.backends.adapter_layout import Shapes
 from engram_bench.backends.cpu.cache import PackCache, RowCache
 from engram_bench.backends.cpu.lora import Lora
@@ -21,8 +21,8 @@ Cache = PackCache | RowCache
 class Learner(Protocol):
     """Gradients of one adapter."""
 
-    def loss_and_gradients(self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float) -> float:
-        """Sum of the losses (nats) of *labels* after *rows*; adds its gradients times *scale* to the adapter's."""
+    def loss_and_gradients(self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float) -> Floats:
+        """The losses (nats) of *labels* after *rows*; adds the gradients of *scale* · their sum to the adapter's."""
 
 
 class Network(Protocol):

@@ -33,7 +33,8 @@ from engram_bench.records import Recipe
 STATE_FILE = "training_state.safetensors"
 STATE_EVERY_S = 15.0
 """Seconds between resumable states."""
-RECALL_PACK_TOKENS = 384
+PASS_TOKENS = 512
+"""Tokens of a training or recall pass: memory grows with them (1.5 MB a token for the default model), speed no more."""
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
@@ -155,9 +156,9 @@ class Trainer:
         self._lora.require_gradients()
         total, num_tokens = 0.0, 0
         inputs = [example.ids[:-1] for example in batch]
-        for members in group(inputs, max_tokens=self._max_batch_tokens, packed=self._packing):
+        for members in group(inputs, max_tokens=min(PASS_TOKENS, self._max_batch_tokens), packed=self._packing):
             tokens, rows, labels, _ = self._batch([batch[i] for i in members])
-            total += self._learner.loss_and_gradients(tokens, rows, labels, 1 / num_labels)
+            total += float(self._learner.loss_and_gradients(tokens, rows, labels, 1 / num_labels).sum())
             num_tokens += tokens.num_tokens
         self.done.tokens += num_tokens
         return total
@@ -193,7 +194,7 @@ class Trainer:
 
     def _recall_groups(self) -> list[list[int]]:
         inputs = [example.ids[:-1] for example in self._examples]
-        return group(inputs, max_tokens=RECALL_PACK_TOKENS, packed=self._packing)
+        return group(inputs, max_tokens=PASS_TOKENS, packed=self._packing)
 
     def _recalled_in(self, members: Sequence[int]) -> NDArray[np.bool_]:
         tokens, rows, labels, owners = self._batch([self._examples[i] for i in members])
