@@ -19,6 +19,7 @@ from engram_bench.errors import EngramBenchError, PatternFileError, UsageError
 OK, FAILED, USAGE, ENVIRONMENT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 130, 141
 
 COMMANDS = {
+    "init": "scaffold patterns, pytest configuration, a CI workflow and .gitignore lines",
     "check": "look for mistakes in pattern files; loads no model",
     "generate": "write the training examples as train.jsonl and valid.jsonl",
     "train": "train the adapter of the patterns, or find the stored one",
@@ -30,7 +31,7 @@ COMMANDS = {
     "history": "accuracy and the other figures over all saved runs",
     "status": "training, evaluation and improvement tables from saved runs, in Markdown",
     "backends": "what can train and answer on this machine",
-    "adapter": "list, show or prune stored adapters",
+    "adapter": "list, show, export, import or prune stored adapters",
     "cache": "what is cached for this user, and how to clear it",
 }
 """Command → what it does; the module of that name declares and runs it."""

@@ -1,4 +1,4 @@
-"""The stored adapters: list them, look into one, delete those that no pattern file leads to any more."""
+"""The stored adapters: list them, look into one, bring one to or from another tool, delete all but those to keep."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engram_bench.cli.arguments import add_json, add_settings
-from engram_bench.cli.console import say, say_error, say_json, table
+from engram_bench.cli.arguments import add_json, add_quiet, add_settings
+from engram_bench.cli.console import progress, say, say_error, say_json, table
 from engram_bench.cli.project import settings_of
 from engram_bench.errors import UsageError
 from engram_bench.reporting.clean import printable
 
 if TYPE_CHECKING:
     from engram_bench.adapter_store import Adapter
+    from engram_bench.backends.protocol import Progress
+    from engram_bench.models import Model
+
+_FORMATS = "peft for transformers and vLLM, mlx for mlx-lm, merged into the model, gguf-lora for llama.cpp."
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -23,11 +27,28 @@ def declare(parser: argparse.ArgumentParser) -> None:
     for name, run_it, summary in (
         ("list", _list, "every stored adapter, oldest first"),
         ("show", _show, "one adapter: base model, recipe, training, files"),
+        ("export", _export, "write an adapter in the form another tool reads"),
+        ("import", _import, "take in an adapter that another tool made, checked against the model"),
         ("prune", _prune, "delete adapters, all but those to keep"),
     ):
         deed = deeds.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if name == "show":
             deed.add_argument("name", metavar="NAME", help="Name or start of a name, or the path of a folder.")
+        if name == "export":
+            deed.add_argument("name", metavar="NAME", help="Name or start of a name, or the path of a folder.")
+            deed.add_argument("folder", metavar="DIR", help="Where to: a new or empty folder.")
+            deed.add_argument(
+                "--format",
+                choices=("peft", "mlx", "merged", "gguf-lora"),
+                default="peft",
+                help=f"{_FORMATS} Default: peft.",
+            )
+        if name == "import":
+            deed.add_argument("source", metavar="SOURCE", help="A folder of PEFT or mlx-lm, or a Hub id of one.")
+            deed.add_argument("--name", metavar="NAME", help="What to call it. Default: the folder's name and a hash.")
+        if name in ("export", "import"):
+            add_settings(deed, "model")
+            add_quiet(deed)
         if name == "prune":
             deed.add_argument(
                 "--keep", action="append", default=[], metavar="NAME", help="Keep this one; repeatable. Default: none."
@@ -100,6 +121,42 @@ def _show(args: argparse.Namespace) -> int:
     for name, file in files.items():
         say(f"  {printable(name)}  {file['size']:,} bytes  sha256 {file['sha256'][:12]}…")
     return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from engram_bench.adapter_exchange import export_adapter
+
+    settings = settings_of(args)
+    adapter = _named(settings.adapter_dir, args.name)
+    reference = args.engram_model or adapter.manifest.base_reference or settings.model
+    with progress(quiet=args.quiet or args.json) as show:
+        files = export_adapter(adapter, args.format, Path(args.folder), model=_model(reference, show), progress=show)
+    if args.json:
+        say_json({"adapter": adapter.name, "format": args.format, "files": [str(path) for path in files]})
+    else:
+        say(*(f"{printable(str(path))}  {path.stat().st_size / 1e6:,.1f} MB" for path in files))
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from engram_bench.adapter_exchange import import_adapter
+
+    settings = settings_of(args)
+    with progress(quiet=args.quiet or args.json) as show:
+        model = _model(settings.model, show)
+        adapter = import_adapter(args.source, settings.adapter_dir, model=model, name=args.name, progress=show)
+    if args.json:
+        say_json(facts(adapter))
+    else:
+        path = printable(str(adapter.path))
+        say(f"imported {printable(adapter.name)}", f"ask it with: --adapter {path}, or pytest --engram-adapter={path}")
+    return 0
+
+
+def _model(reference: str, show: Progress) -> Model:
+    from engram_bench.models import resolve_model
+
+    return resolve_model(reference, progress=show)
 
 
 def _prune(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import configparser
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,17 +50,31 @@ def find_project(cwd: Path) -> Project:
         UsageError: A configuration file cannot be read; names it.
     """
     for folder in (cwd, *cwd.parents):
-        for name, table in _SECTIONS.items():
-            path = folder / name
-            if path.is_file() and (keys := _read(path, table)) is not None:
-                return Project(folder, _ours(keys), path)
+        for path, keys in _configurations(folder):
+            return Project(folder, _ours(keys), path)
     return Project(cwd)
+
+
+def pytest_config(folder: Path) -> Path | None:
+    """The file that configures pytest in this very folder; None if none does.
+
+    Raises:
+        UsageError: A configuration file cannot be read; names it.
+    """
+    return next((path for path, _ in _configurations(folder)), None)
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
     """The settings of a command's arguments in the project around the current folder."""
     cwd = Path.cwd()
     return find_project(cwd).settings(vars(args), cwd)
+
+
+def _configurations(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    for name, table in _SECTIONS.items():
+        path = folder / name
+        if path.is_file() and (keys := _read(path, table)) is not None:
+            yield path, keys
 
 
 def _read(path: Path, table: tuple[str, ...]) -> Mapping[str, Any] | None:

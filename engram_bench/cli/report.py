@@ -16,7 +16,7 @@ from engram_bench.durable import write_atomic
 if TYPE_CHECKING:
     from engram_bench.pipeline import Conclusion
 
-FORMATS = ("text", "markdown", "json")
+FORMATS = ("text", "markdown", "json", "html")
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -68,4 +68,10 @@ def _json(conclusion: Conclusion) -> str:
     return json_text(conclusion.run, conclusion.comparison, conclusion.verdicts)
 
 
-_RENDER: dict[str, Callable[[Conclusion], str]] = {"text": _text, "markdown": _markdown, "json": _json}
+def _html(conclusion: Conclusion) -> str:
+    from engram_bench.reporting.html import html_report
+
+    return html_report(conclusion.run, conclusion.comparison, conclusion.verdicts)
+
+
+_RENDER: dict[str, Callable[[Conclusion], str]] = {"text": _text, "markdown": _markdown, "json": _json, "html": _html}

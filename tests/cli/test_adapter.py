@@ -1,10 +1,13 @@
-"""``engram-bench adapter list|show|prune``."""
+"""``engram-bench adapter list|show|export|import|prune``."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from engram_bench.backends.adapter_layout import Update, write_peft
 from tests.cli.conftest import Shell
+from tests.tiny_models import TINY_MODELS
 
 
 @pytest.fixture
@@ -60,3 +63,44 @@ def test_broken_manifest_is_named_and_the_others_listed(shell: Shell, names: lis
 
     assert {each["name"] for each in found} == set(names[1:])
     assert "left out: " in shell.errors
+
+
+@pytest.fixture
+def tiny(shell: Shell) -> tuple[str, str]:
+    """A tiny model's folder and an adapter for it in PEFT's layout."""
+    model = TINY_MODELS["llama"](shell.path / "tiny")
+    folder = shell.path / "peft"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    name = "model.layers.0.self_attn.q_proj"
+    update = Update(
+        random.standard_normal((4, 64)).astype(np.float32), random.standard_normal((64, 4)).astype(np.float32), 2.0
+    )
+    write_peft(folder, {name: update}, rank=4, alpha=8, base="tiny")
+    return str(model), str(folder)
+
+
+def test_adapter_comes_in_and_goes_out_again(shell: Shell, tiny: tuple[str, str]) -> None:
+    model, folder = tiny
+
+    shell("adapter", "import", folder, "--name", "mine", "--model", model)
+    report = shell.json("adapter", "export", "mine", "out", "--format", "mlx")
+
+    assert [each["name"] for each in shell.json("adapter", "list")] == ["mine"]
+    assert sorted(report["files"]) == ["out/adapter_config.json", "out/adapters.safetensors"]
+
+
+def test_export_overwrites_nothing(shell: Shell, tiny: tuple[str, str]) -> None:
+    model, folder = tiny
+
+    shell("adapter", "export", folder, "peft", "--model", model, status=2)
+
+    assert "peft is there already" in shell.errors
+
+
+def test_import_of_nothing_says_so(shell: Shell, tiny: tuple[str, str]) -> None:
+    (shell.path / "empty").mkdir()
+
+    shell("adapter", "import", "empty", "--model", tiny[0], status=3)
+
+    assert "empty" in shell.errors

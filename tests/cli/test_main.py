@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from engram_bench.cli import COMMANDS, _parser
+from engram_bench.options import OPTIONS
 from tests.cli.conftest import Shell
 
 
@@ -25,6 +26,12 @@ def test_every_option_with_a_value_shows_its_default(name: str) -> None:
     for action in _options(name):
         if action.option_strings and action.nargs != 0:
             assert "Default: " in (action.help or ""), action.option_strings
+
+
+def test_every_setting_of_pytest_is_one_of_eval() -> None:
+    declared = {flag for action in _options("eval") for flag in action.option_strings}
+
+    assert {f"--{option.name}" for option in OPTIONS} - declared == {"--gate-only"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -37,10 +37,13 @@ def test_json_is_what_the_session_saved(saved: Shell) -> None:
     assert saved.json("report", EASY) == before
 
 
-def test_page_goes_to_a_file(saved: Shell) -> None:
-    saved("report", EASY, "--format", "markdown", "--out", "page.md")
+@pytest.mark.parametrize(
+    ("form", "name"), [("markdown", "latest.md"), ("html", "latest.html"), ("json", "latest.json")]
+)
+def test_page_goes_to_a_file(saved: Shell, form: str, name: str) -> None:
+    saved("report", EASY, "--format", form, "--out", "page")
 
-    assert (saved.path / "page.md").read_text("utf-8") == (saved.path / "reports" / "latest.md").read_text("utf-8")
+    assert (saved.path / "page").read_text("utf-8") == (saved.path / "reports" / name).read_text("utf-8")
 
 
 def test_no_runs_yet_is_said(shell: Shell) -> None:
