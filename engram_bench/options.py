@@ -41,6 +41,8 @@ class Settings:
     temperature: float
     show: str
     compare: str
+    speed_rounds: int | None
+    speed_budget: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,20 @@ OPTIONS: tuple[Option, ...] = (
         "",
         metavar="RUN",
         bare="latest",
+    ),
+    Option(
+        "speed-rounds",
+        "Timed rounds per side of a speed test before its gate is judged; else the pattern file's.",
+        "",
+        optional(whole_number(1)),
+        "N",
+    ),
+    Option(
+        "speed-budget",
+        "Seconds of further rounds per speed test while its gate is undecided.",
+        "60",
+        whole_number(0),
+        "SECONDS",
     ),
 )
 

@@ -22,6 +22,11 @@ MAX_ROUNDS = 1_000
 """However short a round is and however long the budget."""
 
 
+def now() -> float:
+    """Seconds on the monotonic clock that everything is timed with."""
+    return time.perf_counter()
+
+
 def nothing() -> None:
     """What happens between rounds unless something must."""
 
@@ -45,21 +50,20 @@ class PairedTimer:
 
     side: Work
     reference: Work | None = None
-    clock: Clock = time.perf_counter
+    clock: Clock = field(default_factory=lambda: now)
     after_round: Callable[[], None] = nothing
     """Called untimed after every round: gives back what a round leaves, raises where the conditions changed."""
     _side: list[Round] = field(default_factory=list)
     _reference: list[Round] = field(default_factory=list)
 
-    def warm_up(self) -> None:
-        """One round of each, not counted."""
-        for work in filter(None, (self.reference, self.side)):
-            work(0)
-            self.after_round()
-
     def prepare(self) -> None:
-        """The rounds of the reference due before the side's next: two, then none, in turn (one before the first)."""
+        """The rounds of the reference due before the side's next: two, then none, in turn (one before the first).
+
+        The very first time both are warmed up by a round that counts nowhere.
+        """
         number = len(self._side)
+        if number == 0:
+            self._warm_up()
         self._catch_up(number + 1 if number % 2 == 0 else number - 1)
 
     def time_side(self) -> Round:
@@ -88,7 +92,7 @@ class PairedTimer:
         step_s = 0.0
         while not is_decided() and len(self._side) < MAX_ROUNDS:
             before = self.clock()
-            if before - started + step_s > budget_s:
+            if before - started + step_s >= budget_s:
                 break
             added += self.measure(STEP)
             step_s = self.clock() - before
@@ -103,6 +107,11 @@ class PairedTimer:
         others: Sequence[Round] = self._side if self.reference is None else self._reference
         pairs = zip(self._side, others, strict=False)
         return [(mine, other) for mine, other in pairs if mine.seconds > 0 and other.seconds > 0]
+
+    def _warm_up(self) -> None:
+        for work in filter(None, (self.reference, self.side)):
+            work(0)
+            self.after_round()
 
     def _catch_up(self, number: int) -> None:
         while self.reference is not None and len(self._reference) < number:

@@ -19,8 +19,8 @@ FLOORS = (
     {"adapter_store", "adapter_exchange", "completion_store", "evaluate", "run_store", "speed", "reading"},
     {"compare", "gate", "gate_grammar", "history"},
     {"reporting"},
-    {"options", "plan", "pipeline"},
-    {"plugin", "suite", "cli"},
+    {"options", "plan", "pipeline", "speed_tests"},
+    {"plugin", "suite", "speed_suite", "speed_suite_untimed", "cli"},
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 HEAVY = ("torch", "mlx", "transformers", "peft", "unsloth", "pydantic", "scipy", "numpy", "tokenizers")

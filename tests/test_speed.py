@@ -42,7 +42,7 @@ def test_sides_take_turns_at_going_first() -> None:
 
     bench.timer().measure(5)
 
-    assert bench.order == ["A0", "B0", "B1", "A1", "A2", "B2", "B3", "A3", "A4", "B4"]
+    assert bench.order[2:] == ["A0", "B0", "B1", "A1", "A2", "B2", "B3", "A3", "A4", "B4"]
 
 
 @pytest.mark.parametrize("first", range(1, 6))
@@ -54,7 +54,7 @@ def test_every_round_has_its_pair_wherever_measuring_paused(first: int) -> None:
     timer.measure(6 - first)
 
     assert len(timer.pairs) == 6
-    assert sorted(bench.order) == sorted(f"{side}{number}" for side in "AB" for number in range(6))
+    assert sorted(bench.order[2:]) == sorted(f"{side}{number}" for side in "AB" for number in range(6))
 
 
 def test_a_drift_that_both_sides_share_leaves_the_ratio_alone() -> None:
@@ -68,14 +68,15 @@ def test_a_drift_that_both_sides_share_leaves_the_ratio_alone() -> None:
     assert sum(ratio > 1 for ratio in ratios) == 4
 
 
-def test_warm_up_runs_both_sides_and_counts_neither() -> None:
-    bench = Bench(b_s=lambda number: 9.0 if number == 0 else 1.0)
+def test_warm_up_runs_both_sides_once_and_counts_neither() -> None:
+    bench = Bench(b_s=lambda _: 9.0 if len(bench.order) == 2 else 1.0)
     timer = bench.timer()
 
-    timer.warm_up()
+    timer.measure(1)
+    timer.measure(1)
 
-    assert bench.order == ["A0", "B0"]
-    assert timer.pairs == []
+    assert bench.order[:4] == ["A0", "B0", "A0", "B0"]
+    assert [mine.seconds for mine, _ in timer.pairs] == [1.0, 1.0]
 
 
 def test_a_side_without_reference_is_timed_alone() -> None:
@@ -84,7 +85,7 @@ def test_a_side_without_reference_is_timed_alone() -> None:
 
     timer.measure(3)
 
-    assert bench.order == ["B0", "B1", "B2"]
+    assert bench.order == ["B0", "B0", "B1", "B2"]
     assert [mine.tokens for mine, _ in timer.pairs] == [16, 16, 16]
 
 
@@ -109,10 +110,12 @@ def test_nothing_is_added_to_what_is_decided() -> None:
 def test_the_budget_is_not_exceeded_by_rounds_known_to_be_too_long() -> None:
     bench = Bench()
     timer = bench.timer()
+    timer.measure(1)
+    before = bench.now
 
     timer.extend(lambda: False, budget_s=20.0)  # a step takes 8 s
 
-    assert bench.now == 16.0
+    assert bench.now - before == 16.0
 
 
 def test_rounds_end_even_if_they_take_no_time() -> None:
@@ -121,7 +124,7 @@ def test_rounds_end_even_if_they_take_no_time() -> None:
 
     timer.extend(lambda: False, budget_s=1.0)
 
-    assert len(bench.order) == 2 * MAX_ROUNDS
+    assert len(bench.order) == 2 + 2 * MAX_ROUNDS
 
 
 @pytest.mark.parametrize("side", ["a_s", "b_s"])
@@ -164,4 +167,4 @@ def test_sides_get_the_same_numbers_so_that_they_answer_the_same_prompts() -> No
     ticks: Iterator[float] = iter(range(1_000))
     PairedTimer(remember("B"), remember("A"), clock=lambda: next(ticks)).measure(7)
 
-    assert numbers == {"A": list(range(7)), "B": list(range(7))}
+    assert numbers == {"A": [0, *range(7)], "B": [0, *range(7)]}

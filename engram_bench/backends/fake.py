@@ -4,10 +4,11 @@ For testing the plugin and as the shortest example of the seam; never the basis 
 
 The bare model knows what a JSON file named by ``ENGRAM_FAKE_BASELINE`` says (prompt → answer), else nothing. Training
 stores prompt → answer in the adapter folder; a checkpoint holds the first so many of them. Keys of the JSON file make it
-misbehave on purpose: ``"__crash__": PROMPT`` raises when that prompt is asked. The others spoil a trained adapter only:
-``"__forgets__": [PROMPT, …]`` it does not learn, ``"__wrong__": {PROMPT: ANSWER}`` it learns wrongly, ``"__after__":
-{PROMPT: ANSWER}`` it says though nobody taught it, ``"__echo__": ANSWER`` it says to everything, and ``"__rambles__": true``
-never lets it stop.
+misbehave on purpose: ``"__crash__": PROMPT`` raises when that prompt is asked, ``"__token_s__": {"bare" | "attached" |
+"fused": SECONDS}`` is what a new token takes, ``"__memory__": N`` is enough for N prompts at once. The others spoil a trained
+adapter only: ``"__forgets__": [PROMPT, …]`` it does not learn, ``"__wrong__": {PROMPT: ANSWER}`` it learns wrongly,
+``"__after__": {PROMPT: ANSWER}`` it says though nobody taught it, ``"__echo__": ANSWER`` it says to everything, and
+``"__rambles__": true`` never lets it stop.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from engram_bench.backends.protocol import Progress, no_progress
@@ -97,12 +99,21 @@ class FakeGenerator:
     """Answers from a table."""
 
     def __init__(
-        self, answers: Mapping[str, str], crash: str | None = None, *, otherwise: str = UNKNOWN, rambles: bool = False
+        self,
+        answers: Mapping[str, str],
+        crash: str | None = None,
+        *,
+        otherwise: str = UNKNOWN,
+        rambles: bool = False,
+        token_s: float = 0.0,
+        memory: int | None = None,
     ) -> None:
         self._answers = answers
         self._crash = crash
         self._otherwise = otherwise
         self._rambles = rambles
+        self._token_s = token_s
+        self._memory = memory
         self._tokenizer = FakeTokenizer()
 
     def complete(
@@ -113,6 +124,9 @@ class FakeGenerator:
         drafts: Sequence[str | None] | None = None,
     ) -> list[Completion]:
         """Stored answers cut to *max_tokens* bytes; sampling sometimes shuffles the words of an answer."""
+        if self._memory is not None and len(prompts) > self._memory:
+            msg = f"fake backend: told to have memory for {self._memory} prompts, found {len(prompts)}"
+            raise MemoryError(msg)
         return [self._complete_one(prompt, settings) for prompt in prompts]
 
     def _complete_one(self, prompt: Prompt, settings: GenerationSettings) -> Completion:
@@ -133,6 +147,8 @@ class FakeGenerator:
         if settings.ignore_eos:
             ids = (ids * settings.max_tokens)[: settings.max_tokens]
         kept = ids[: settings.max_tokens]
+        if self._token_s:
+            sleep(self._token_s * len(kept))
         return Completion(
             text=self._tokenizer.decode(kept),
             prompt_tokens=len(prompt_ids),
@@ -242,8 +258,10 @@ class FakeBackend:
             except (OSError, ValueError) as error:
                 msg = f"{adapter}: expected an adapter of the fake backend, with a readable fake_answers.json"
                 raise AdapterError(msg) from error
+        form = "bare" if adapter is None else "fused" if fused else "attached"
+        token_s, memory = knobs.get("__token_s__", {}).get(form, 0.0), knobs.get("__memory__")
         if adapter is None or not learned:  # an adapter of no steps changes nothing, as any backend's
-            return FakeGenerator(answers, knobs.get("__crash__"))
+            return FakeGenerator(answers, knobs.get("__crash__"), token_s=token_s, memory=memory)
         answers |= learned | knobs.get("__after__", {})
         echo = knobs.get("__echo__")
         return FakeGenerator(
@@ -251,6 +269,8 @@ class FakeBackend:
             knobs.get("__crash__"),
             otherwise=echo or UNKNOWN,
             rambles=knobs.get("__rambles__", False),
+            token_s=token_s,
+            memory=memory,
         )
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """The pytest plugin: hooks here, what they do in the modules beside.
 
 ``collection`` pattern files as test modules · ``session`` the plan and its answers, one per process · ``judged`` a case's
-rows and its assertion · ``fixtures`` for users' own tests · ``ledger`` rows of all processes → comparison, reports, exit
-status · ``progress`` what a person sees meanwhile.
+rows and its assertion · ``timed`` a side of a speed test and its rounds · ``fixtures`` for users' own tests · ``ledger`` what
+all processes found → comparison, reports, exit status · ``progress`` what a person sees meanwhile.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SESSION: pytest.StashKey[BenchSession] = pytest.StashKey()
 
-pytest_plugins = ["engram_bench.plugin.fixtures"]
+pytest_plugins = ["engram_bench.plugin.fixtures", "engram_bench.plugin.timed"]
 
 MARKERS = (
     "accuracy: the candidate gives the answer to a pattern's prompt as written",
@@ -130,8 +130,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize the suite over a file's tasks, and users' tests that take ``pattern`` over all patterns."""
-    if "engram_task" in metafunc.fixturenames or "pattern" in metafunc.fixturenames:
+    """Parametrize the suites over a file's tasks and sides, and users' tests that take ``pattern`` over all patterns."""
+    if not {"engram_task", "engram_speed_case", "pattern"}.isdisjoint(metafunc.fixturenames):
         from engram_bench.plugin.collection import parametrize
 
         parametrize(metafunc, metafunc.config.stash[SESSION])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property, partial
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engram_bench.errors import EngramBenchError
-from engram_bench.plan import SUITE, Task
+from engram_bench.plan import SUITE, SpeedCase, Task, speed_cases
 from engram_bench.plugin.session import task_of
 from engram_bench.records import PatternSet
 
@@ -24,9 +25,10 @@ class PatternModule(pytest.Module):
     """A pattern file, seen as a module that holds the suite's test functions."""
 
     def _getobj(self) -> ModuleType:
-        from engram_bench import suite
-
-        return suite
+        if self.pattern_set.kind != "speed":
+            return import_module("engram_bench.suite")
+        has_benchmark = self.config.pluginmanager.hasplugin("benchmark")
+        return import_module(f"engram_bench.{'speed_suite' if has_benchmark else 'speed_suite_untimed'}")
 
     @cached_property
     def pattern_set(self) -> PatternSet:
@@ -53,17 +55,23 @@ class PatternModule(pytest.Module):
         test = SUITE.get(function.removeprefix("test_"))
         return list(islice(test.tasks(self.pattern_set), session.settings.limit)) if test else []
 
+    def speed_cases(self, function: str) -> list[SpeedCase]:
+        """The sides that one function of the speed suite times."""
+        return speed_cases(self.pattern_set, function.removeprefix("test_"))
+
     def istestfunction(self, obj: object, name: str) -> bool:
-        """Only functions that have tasks in this file."""
-        return name.startswith("test_") and bool(self.tasks(name))
+        """Only functions that have tasks or sides in this file."""
+        return name.startswith("test_") and bool(self.tasks(name) or self.speed_cases(name))
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """The suite's functions, each reported at its pattern's line."""
         self.pattern_set  # noqa: B018  # mistakes of the file first
         items = list(super().collect())
         for item in items:
-            if isinstance(item, pytest.Function) and (task := task_of(item)) is not None:
-                item.reportinfo = partial(_location, self, task.case.source.line, item.name)  # type: ignore[method-assign]
+            if isinstance(item, pytest.Function):
+                task = task_of(item)
+                line = task.case.source.line if task is not None else 1
+                item.reportinfo = partial(_location, self, line, item.name)  # type: ignore[method-assign]
         return items
 
 
@@ -77,6 +85,10 @@ def parametrize(metafunc: pytest.Metafunc, session: BenchSession) -> None:
     if module is not None and "engram_task" in metafunc.fixturenames:
         tasks = module.tasks(metafunc.function.__name__)
         metafunc.parametrize("engram_task", tasks, ids=[task.name for task in tasks])
+    elif module is not None and "engram_speed_case" in metafunc.fixturenames:
+        timed = module.speed_cases(metafunc.function.__name__)
+        if len(timed) > 1:  # the one side of a test is its fixture's default, and its node id stays bare
+            metafunc.parametrize("engram_speed_case", timed, ids=[case.id for case in timed])
     elif module is None and _takes_our_pattern(metafunc):
         try:
             patterns = session.configured_patterns()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from engram_bench.errors import EngramBenchError
 from engram_bench.options import Settings
 from engram_bench.plugin.judged import ROWS
+from engram_bench.plugin.timed import SPEED
 from engram_bench.provenance import utc_now
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ TRAVEL = "engram_bench"
 
 
 class RowCarrier:
-    """Puts an item's rows, and this process's notes, on its last report."""
+    """Puts an item's rows or timed rounds, and this process's notes, on its last report."""
 
     def __init__(self, notes: Callable[[], dict[str, Any]]) -> None:
         self._notes = notes
@@ -33,11 +35,11 @@ class RowCarrier:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Attach what the ledger needs to the teardown report."""
         report = yield
-        rows = item.stash.get(ROWS, None)
-        if call.when == "teardown" and rows is not None:
+        rows, speed = item.stash.get(ROWS, []), item.stash.get(SPEED, [])
+        if call.when == "teardown" and (rows or speed):
             from engram_bench.record_format import to_plain
 
-            setattr(report, TRAVEL, {"rows": to_plain(tuple(rows)), "notes": self._notes()})
+            setattr(report, TRAVEL, {"rows": to_plain(rows), "speed": to_plain(speed), "notes": self._notes()})
         return report
 
 
@@ -48,6 +50,7 @@ class SessionLedger:
         self._config = config
         self._settings = settings
         self._rows: list[Any] = []
+        self._speed: list[Any] = []
         self._notes: dict[str, Any] = {}
         self._missing: list[str] = []
         self._conclusion: Conclusion | None = None
@@ -57,10 +60,11 @@ class SessionLedger:
         self._clock = time.perf_counter()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take in the rows of an item, or note that a case got none."""
+        """Take in the rows and rounds of an item, or note that a case got none."""
         travelled = getattr(report, TRAVEL, None)
         if travelled is not None:
             self._rows += travelled["rows"]
+            self._speed += travelled["speed"]
             self._take_notes(travelled["notes"])
         elif report.when == "setup" and report.failed:
             self._missing += [str(value) for key, value in report.user_properties if key == "engram_case"]
@@ -73,7 +77,7 @@ class SessionLedger:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Save the run, then judge it: a failed gate turns a green session red, and never the other way round."""
-        if not self._rows or not self._notes:
+        if not (self._rows or self._speed) or not self._notes:
             return
         try:
             passes = self._conclude()
@@ -103,10 +107,11 @@ class SessionLedger:
     def _run(self) -> Run:
         from engram_bench.pipeline import finished
         from engram_bench.record_format import from_plain
-        from engram_bench.records import CaseResult, Run
+        from engram_bench.records import CaseResult, Run, SpeedRounds
 
+        noted = from_plain(Run, self._notes)
         return finished(
-            from_plain(Run, self._notes),
+            replace(noted, speed=tuple(from_plain(SpeedRounds, rounds) for rounds in self._speed)),
             (from_plain(CaseResult, row) for row in self._rows),
             started=self._started,
             total_s=time.perf_counter() - self._clock,

@@ -17,8 +17,9 @@ from engram_bench.options import Settings
 if TYPE_CHECKING:
     from engram_bench.evaluate import Question
     from engram_bench.pipeline import Bench
-    from engram_bench.plan import Task
+    from engram_bench.plan import SpeedCase, Task
     from engram_bench.records import CaseResult, Completion, Measure, Pattern, PatternSet, Prompt, Side
+    from engram_bench.speed_tests import SpeedLab, SpeedTiming
 
 T = TypeVar("T")
 Key = tuple[str, str, int]
@@ -181,14 +182,32 @@ class BenchSession:
             self._failure = (os.environ.get("PYTEST_CURRENT_TEST", "the first case").rpartition(" ")[0], error)
             raise
 
+    def timing(self, pattern_set: PatternSet, case: SpeedCase) -> SpeedTiming:
+        """One side of a speed test, loaded and ready.
+
+        Raises:
+            EngramBenchError: The model or adapter cannot be had (the same error for every case of the session), or a prompt
+                exceeds the context.
+        """
+        self._guarded(lambda: self.bench.adapter)
+        return self.lab.timing(pattern_set, case)
+
+    @cached_property
+    def lab(self) -> SpeedLab:
+        """The loaded sides of the speed tests."""
+        from engram_bench.speed_tests import SpeedLab
+
+        return SpeedLab(self.bench)
+
     def notes(self) -> dict[str, Any]:
-        """What this process knows about the run, in plain values: once, when both sides have answered; else empty."""
-        if self._noted or self._rows.keys() < {"baseline", "candidate"}:
+        """What this process knows about the run, in plain values: once, when both sides have answered or one was timed."""
+        has_answered = self._rows.keys() >= {"baseline", "candidate"}
+        if self._noted or not (has_answered or "lab" in self.__dict__):
             return {}
         from engram_bench.record_format import to_plain
 
         self._noted = True
-        plain: dict[str, Any] = to_plain(replace(self.bench.run(), measures=self.measures))
+        plain: dict[str, Any] = to_plain(replace(self.bench.run(), measures=self.measures if has_answered else ()))
         return plain
 
     # ── words ───────────────────────────────────────────────────────────────────────────────────
@@ -206,8 +225,9 @@ class BenchSession:
 
     def close(self) -> None:
         """Give models and stores back."""
-        if "bench" in self.__dict__:
-            self.bench.close()
+        for name in ("lab", "bench"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
 
 
 def task_of(item: pytest.Function) -> Task | None:

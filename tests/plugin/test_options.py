@@ -12,11 +12,13 @@ from tests.conftest import BenchProject
     [
         ("--engram-steps=many", "*--engram-steps: got 'many', expected a whole number of at least 0*"),
         ("--engram-max-tokens=0", "*--engram-max-tokens: got '0', expected a whole number of at least 1*"),
+        ("--engram-speed-rounds=0", "*--engram-speed-rounds: got '0', expected a whole number of at least 1*"),
+        ("--engram-speed-budget=soon", "*--engram-speed-budget: got 'soon', expected a whole number of at least 0*"),
         ("--engram-gate=accuracy > 1", "*'accuracy > 1'*"),
         ("--engram-gate=acuracy >= 1%", "*acuracy*accuracy*"),
         ("--engram-backend=tpu", "*got 'tpu', expected one of auto, cpu*"),
     ],
-    ids=["steps", "max-tokens", "gate-syntax", "gate-metric", "backend"],
+    ids=["steps", "max-tokens", "speed-rounds", "speed-budget", "gate-syntax", "gate-metric", "backend"],
 )
 def test_bad_option_is_a_usage_error_that_quotes_it(project: BenchProject, flag: str, message: str) -> None:
     result = project.run(flag)

@@ -1,0 +1,102 @@
+"""One side of a speed test with its `benchmark`, as the suite's speed tests receive it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engram_bench.errors import EngramBenchError
+
+if TYPE_CHECKING:
+    from engram_bench.plan import SpeedCase
+    from engram_bench.records import DeviceInfo, SpeedRounds
+    from engram_bench.speed_tests import SpeedTiming
+
+SPEED: pytest.StashKey[list[SpeedRounds]] = pytest.StashKey()
+"""On an item: the rounds that travel to the ledger with its report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One side of a speed test, loaded."""
+
+    item: pytest.Item
+    timing: SpeedTiming
+    device: DeviceInfo
+
+    def run(self, benchmark: Any) -> None:
+        """Time the side in rounds of *benchmark*, each beside one of the baseline's, and hand them to the ledger.
+
+        With ``--benchmark-disable`` the side runs once and nothing is judged.
+        """
+        try:
+            self._run(benchmark)
+        except EngramBenchError as error:
+            pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
+        except MemoryError as error:
+            pytest.fail(f"memory ran out: {error} (what other tests measured stays in the report)", pytrace=False)
+
+    def _run(self, benchmark: Any) -> None:
+        timing, case = self.timing, self.timing.case
+        benchmark.group = case.test if case.batch == 1 else f"{case.test} {case.batch}"
+        if benchmark.disabled:
+            benchmark.pedantic(timing.work)
+            return
+        benchmark.pedantic(timing.work, setup=timing.prepare, rounds=timing.rounds)
+        for added in timing.finish():
+            benchmark.stats.update(added.seconds)
+        rounds = timing.result()
+        self.item.stash[SPEED] = [rounds]
+        benchmark.extra_info.update(_extra_info(rounds), **_where(self.device))
+
+
+def _extra_info(rounds: SpeedRounds) -> dict[str, Any]:
+    """What pytest-benchmark saves and compares beside its times."""
+    from engram_bench.speed_metrics import summarise
+
+    (summary,) = summarise([rounds])
+    is_first = rounds.test == "first_token"
+    return {
+        "side": rounds.side,
+        "batch": rounds.batch,
+        "tokens": summary.tokens,
+        "tok_s": summary.tok_s.value if summary.tok_s else None,
+        "ttft_ms": 1000 * summary.p50_s if is_first else None,
+        "ratio": summary.ratio.value if summary.ratio else None,
+        "ratio_interval": summary.ratio.interval if summary.ratio else None,
+        "peak_memory_mb": rounds.peak_memory_mb,
+        "conditions": rounds.conditions,
+    }
+
+
+def _where(device: DeviceInfo) -> dict[str, str]:
+    return {"backend": device.backend, "device": device.device, "dtype": device.dtype}
+
+
+@pytest.fixture
+def engram_speed_case(request: pytest.FixtureRequest) -> SpeedCase:
+    """The candidate, in a test that has no other side."""
+    from engram_bench.plan import SpeedCase
+
+    return SpeedCase(request.function.__name__.removeprefix("test_"), "candidate")
+
+
+@pytest.fixture
+def timed(request: pytest.FixtureRequest, engram_speed_case: SpeedCase) -> Timed:
+    """One side of one of the speed suite's tests, loaded.
+
+    Suite functions ask for it before ``benchmark``, which complains when a test ends without using it.
+    """
+    from engram_bench.plugin import SESSION
+    from engram_bench.plugin.collection import PatternModule
+
+    if hasattr(request.config, "workerinput"):
+        pytest.skip("speed is not measured under xdist, where workers share the machine: run without -n")
+    session, module = request.config.stash[SESSION], request.node.getparent(PatternModule)
+    try:
+        timing = session.timing(module.pattern_set, engram_speed_case)
+    except EngramBenchError as error:
+        pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
+    return Timed(request.node, timing, session.bench.device)

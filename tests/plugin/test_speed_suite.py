@@ -1,0 +1,244 @@
+"""Speed tests seen from outside: a speed file in, benchmarks, verdicts and reports out."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from engram_bench import speed
+from engram_bench.backends import fake
+from tests.conftest import BenchProject
+
+needs_benchmark = pytest.mark.skipif(
+    importlib.util.find_spec("pytest_benchmark") is None, reason="needs pytest-benchmark"
+)
+
+SPEED_FILE = """\
+name: speed
+kind: speed
+prompts: ["Port of SSH?", "HTTP status code for 'Not Found'?"]
+num_tokens: 4
+rounds: 4
+batch_sizes: [2, 3]
+"""
+
+FUSED = ("-k", "decode_speed and fused")
+
+
+@pytest.fixture
+def timed(project: BenchProject, monkeypatch: pytest.MonkeyPatch) -> BenchProject:
+    """The project with a speed file; a token takes a millisecond, and an attached adapter doubles that.
+
+    Only tokens move the clock, so nothing here depends on how busy the machine is.
+    """
+    clock = itertools.count(step=1e-9)  # loading takes a nanosecond
+    slept = [0.0]
+    monkeypatch.setattr(speed, "now", lambda: next(clock) + sum(slept))
+    monkeypatch.setattr(fake, "sleep", slept.append)
+    monkeypatch.delenv(
+        "PYTEST_XDIST_WORKER", raising=False
+    )  # pytest-benchmark times nothing in a worker of ours either
+    project.patterns(SPEED_FILE, "speed.yaml")
+    project.knows({"__token_s__": {"bare": 0.001, "attached": 0.002, "fused": 0.001}})
+    return project
+
+
+def run(project: BenchProject, *args: str) -> pytest.RunResult:
+    """pytest with pytest-benchmark on the speed file."""
+    return project.pytester.runpytest_inprocess("-p", "no:xdist", "patterns/speed.yaml", *args)
+
+
+def metric(project: BenchProject, name: str) -> Any:
+    """A metric of ``latest.json``."""
+    metrics: Any = project.report()["metrics"]
+    return metrics[name]
+
+
+@needs_benchmark
+def test_every_side_is_a_test_of_the_speed_file(timed: BenchProject) -> None:
+    result = run(timed, "--collect-only", "-q")
+
+    assert [line for line in result.outlines if "::" in line] == [
+        f"patterns/speed.yaml::test_{name}"
+        for name in (
+            "decode_speed[baseline]",
+            "decode_speed[candidate]",
+            "decode_speed[fused]",
+            "batch_throughput[baseline-2]",
+            "batch_throughput[candidate-2]",
+            "batch_throughput[fused-2]",
+            "batch_throughput[baseline-3]",
+            "batch_throughput[candidate-3]",
+            "batch_throughput[fused-3]",
+            "first_token[baseline]",
+            "first_token[candidate]",
+            "first_token[fused]",
+            "time_to_answer[baseline]",
+            "time_to_answer[candidate]",
+            "time_to_answer[fused]",
+            "load_time",
+        )
+    ]
+
+
+@needs_benchmark
+def test_benchmark_only_times_all_sides_and_judges_the_fused_one(timed: BenchProject) -> None:
+    result = timed.pytester.runpytest_inprocess(
+        "-p", "no:xdist", "--benchmark-only", "--engram-gate=decode_speed >= -50%", "patterns"
+    )
+
+    assert result.parseoutcomes()["passed"] == 16
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*gate passed: decode_speed*"])
+    assert metric(timed, "attached_decode_speed")["ratio"]["value"] == pytest.approx(0.5)
+
+
+@needs_benchmark
+def test_a_slower_fused_model_fails_the_session(timed: BenchProject) -> None:
+    timed.knows({"__token_s__": {"bare": 0.001, "fused": 0.003}})
+
+    result = run(timed, *FUSED)
+
+    result.assert_outcomes(passed=1, deselected=15)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*gate failed: decode_speed*at least -5 %*"])
+
+
+@needs_benchmark
+def test_attached_has_a_gate_of_its_own(timed: BenchProject) -> None:
+    result = run(timed, "-k", "decode_speed and candidate", "--engram-gate=attached_decode_speed >= -10%")
+
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*gate failed: attached_decode_speed*"])
+
+
+@needs_benchmark
+def test_benchmark_json_holds_rounds_and_facts_grouped_by_test(timed: BenchProject) -> None:
+    run(timed, "--benchmark-json=out.json", "-k", "throughput and fused or first_token and baseline")
+
+    benchmarks = {one["name"]: one for one in json.loads((timed.path / "out.json").read_text("utf-8"))["benchmarks"]}
+    fused, first = benchmarks["test_batch_throughput[fused-3]"], benchmarks["test_first_token[baseline]"]
+    assert (fused["group"], first["group"]) == ("batch_throughput 3", "first_token")
+    assert fused["stats"]["rounds"] >= 4
+    info = fused["extra_info"]
+    assert {key: info[key] for key in ("side", "batch", "tokens", "backend", "device", "dtype")} == {
+        "side": "fused",
+        "batch": 3,
+        "tokens": 12,
+        "backend": "fake",
+        "device": "table",
+        "dtype": "bytes",
+    }
+    assert info["tok_s"] == pytest.approx(1000)
+    assert info["peak_memory_mb"] > 1
+    assert first["extra_info"]["ttft_ms"] == pytest.approx(1, rel=1e-3)
+
+
+@needs_benchmark
+def test_rounds_are_what_the_option_says_and_none_are_added_without_a_gate(timed: BenchProject) -> None:
+    run(timed, *FUSED, "--engram-speed-rounds=3", "--engram-gate=answer_tokens <= 12")
+
+    assert metric(timed, "decode_speed")["ratio"]["n"] == 3
+
+
+@needs_benchmark
+def test_rounds_are_added_while_the_gate_is_undecided(timed: BenchProject) -> None:
+    run(timed, *FUSED, "--engram-speed-rounds=1", "--engram-gate=decode_speed >= -5%")
+
+    assert metric(timed, "decode_speed")["ratio"]["n"] > 1
+
+
+@needs_benchmark
+def test_an_undecided_gate_is_insufficient_when_the_budget_is_spent(timed: BenchProject) -> None:
+    result = run(timed, *FUSED, "--engram-speed-rounds=1", "--engram-speed-budget=0")
+
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*gate insufficient: decode_speed*"])
+
+
+@needs_benchmark
+def test_benchmark_disable_runs_once_and_judges_nothing(timed: BenchProject) -> None:
+    result = run(timed, "--benchmark-disable")
+
+    result.assert_outcomes(passed=16)
+    assert result.ret == 0
+    assert not (timed.path / "reports").exists()
+
+
+def test_without_pytest_benchmark_tests_skip_with_the_pip_command(timed: BenchProject) -> None:
+    result = timed.run("patterns/speed.yaml", "-rs", "--strict-markers")
+
+    result.assert_outcomes(skipped=16)
+    result.stdout.fnmatch_lines(["*needs pytest-benchmark: pip install 'engram-bench?speed?'*"])
+
+
+def test_under_xdist_tests_skip_with_the_reason(timed: BenchProject) -> None:
+    result = timed.run("patterns/speed.yaml", "-n", "1", "-rs")
+
+    result.assert_outcomes(skipped=16)
+    result.stdout.fnmatch_lines(["*SKIPPED*xdist*"])
+
+
+@needs_benchmark
+def test_a_prompt_longer_than_the_context_is_refused_by_number(timed: BenchProject) -> None:
+    timed.patterns(SPEED_FILE.replace("Port of SSH?", "x" * 4100), "speed.yaml")
+
+    result = run(timed, *FUSED)
+
+    result.assert_outcomes(errors=1, deselected=15)
+    result.stdout.fnmatch_lines(["*patterns/speed.yaml*prompt 1: 4* tokens + 32 new, expected at most 4096 together*"])
+
+
+@needs_benchmark
+def test_memory_exhausted_in_one_test_keeps_the_other_results(timed: BenchProject) -> None:
+    timed.knows({"__token_s__": {"bare": 0.001, "fused": 0.001}, "__memory__": 2})
+
+    result = run(timed, "-k", "fused and not first", "--engram-gate=batch_throughput >= -90%")
+
+    result.assert_outcomes(passed=3, failed=1, deselected=12)
+    result.stdout.fnmatch_lines(["*memory ran out*found 3*"])
+    assert metric(timed, "decode_speed")["ratio"]["n"] >= 4
+
+
+@needs_benchmark
+def test_a_model_that_ends_at_once_is_timed_over_all_tokens(timed: BenchProject) -> None:
+    timed.knows({"Port of SSH?": "", "HTTP status code for 'Not Found'?": "", "__token_s__": {"bare": 0.001}})
+
+    result = run(timed, "-k", "baseline", "--benchmark-json=out.json")
+
+    result.assert_outcomes(passed=5, deselected=11)
+    benchmarks = json.loads((timed.path / "out.json").read_text("utf-8"))["benchmarks"]
+    tokens = {one["name"]: one["extra_info"]["tokens"] for one in benchmarks}
+    assert tokens["test_decode_speed[baseline]"] == 4
+    assert tokens["test_time_to_answer[baseline]"] == 1
+
+
+@needs_benchmark
+def test_an_answer_is_timed_to_its_own_end(timed: BenchProject) -> None:
+    run(timed, "-k", "time_to_answer", "--engram-gate=time_to_answer <= -10%")
+
+    assert metric(timed, "time_to_answer")["ratio"]["value"] == pytest.approx(
+        3.5 / 15
+    )  # bytes of "22" and "404" against "I do not know."
+
+
+@needs_benchmark
+def test_the_store_of_completions_is_not_used(timed: BenchProject) -> None:
+    run(timed, *FUSED)
+
+    assert not (timed.path / "cache" / "completions.sqlite").exists()
+
+
+@needs_benchmark
+def test_a_model_that_cannot_be_had_is_tried_once(timed: BenchProject) -> None:
+    (timed.path / "patterns" / "facts.yaml").unlink()
+    (timed.path / "adapter").mkdir()
+
+    result = run(timed, "-k", "decode_speed", "--engram-adapter=adapter")
+
+    result.assert_outcomes(errors=3, deselected=13)
+    result.stdout.fnmatch_lines(["*not answered: AdapterError at *decode_speed?baseline?*"])
