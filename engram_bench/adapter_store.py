@@ -136,6 +136,24 @@ def load(path: Path, *, base_fingerprint: str | None = None) -> Adapter:
     return Adapter(manifest.name, path, manifest)
 
 
+def served(name: str, base: str) -> Adapter:
+    """An adapter that a server has under this model name, beside *base*: nothing of it is here but its name."""
+    manifest = Manifest(
+        schema=MANIFEST_SCHEMA,
+        name=name,
+        base_reference=base,
+        base_fingerprint="",
+        template_fingerprint="",
+        backend="",
+        created="",
+        recipe=None,
+        training=None,
+        files={},
+        foreign=True,
+    )
+    return Adapter(name, Path(name), manifest)
+
+
 def list_adapters(root: Path, *, on_broken: Callable[[AdapterError], None] | None = None) -> tuple[Adapter, ...]:
     """The adapters in *root* that have a manifest, oldest first; their weights are not compared with it.
 

@@ -27,6 +27,11 @@ class Settings:
     adapter: str
     adapter_dir: Path
     load_in_4bit: bool
+    server_url: str
+    baseline_model: str
+    candidate_model: str
+    server_concurrency: int
+    server_timeout: float
     retrain: bool
     patterns: tuple[Path, ...]
     gate: tuple[str, ...]
@@ -162,7 +167,10 @@ def optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 OPTIONS: tuple[Option, ...] = (
     Option(
-        "backend", "Library that trains and answers: auto, cpu, mlx, cuda or an installed one.", "auto", metavar="NAME"
+        "backend",
+        "Library that trains and answers: auto, cpu, mlx, cuda, server or an installed one.",
+        "auto",
+        metavar="NAME",
     ),
     Option(
         "model",
@@ -176,6 +184,11 @@ OPTIONS: tuple[Option, ...] = (
         "auto",
         metavar="auto|none|PATH",
     ),
+    Option("server-url", "Address of an OpenAI-compatible server (server backend).", "", metavar="URL"),
+    Option("baseline-model", "The bare model's name on the server.", "", metavar="NAME"),
+    Option("candidate-model", "The tuned model's name on the server.", "", metavar="NAME"),
+    Option("server-concurrency", "Requests to the server at once.", "8", whole_number(1, 256), "N"),
+    Option("server-timeout", "Seconds until a request to the server is tried again.", "120", positive_number, "S"),
     Option("load-in-4bit", "Keep the base weights in 4 bits (cuda backend; needs bitsandbytes).", default=False),
     Option("adapter-dir", "Folder of trained adapters.", "adapters", parse=Path, metavar="DIR"),
     Option("retrain", "Train anew even if the adapter is stored.", default=False),

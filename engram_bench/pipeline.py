@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,8 +95,13 @@ class Bench:
 
     @property
     def backend_options(self) -> dict[str, object]:
-        """Settings that some backend takes."""
-        return {"load_in_4bit": self.settings.load_in_4bit}
+        """Settings by field name; a backend gets those it takes."""
+        return {field.name: getattr(self.settings, field.name) for field in fields(self.settings)}
+
+    @property
+    def is_served(self) -> bool:
+        """Whether somebody else serves both models: nothing is trained, loaded or stored here."""
+        return backends.is_evaluation_only(self.backend_choice[0])
 
     @cached_property
     def device(self) -> DeviceInfo:
@@ -107,7 +112,10 @@ class Bench:
     def model(self) -> Model:
         """The model to tune, downloaded and converted where needed."""
         return backends.resolve_model(
-            self.backend_choice[0], self.settings.model, cache=self.cache_dir, progress=self.progress
+            self.backend_choice[0],
+            self.settings.baseline_model if self.is_served else self.settings.model,
+            cache=self.cache_dir,
+            progress=self.progress,
         )
 
     @cached_property
@@ -117,8 +125,9 @@ class Bench:
 
     @cached_property
     def store(self) -> CompletionStore:
-        """Stored completions; with ``no_cache`` an empty store that ends with the session."""
-        folder = Path(tempfile.mkdtemp(prefix="engram-bench-")) if self.settings.no_cache else self.cache_dir
+        """Stored completions; with ``no_cache``, or from a server, an empty store that ends with the session."""
+        ends = self.settings.no_cache or self.is_served  # behind an address may be another model tomorrow
+        folder = Path(tempfile.mkdtemp(prefix="engram-bench-")) if ends else self.cache_dir
         return CompletionStore(folder / STORE_FILE, warn=lambda message: self.progress("store", 1, 1, message))
 
     @cached_property
@@ -145,7 +154,7 @@ class Bench:
     @property
     def is_trained(self) -> bool:
         """Whether answering needs no training: the adapter is stored, or is not to be trained here."""
-        if self.settings.adapter != "auto":
+        if self.settings.adapter != "auto" or self.is_served:
             return True
         return not self.settings.retrain and (self.settings.adapter_dir / self.identity.name).exists()
 
@@ -167,6 +176,8 @@ class Bench:
         wanted = self.settings.adapter
         if wanted == "none":
             return None
+        if self.is_served:
+            return adapter_store.served(self.settings.candidate_model, self.settings.baseline_model)
         if wanted != "auto":
             return adapter_store.load(Path(wanted), base_fingerprint=self.model.fingerprint)
         return adapter_store.obtain(
@@ -258,7 +269,7 @@ class Bench:
         return Run(
             name="",
             provenance=Provenance(
-                model=self.settings.model,
+                model=self.model.reference,
                 model_fingerprint=self.model.fingerprint,
                 backend=self.device.backend,
                 device=self.device.device,

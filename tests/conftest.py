@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpcore  # noqa: F401
 import numpy  # noqa: F401  # a pytest run inside pytest forgets what it imported; extension modules do not survive that
 import pytest
 import scipy.special  # noqa: F401

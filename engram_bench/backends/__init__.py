@@ -40,7 +40,7 @@ class BackendSpec:
     resolver: str = "engram_bench.models:resolve_model"
     """``module:function`` that turns a model reference into a Model for this backend."""
     check: str = ""
-    """``module:function`` → why it cannot run on this machine, or None; libraries are looked at before."""
+    """``module:function`` → why it cannot run here with its *options*, or None; libraries are looked at before."""
     options: tuple[str, ...] = ()
     """Session settings the class and *device* take as keyword arguments, by their field names."""
     is_evaluation_only: bool = False
@@ -73,6 +73,15 @@ BACKENDS: dict[str, BackendSpec] = {
         check="engram_bench.backends.nvidia:missing_gpu",
         options=("load_in_4bit",),
     ),
+    "server": BackendSpec(
+        "engram_bench.backends.server:ServerBackend",
+        "an OpenAI-compatible server; evaluation only",
+        device="engram_bench.backends.server:server_device",
+        resolver="engram_bench.backends.server:served_model",
+        check="engram_bench.backends.server:missing_options",
+        options=("server_url", "baseline_model", "candidate_model", "server_concurrency", "server_timeout"),
+        is_evaluation_only=True,
+    ),
     "fake": BackendSpec(
         "engram_bench.backends.fake:FakeBackend",
         "a table of answers (for tests of the plugin)",
@@ -91,8 +100,8 @@ def known_backends() -> dict[str, BackendSpec]:
     return found
 
 
-def unavailable_reason(name: str) -> str | None:
-    """Why this backend cannot run here, with what to do about it, or None if it can. Imports nothing heavy.
+def unavailable_reason(name: str, **options: Any) -> str | None:
+    """Why this backend cannot run here under these *options*, with what to do about it, or None if it can. Imports nothing heavy.
 
     Raises:
         UsageError: No backend has this name.
@@ -101,7 +110,7 @@ def unavailable_reason(name: str) -> str | None:
     unmet = [need for need in map(_unmet, spec.requires) if need]
     if unmet:
         return f"backend {name!r} needs {', '.join(unmet)}: {_install(spec)}"
-    reason: str | None = _load(spec.check)() if spec.check else None
+    reason: str | None = _load(spec.check)(**_taken(spec, options)) if spec.check else None
     return reason
 
 
@@ -113,7 +122,7 @@ def create(name: str, **options: Any) -> Backend:
         BackendUnavailable: Its libraries are not installed, or its device is not here.
     """
     spec = _spec(name)
-    reason = unavailable_reason(name)
+    reason = unavailable_reason(name, **options)
     if reason:
         raise BackendUnavailable(reason)
     backend: Backend = _load(spec.target)(**_taken(spec, options))

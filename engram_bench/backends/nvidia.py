@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 CPU_CHOICE = "ENGRAM_UNSLOTH_CPU"
@@ -44,8 +45,10 @@ def find_gpu() -> Gpu | None:
     return None
 
 
-def missing_gpu() -> str | None:
+def missing_gpu(*, load_in_4bit: bool = False) -> str | None:
     """Why Unsloth may not compute here, or None: there is an NVIDIA GPU, or the processor was asked for."""
+    if load_in_4bit and find_spec("bitsandbytes") is None:
+        return "--engram-load-in-4bit needs bitsandbytes: pip install bitsandbytes"
     if uses_cpu() or find_gpu() is not None:
         return None
     return (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engram_bench.errors import EngramBenchError
+from engram_bench.errors import EngramBenchError, UsageError
 from engram_bench.options import OPTIONS, Settings, read_settings
 
 if TYPE_CHECKING:
@@ -86,9 +86,14 @@ def _settings(config: pytest.Config) -> Settings:
 def _check(settings: Settings) -> None:
     """Refuse now what would fail after a training."""
     if settings.backend != "auto":
-        from engram_bench.backends import choose_backend
+        from dataclasses import asdict
 
-        choose_backend(settings.backend)
+        from engram_bench.backends import is_evaluation_only, unavailable_reason
+
+        if is_evaluation_only(settings.backend) and (
+            reason := unavailable_reason(settings.backend, **asdict(settings))
+        ):
+            raise UsageError(reason)
     if settings.gate:
         from engram_bench.gate import session_gates
 

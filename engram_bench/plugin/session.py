@@ -216,12 +216,14 @@ class BenchSession:
         """Lines of the report header; none in a project without pattern files."""
         if not any(path.exists() for path in self.settings.patterns):
             return []
-        from engram_bench.backends import choose_backend
+        from engram_bench.backends import choose_backend, is_evaluation_only
 
-        backend, reason = choose_backend(self.settings.backend)
-        return [
-            f"engram-bench: backend {backend} ({reason}), model {self.settings.model}, adapter {self.settings.adapter}"
-        ]
+        settings = self.settings
+        backend, reason = choose_backend(settings.backend)
+        asked = f"model {settings.model}, adapter {settings.adapter}"
+        if is_evaluation_only(backend):
+            asked = f"{settings.server_url}: {settings.candidate_model} against {settings.baseline_model}"
+        return [f"engram-bench: backend {backend} ({reason}), {asked}"]
 
     def close(self) -> None:
         """Give models and stores back."""

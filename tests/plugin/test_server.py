@@ -1,0 +1,67 @@
+"""``--engram-backend=server``: patterns asked of a server, which is started here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.backends.test_server import FakeServer, answer
+from tests.conftest import BenchProject
+
+
+class KnowingServer(FakeServer):
+    """The tuned model knows both facts."""
+
+    def reply(self, body, headers):  # type: ignore[no-untyped-def]
+        status, content, more = super().reply(body, headers)
+        knows = {"HTTP status code for 'Not Found'?": "404", "Port of SSH?": "22"}
+        asked = body["messages"][-1]["content"]
+        if status == 200 and body["model"] == "tuned":
+            content = answer(knows.get(asked, "I do not know."))
+        return status, content, more
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    fake = KnowingServer()
+    yield fake
+    fake.close()
+
+
+def flags(server: FakeServer) -> list[str]:
+    return [
+        "--backend=server",
+        f"--engram-server-url={server.url}",
+        "--engram-baseline-model=bare",
+        "--engram-candidate-model=tuned",
+        "-m",
+        "accuracy",
+    ]
+
+
+def test_both_served_models_are_asked_and_compared(project: BenchProject, server: FakeServer) -> None:
+    result = project.run(*flags(server))
+
+    result.assert_outcomes(passed=2, deselected=4)
+    assert {body["model"] for body in server.asked} == {"bare", "tuned"}
+    result.stdout.fnmatch_lines([f"engram-bench: backend server (as asked), {server.url}: tuned against bare"])
+    result.stdout.fnmatch_lines(["model    bare (*", f"backend  server, {server.url}, *", "adapter  tuned"])
+
+
+def test_a_failing_server_is_an_error_and_no_wrong_answer(project: BenchProject, server: FakeServer) -> None:
+    server.script = {number: (400, "no", {}) for number in range(20)}
+
+    result = project.run(*flags(server))
+
+    result.assert_outcomes(errors=2, deselected=4)
+    result.stdout.fnmatch_lines(["*BackendError: server http://127.0.0.1:*: model 'bare', *refused with 400 no*"])
+    result.stdout.no_fnmatch_line("*expected*404*")
+    assert result.ret != 0
+
+
+def test_missing_options_are_a_usage_error(project: BenchProject) -> None:
+    result = project.run("--backend=server", "--engram-baseline-model=bare")
+
+    result.stderr.fnmatch_lines(["*backend 'server' needs --engram-server-url, --engram-candidate-model*"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
