@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from engram_bench.records import Case, PatternSet, Side
 
 PROMPTS, QUICK_PROMPTS = 6, 3
-QUICK_STEPS = 60
+QUICK_STEPS = 30
 """Steps at most of the small adapter of ``--quick``; that it recalls its few patterns ends it earlier."""
 FRAME_S = 1 / 12
 PAUSE_S = 1.2
