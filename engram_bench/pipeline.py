@@ -316,10 +316,11 @@ def evaluate(bench: Bench) -> Run:
     from engram_bench.plan import suite_questions
 
     started, clock = provenance.utc_now(), time.perf_counter()
-    results = [
-        row for side in COMPARED for row in bench.answer(suite_questions(bench.sets, bench.settings, side), side)
-    ]
-    return finished(bench.run(), results, started=started, total_s=time.perf_counter() - clock)
+    answers = {side: bench.answer(suite_questions(bench.sets, bench.settings, side), side) for side in COMPARED}
+    measures = bench.measures(answers["baseline"])
+    results = [row for rows in answers.values() for row in rows]
+    run = replace(bench.run(), measures=measures)
+    return finished(run, results, started=started, total_s=time.perf_counter() - clock)
 
 
 @dataclass(frozen=True, slots=True)

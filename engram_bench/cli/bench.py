@@ -81,13 +81,13 @@ def show(conclusion: Conclusion, settings: Settings, *, older: Run | None = None
 
         say_json(json_report(run, comparison, verdicts))
     else:
-        from engram_bench.reporting.terminal import comparison_lines
+        from engram_bench.reporting.terminal import comparison_lines, line_colour
 
         page = settings.report_dir / "latest.md"
         for line in comparison_lines(
             run, comparison, verdicts, width=width(), encoding=encoding(), report=str(page), show=settings.show
         ):
-            say(line, style=style_of(line))
+            say(line, style=line_colour(line))
         if older is not None:
             say("", f"since run {older.name}", style="bold")
             show_changes(older, run)
@@ -100,14 +100,8 @@ def show_changes(older: Run, newer: Run) -> None:
     """Print what changed between two runs."""
     from engram_bench.compare import compare_runs
     from engram_bench.reporting.changes import change_lines
+    from engram_bench.reporting.terminal import line_colour
 
     comparison = compare_runs(older, newer)
     for line in change_lines(older, newer, comparison, width=width(), encoding=encoding()):
-        say(line, style="red" if line.startswith("newly broken,") else "")
-
-
-def style_of(line: str) -> str:
-    """The colour of a line of a comparison: its verdicts and its lists of broken cases stand out."""
-    if line.startswith("gate passed"):
-        return "green"
-    return "red" if line.startswith(("gate failed", "gate insufficient", "broken,", "not scored")) else ""
+        say(line, style=line_colour(line))

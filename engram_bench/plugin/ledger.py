@@ -121,9 +121,12 @@ class SessionLedger:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the comparison, and what changed since an earlier run."""
         if self._conclusion is not None:
+            from engram_bench.reporting.terminal import line_colour
+
             terminalreporter.section("engram-bench")
             for line in self._lines(self._conclusion):
-                terminalreporter.write_line(line)
+                colour = line_colour(line)
+                terminalreporter.write_line(line, **({colour: True} if colour else {}))
         if self._problem:
             terminalreporter.section("engram-bench", red=True)
             terminalreporter.write_line(self._problem, red=True)

@@ -94,6 +94,15 @@ def entry_lines(
         yield f"  … and {len(found) - limit} more" + (f" in {printable(more)}" if more else "")
 
 
+def line_colour(line: str) -> str:
+    """``green``, ``red`` or nothing for a line of a comparison: verdicts and lists of broken cases stand out."""
+    if line.startswith("gate passed"):
+        return "green"
+    return (
+        "red" if line.startswith(("gate failed", "gate insufficient", "broken,", "newly broken,", "not scored")) else ""
+    )
+
+
 def _provenance(run: Run, width: int) -> Iterator[str]:
     for heading, fact in run_facts(run).items():
         yield from _wrapped(f"{heading:<9}{printable(fact)}", width, indent=9)

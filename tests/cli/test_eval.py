@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -20,6 +22,19 @@ def test_run_is_compared_saved_and_reported(shell: Shell) -> None:
     report = json.loads((shell.path / "reports" / "latest.json").read_text("utf-8"))
     assert report["metrics"]["accuracy"]["difference_pp"] == 100.0
     assert (shell.path / "reports" / "latest.md").exists()
+
+
+def test_pytest_measures_the_same(shell: Shell) -> None:
+    shell.patterns("name: controls\nkind: retention\npatterns: [{input: Hello?, output: Hi}]\n", "controls.yaml")
+    shell.knows({"Hello?": "Hi"})
+    command = [sys.executable, "-m", "pytest", "patterns", "-q", "-p", "no:cacheprovider"]
+    subprocess.run(command, cwd=shell.path, capture_output=True, check=False)
+    expected = json.loads((shell.path / "reports" / "latest.json").read_text("utf-8"))
+
+    found = shell.json("eval", EASY)
+
+    assert found["metrics"] == expected["metrics"]
+    assert found["ledger"] == expected["ledger"]
 
 
 def test_failed_gate_is_status_1(shell: Shell) -> None:
