@@ -43,6 +43,7 @@ class Settings:
     no_cache: bool
     limit: int | None
     samples: int
+    null_control: bool
     temperature: float
     show: str
     compare: str
@@ -214,6 +215,11 @@ OPTIONS: tuple[Option, ...] = (
         "5",
         parse=whole_number(0),
         metavar="K",
+    ),
+    Option(
+        "null-control",
+        "Also check that an untrained adapter fails the accuracy gates; costs one more evaluation.",
+        default=False,
     ),
     Option("temperature", "Temperature of sampled repeats.", "0.7", parse=positive_number, metavar="T"),
     Option(

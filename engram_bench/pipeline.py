@@ -229,13 +229,13 @@ class Bench:
         return Reader(
             tokenizer=self.model.tokenizer,
             context_length=self.model.context_length,
-            identity=self._identity,
+            identity=self.identity_of,
             store=self.store,
             open_generator=self.open_generator,
             progress=self.progress,
         )
 
-    def _identity(self, side: Side) -> str:
+    def identity_of(self, side: Side) -> str:
         """Of everything that decides what a side says: weights, template, and the library that runs them."""
         adapter = self.adapter if side != "baseline" else None
         device = self.device

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from engram_bench.evaluate import Question, with_limit
 from engram_bench.options import Settings
 from engram_bench.patterns.expand import accuracy_cases, generalization_cases, retention_cases, wording_cases
 from engram_bench.records import Case, GenerationSettings, PatternSet, Prompt, Side, SourceLine
+from engram_bench.sanity import GUARDS, OPT_IN
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +51,43 @@ class SuiteTest:
     """One test of the suite, as ``test_NAME`` and marker ``NAME``."""
 
     name: str
-    tasks: Callable[[PatternSet], Iterable[Task]]
+    list_tasks: Callable[[PatternSet, Settings], Iterable[Task]]
     """Tasks of a file; none if the file's kind has none of this test."""
     ask: Callable[[str, Task, Settings], tuple[Question, ...]] = greedy_questions
     sides: tuple[Side, ...] = ("baseline", "candidate")
     """Who is asked."""
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether its rows have a counterpart on the other side."""
+        return len(self.sides) > 1
+
+    def tasks(self, pattern_set: PatternSet, settings: Settings) -> list[Task]:
+        """The tasks of a file's first ``settings.limit`` patterns."""
+        limited = replace(pattern_set, patterns=pattern_set.patterns[: settings.limit])
+        return list(self.list_tasks(limited, settings))
 
     def questions(self, task: Task, settings: Settings) -> tuple[Question, ...]:
         """What is asked to judge one task; every side is asked the same."""
         return self.ask(self.name, task, settings)
 
 
-def _one_each(cases: Callable[[PatternSet], Iterable[Case]]) -> Callable[[PatternSet], Iterable[Task]]:
+def _one_each(cases: Callable[[PatternSet], Iterable[Case]]) -> Callable[[PatternSet, Settings], Iterable[Task]]:
     """A task per case, named by what its id has after the file's name."""
-    return lambda pattern_set: (Task(case.id.partition("/")[2], (case,)) for case in cases(pattern_set))
+    return lambda pattern_set, _: (Task(case.id.partition("/")[2], (case,)) for case in cases(pattern_set))
 
 
-def _consistency_tasks(pattern_set: PatternSet) -> Iterable[Task]:
+def _consistency_tasks(pattern_set: PatternSet, _: Settings) -> Iterable[Task]:
     """A task per pattern over all its wordings, trained or held out."""
     if pattern_set.kind == "memory":
         for pattern in pattern_set.patterns:
             yield Task(pattern.id, wording_cases(pattern), pattern.min_consistency)
+
+
+def _sanity_tasks(pattern_set: PatternSet, settings: Settings) -> Iterable[Task]:
+    """A task per guard, over all seen prompts."""
+    if cases := accuracy_cases(pattern_set):
+        yield from (Task(name, cases) for name in GUARDS if settings.null_control or name not in OPT_IN)
 
 
 SUITE: dict[str, SuiteTest] = {
@@ -81,19 +97,20 @@ SUITE: dict[str, SuiteTest] = {
         SuiteTest("generalization", _one_each(generalization_cases)),
         SuiteTest("consistency", _consistency_tasks, repeated_questions),
         SuiteTest("retention", _one_each(retention_cases)),
+        SuiteTest("sanity", _sanity_tasks, sides=("candidate",)),
     )
 }
 """By name: the one place that says what a pattern file is asked."""
 
 
 def suite_questions(sets: Iterable[PatternSet], settings: Settings, side: Side) -> list[Question]:
-    """Everything the suite asks a side about these sets, cut to the settings' limit of tasks per file and test."""
+    """Everything that the suite compares the sides by in these sets, cut to the settings' limit of patterns per file."""
     return [
         question
         for pattern_set in sets
         for test in SUITE.values()
-        if side in test.sides
-        for task in islice(test.tasks(pattern_set), settings.limit)
+        if test.is_compared and side in test.sides
+        for task in test.tasks(pattern_set, settings)
         for question in test.questions(task, settings)
     ]
 

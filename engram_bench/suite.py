@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import pytest
 
-from engram_bench.plugin.judged import Judged
+from engram_bench.plugin.judged import Guard, Judged
+
+
+@pytest.mark.sanity
+def test_sanity(guard: Guard) -> None:
+    """The guard holds: the adapter is whole, has an effect, and is asked as it was trained."""
+    guard.assert_holds()
 
 
 @pytest.mark.accuracy

@@ -16,10 +16,10 @@ FLOORS = (
     {"records"},
     {"patterns", "matchers", "stats", "provenance", "figures", "record_format", "run_format", "durable"},
     {"backends", "models", "metrics", "pairs", "speed_metrics", "adapter_manifest"},
-    {"adapter_store", "adapter_exchange", "completion_store", "evaluate", "run_store", "speed", "reading"},
+    {"adapter_store", "adapter_exchange", "completion_store", "evaluate", "run_store", "speed", "reading", "sanity"},
     {"compare", "gate", "gate_grammar", "history"},
     {"reporting"},
-    {"options", "plan", "pipeline", "speed_tests"},
+    {"options", "plan", "pipeline", "speed_tests", "inspection"},
     {"plugin", "suite", "speed_suite", "speed_suite_untimed", "cli"},
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

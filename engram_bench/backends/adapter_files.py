@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from engram_bench.errors import AdapterError
 
 Floats = NDArray[np.float32]
+KINDS: Mapping[str, Any] = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -41,29 +42,50 @@ def read_tensors(path: Path) -> dict[str, Floats]:
     Raises:
         AdapterError: The file is missing or cut, or a tensor holds no floats or no finite ones.
     """
+    return {name: _floats(path, name, tensor) for name, tensor in _stored(path)}
+
+
+def non_finite(path: Path) -> list[str]:
+    """Names of the tensors of a safetensors file that hold NaN or infinite values, in order.
+
+    Raises:
+        AdapterError: The file is missing or cut.
+    """
+    return [name for name, tensor in _stored(path) if _is_float(tensor) and not np.isfinite(_values(tensor)).all()]
+
+
+def _stored(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    """Name, and type, shape and bytes, of every tensor."""
     import safetensors
 
     try:
-        stored = safetensors.deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+        stored: list[tuple[str, Mapping[str, Any]]] = safetensors.deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except OSError as error:
         msg = f"{path}: not found or not readable, expected LoRA weights in safetensors ({error.strerror})"
         raise AdapterError(msg) from error
     except safetensors.SafetensorError as error:
         msg = f"{path}: cut off or damaged, expected a whole safetensors file ({error})"
         raise AdapterError(msg) from error
-    return {name: _floats(path, name, tensor) for name, tensor in stored}
+    return stored
+
+
+def _is_float(tensor: Mapping[str, Any]) -> bool:
+    return tensor["dtype"] in (*KINDS, "BF16")
+
+
+def _values(tensor: Mapping[str, Any]) -> Floats:
+    """The numbers of a float tensor, flat."""
+    if tensor["dtype"] == "BF16":
+        wide = np.frombuffer(tensor["data"], np.uint16).astype(np.uint32) << 16
+        return wide.view(np.float32)
+    return np.frombuffer(tensor["data"], KINDS[tensor["dtype"]]).astype(np.float32)
 
 
 def _floats(path: Path, name: str, tensor: Mapping[str, Any]) -> Floats:
-    kinds = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
-    if tensor["dtype"] == "BF16":
-        wide = np.frombuffer(tensor["data"], np.uint16).astype(np.uint32) << 16
-        values = wide.view(np.float32)
-    elif tensor["dtype"] in kinds:
-        values = np.frombuffer(tensor["data"], kinds[tensor["dtype"]]).astype(np.float32)
-    else:
+    if not _is_float(tensor):
         msg = f"{path}: tensor {name!r} is {tensor['dtype']}, expected F32, F16 or BF16"
         raise AdapterError(msg)
+    values = _values(tensor)
     if not np.isfinite(values).all():
         msg = f"{path}: tensor {name!r} holds NaN or infinite values, expected finite ones"
         raise AdapterError(msg)

@@ -142,6 +142,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parametrize(metafunc, metafunc.config.stash[SESSION])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the sanity guards first: what follows means nothing where they do not hold."""
+    items.sort(key=lambda item: not {"guard", "engram_task"} <= set(getattr(item, "fixturenames", ())))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Remember what was selected: all of it is answered at once when the first test needs an answer."""
-    session.config.stash[SESSION].items = session.items
+    bench = session.config.stash[SESSION]
+    bench.items = session.items
+    try:
+        bench.leak_lines  # noqa: B018  # before anything is asked
+    except EngramBenchError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Say that no held-out wording that was selected is trained on, and which are nearly."""
+    return config.stash[SESSION].leak_lines

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property, partial
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -53,7 +52,7 @@ class PatternModule(pytest.Module):
 
         session = self.config.stash[SESSION]
         test = SUITE.get(function.removeprefix("test_"))
-        return list(islice(test.tasks(self.pattern_set), session.settings.limit)) if test else []
+        return test.tasks(self.pattern_set, session.settings) if test else []
 
     def speed_cases(self, function: str) -> list[SpeedCase]:
         """The sides that one function of the speed suite times."""

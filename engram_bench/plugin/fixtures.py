@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from engram_bench.errors import EngramBenchError
+from engram_bench.errors import EngramBenchError, UnsupportedError
 from engram_bench.plugin import SESSION
-from engram_bench.plugin.judged import ROWS, Judged
+from engram_bench.plugin.judged import ROWS, Guard, Judged
 from engram_bench.plugin.session import BenchSession
 from engram_bench.records import Completion, DeviceInfo, Pattern, Prompt, Side
 
@@ -58,6 +58,18 @@ def judged(request: pytest.FixtureRequest, engram_task: Task) -> Judged:
 
 
 @pytest.fixture
+def guard(request: pytest.FixtureRequest, engram_task: Task) -> Guard:
+    """The sanity guard of this item, applied; skipped where there is no adapter, or the backend cannot tell."""
+    session = request.config.stash[SESSION]
+    if _or_fail(lambda: session.bench.adapter) is None:
+        pytest.skip("no adapter to guard: --engram-adapter=none")
+    try:
+        return Guard(engram_task.name, _or_fail(lambda: session.guard_reason(engram_task)))
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
 def pattern() -> Pattern:
     """Each pattern of the configured folders in turn."""
     pytest.fail("fixture 'pattern': no patterns found, expected pattern files under --engram-patterns", pytrace=False)
@@ -91,5 +103,7 @@ def _or_fail(work: Callable[[], T]) -> T:
     """What *work* gives; an error of ours becomes a failure without a traceback through the plugin."""
     try:
         return work()
+    except UnsupportedError:
+        raise
     except EngramBenchError as error:
         pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)

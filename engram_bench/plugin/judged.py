@@ -19,6 +19,20 @@ ROWS: pytest.StashKey[list[CaseResult]] = pytest.StashKey()
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """One sanity guard over the seen prompts of a file."""
+
+    name: str
+    reason: str
+    """Why it does not hold; empty if it does."""
+
+    def assert_holds(self) -> None:
+        """Fail with the reason; ``--engram-gate-only`` changes nothing, because gates on a broken set-up mean nothing."""
+        if self.reason:
+            pytest.fail(self.reason, pytrace=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """One task, answered by both sides and scored.
 

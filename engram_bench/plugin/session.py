@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from engram_bench.errors import EngramBenchError
+from engram_bench.errors import EngramBenchError, PatternFileError
 from engram_bench.options import Settings
 
 if TYPE_CHECKING:
@@ -139,6 +139,18 @@ class BenchSession:
             self.measures  # noqa: B018  # here, where an error has a test to fail
         return rows
 
+    def guard_reason(self, task: Task) -> str:
+        """Why a sanity guard does not hold over a file's seen prompts; empty if it does.
+
+        Raises:
+            UnsupportedError: The backend cannot tell.
+            EngramBenchError: Something on the way failed.
+        """
+        from engram_bench.inspection import inspect
+        from engram_bench.sanity import GUARDS
+
+        return GUARDS[task.name](inspect(self.bench, task.cases, lambda: self.rows(task, "sanity")["candidate"]))
+
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
         """What is measured outside the cases, on both sides' answers to all of them."""
@@ -209,6 +221,29 @@ class BenchSession:
         self._noted = True
         plain: dict[str, Any] = to_plain(replace(self.bench.run(), measures=self.measures if has_answered else ()))
         return plain
+
+    @cached_property
+    def leak_lines(self) -> list[str]:
+        """Lines on the selected held-out wordings and the training examples; none where no such wording is selected.
+
+        Raises:
+            PatternFileError: A held-out wording is, normalised, the prompt of a training example; lists them all.
+        """
+        tasks = [task for item in self.items if isinstance(item, pytest.Function) and (task := task_of(item))]
+        selected = {case.id for task in tasks for case in task.cases if case.split == "held_out"}
+        if not selected:
+            return []
+        from engram_bench.patterns.leaks import leaks, near_duplicates
+
+        sets, examples = self.training_sets(), self.bench.examples
+        if found := leaks(sets, examples):
+            raise PatternFileError("held-out wordings", [str(leak) for leak in found])
+        near = [leak for leak in near_duplicates(sets, examples) if leak.case_id in selected]
+        lines = [
+            f"engram-bench: none of {len(selected)} held-out wordings is among the {len(examples)} training examples, "
+            f"{len(near) or 'none'} nearly is"
+        ]
+        return lines + [f"  near-duplicate: {leak}" for leak in near]
 
     # ── words ───────────────────────────────────────────────────────────────────────────────────
 

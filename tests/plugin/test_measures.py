@@ -202,3 +202,33 @@ def test_repeat_with_nothing_changed_loads_no_model(project: BenchProject, monke
 
     assert result.ret == 0
     assert metrics(project) == first
+
+
+def test_collection_says_that_no_held_out_wording_is_trained_on(project: BenchProject) -> None:
+    result = project.run("--collect-only", "-m", "generalization")
+
+    result.stdout.fnmatch_lines(
+        ["engram-bench: none of 1 held-out wordings is among the * training examples, none nearly is"]
+    )
+
+
+def test_near_duplicate_of_a_trained_wording_is_named_at_collection(project: BenchProject) -> None:
+    long = "On which of the many ports does the SSH server of a machine usually listen"
+    project.patterns(FACTS.replace("Which port has SSH?", long + "?").replace(HELD_OUT, long + " today?"))
+
+    result = project.run("--collect-only", "-m", "generalization")
+
+    result.stdout.fnmatch_lines(["*1 nearly is", "*near-duplicate: facts/ssh/held-1 *today[?]' is trained on as*"])
+
+
+def test_leaked_wording_stops_the_session(project: BenchProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engram_bench.pipeline import Bench
+    from engram_bench.records import Prompt, TrainingExample
+
+    leaky = (TrainingExample(Prompt(f" {HELD_OUT} "), "22", "facts/ssh"),)
+    monkeypatch.setattr(Bench, "examples", leaky)
+
+    result = project.run("-m", "generalization")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*facts/ssh/held-1*is trained on as*"])
