@@ -49,7 +49,7 @@ class TransformersNetwork:
             output = self.model(
                 input_ids=torch.from_numpy(batch.ids).to(self.device),
                 position_ids=torch.from_numpy(batch.positions).to(self.device),
-                attention_mask=torch.tensor(batch.mask, device=self.device)[:, None],  # (B, 1, T, P + T)
+                attention_mask=self._mask_bias(batch),
                 past_key_values=cache,
                 use_cache=cache is not None,
                 logits_to_keep=columns.to(self.device),
@@ -76,6 +76,12 @@ class TransformersNetwork:
         for name in self.shapes:
             fused.model.get_submodule(name)._forward_hooks.clear()  # they ask the unfused network for its adapter
         return fused
+
+    def _mask_bias(self, batch: TokenBatch) -> Tensor:
+        """What is added to attention scores, (B, 1, T, P + T): eager attention would add a Boolean mask as 0 and 1."""
+        hidden = torch.tensor(~batch.mask, device=self.device)[:, None]
+        dtype = self.model.dtype
+        return torch.zeros(hidden.shape, dtype=dtype, device=self.device).masked_fill_(hidden, torch.finfo(dtype).min)
 
     def _hook(self, name: str) -> Any:
         def add_update(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -276,7 +276,7 @@ class _Checkpoint:
             msg = f"{self._folder}: no tensor {name!r} in its safetensors files"
             raise BackendError(msg)
         tensor: Tensor = self._files[name].get_tensor(name).float()
-        return tensor
+        return tensor.clone()  # of the mapped file; else all of its pages would stay in memory with ours
 
     def __contains__(self, name: str) -> bool:
         return name in self._files

@@ -21,15 +21,13 @@ from engram_bench.backends.packing import Integers, TokenBatch
 
 
 @dataclass(frozen=True, slots=True)
-class _Projected:
-    """A product and what its backward pass needs."""
+class _Factors:
+    """What the backward pass of a product needs."""
 
     x: Tensor
     """(M, in)."""
     low: Tensor | None
     """x Aᵀ (M, Σr); None where the group is not adapted."""
-    y: Tensor
-    """(M, out)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +36,17 @@ class _Saved:
 
     x: Tensor
     scale: Tensor
-    qkv: _Projected
+    qkv: _Factors
     query: Tensor
     key: Tensor
     value: Tensor
     attentions: list[Tensor]
-    out: _Projected
+    out: _Factors
     x_middle: Tensor
     scale_middle: Tensor
-    gate_up: _Projected
-    down: _Projected
+    gate_up: _Factors
+    gate_up_y: Tensor
+    down: _Factors
 
 
 class LlamaLearner:
@@ -104,28 +103,30 @@ class LlamaLearner:
     ) -> tuple[Tensor, _Saved]:
         """The block's output, of the tokens *kept* only if given, and what its backward pass needs."""
         normed, scale = self._norm(x, block.attention_norm)
-        qkv = self._project(normed, block, updates, "qkv")
-        query, key, value = self._network.split_heads(qkv.y.float(), rope, shape)
+        joint, qkv = self._project(normed, block, updates, "qkv")
+        query, key, value = self._network.split_heads(joint.float(), rope, shape)
         heads, attentions = attend(query, key, value, spans)
-        mixed = join_heads(heads)  # (M, H·D)
-        x_middle = x
+        mixed, x_middle = join_heads(heads), x  # (M, H·D), (M, E)
         if kept is not None:
             mixed, x_middle = mixed[kept], x[kept]
-        out = self._project(mixed.to(self._dtype), block, updates, "out")
-        x_middle = x_middle + out.y
+        added, out = self._project(mixed.to(self._dtype), block, updates, "out")
+        x_middle = x_middle + added
         normed, scale_middle = self._norm(x_middle, block.mlp_norm)
-        gate_up = self._project(normed, block, updates, "gate_up")
-        gate, up = gate_up.y.chunk(2, -1)
-        down = self._project(functional.silu(gate) * up, block, updates, "down")
-        saved = _Saved(x, scale, qkv, query, key, value, attentions, out, x_middle, scale_middle, gate_up, down)
-        return x_middle + down.y, saved
+        gate_up_y, gate_up = self._project(normed, block, updates, "gate_up")
+        gate, up = gate_up_y.chunk(2, -1)
+        added, down = self._project(functional.silu(gate) * up, block, updates, "down")
+        saved = _Saved(
+            x, scale, qkv, query, key, value, attentions, out, x_middle, scale_middle, gate_up, gate_up_y, down
+        )
+        return x_middle + added, saved
 
     def _norm(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """RMS norm in the products' dtype, and the factor (M, 1) that it multiplied by."""
         scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self._network.sizes.epsilon)
         return (x * scale * weight).to(self._dtype), scale
 
-    def _project(self, x: Tensor, block: Block, updates: Mapping[str, Update], group: str) -> _Projected:
+    def _project(self, x: Tensor, block: Block, updates: Mapping[str, Update], group: str) -> tuple[Tensor, _Factors]:
+        """The group's linear layers with their adapters, (M, out), and what the backward pass needs."""
         y = functional.linear(x, block.weights[group])
         if group in block.biases:
             y += block.biases[group].to(y.dtype)
@@ -134,7 +135,7 @@ class LlamaLearner:
             low = x @ updates[group].a.T  # (M, Σr)
             for _, columns, ranks, b in updates[group].parts:
                 y[:, columns].addmm_(low[:, ranks], b.T)
-        return _Projected(x, low, y)
+        return y, _Factors(x, low)
 
     def _head_loss(self, x: Tensor, place: Tensor, labels: Tensor, scale: float) -> tuple[Floats, Tensor]:
         """Losses (N,) at rows *place* of *x*, and the gradient of *scale* · their sum with respect to *x*."""
@@ -162,7 +163,7 @@ class LlamaLearner:
     ) -> Tensor:
         """Gradient with respect to the block's input; empty for the first block, where nobody needs it."""
         d_act = self._project_backward(d_x.to(self._dtype), saved.down, block, updates, "down")
-        gate, up = saved.gate_up.y.chunk(2, -1)
+        gate, up = saved.gate_up_y.chunk(2, -1)
         d_gate = torch.ops.aten.silu_backward(d_act * up, gate)
         d_gate_up = torch.cat([d_gate, d_act.mul_(functional.silu(gate))], -1)
         d_normed = self._project_backward(d_gate_up, saved.gate_up, block, updates, "gate_up")
@@ -181,7 +182,7 @@ class LlamaLearner:
     def _project_backward(
         self,
         d_y: Tensor,
-        saved: _Projected,
+        saved: _Factors,
         block: Block,
         updates: Mapping[str, Update],
         group: str,
