@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from typing import Any
 
 from engram_bench.cli.arguments import add_json
-from engram_bench.cli.console import say, say_json
+from engram_bench.cli.console import say, say_json, width
 from engram_bench.reporting.clean import printable
 
 
@@ -26,10 +27,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         for name, fact in found.items():
             say(f"{name:<6} {printable(fact['library'])}", style="bold")
-            say(
-                f"       {printable(fact['device'] or fact['missing'])}",
-                style="green" if fact["available"] else "yellow",
+            about = textwrap.wrap(
+                printable(fact["device"] or fact["missing"]), max(width() - 7, 20), break_on_hyphens=False
             )
+            say(*(f"       {line}" for line in about), style="green" if fact["available"] else "yellow")
         say("", f"--backend auto takes {auto}: {reason}")
     return 0 if any(fact["available"] for name, fact in found.items() if name != "fake") else 3
 

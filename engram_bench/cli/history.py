@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engram_bench.cli.arguments import add_json, add_settings
-from engram_bench.cli.console import say, say_error, say_json, table
+from engram_bench.cli.console import say, say_error, say_json, table, width
 from engram_bench.cli.project import settings_of
 from engram_bench.errors import UsageError
+from engram_bench.reporting.clean import printable
 
 if TYPE_CHECKING:
     from engram_bench.history import Point, RunRow
@@ -54,40 +56,51 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(rows: Sequence[RunRow], total: int) -> None:
     from engram_bench.history import TREND
-    from engram_bench.reporting.clean import printable
 
+    names = [name for name in TREND if any(name in row.points for row in rows)]
+    headers = ("run", "started", "commit", *(name.replace(" ", "\n") for name in names))
     cells = [
-        (row.name.split("-")[0], row.started[:16].replace("T", " "), row.commit[:7], *_figures(row)) for row in rows
+        (row.name.split("-")[0], row.started[:16].replace("T", " "), row.commit[:7], *_figures(row, names))
+        for row in rows
     ]
-    say(
-        *table(
-            cells,
-            "run",
-            "started",
-            "commit",
-            *(name.replace(" ", "\n") for name in TREND),
-            align="lll" + "r" * len(TREND),
-        )
-    )
+    lines = table(cells, *headers, align="lll" + "r" * len(names))
+    if max(map(len, lines)) > width():
+        lines = [line for row, cell in zip(rows, cells, strict=True) for line in _stacked(row, cell, names)]
+    say(*lines)
+    notes = []
     if len(rows) < total:
-        say("", f"the last {len(rows)} of {total} runs; all of them with --last {total}")
-    for word, names in (("models", [row.model for row in rows]), ("backends", [row.backend for row in rows])):
-        if len(set(names)) > 1:
-            say("", f"different {word}, compare with care:")
-            for name in dict.fromkeys(names):
-                numbers = [row.name.split("-")[0] for row, own in zip(rows, names, strict=True) if own == name]
-                say(f"  {printable(name)}: {', '.join(numbers)}")
+        notes.append(f"the last {len(rows)} of {total} runs; all of them with --last {total}")
+    if missing := [name for name in TREND if name not in names]:
+        notes.append(f"not measured in these runs: {', '.join(missing)}")
+    notes += [
+        *_mixed("models", rows, [row.model for row in rows]),
+        *_mixed("backends", rows, [row.backend for row in rows]),
+    ]
+    say(*(["", *(line for note in notes for line in textwrap.wrap(note, max(width(), 20)))] if notes else []))
 
 
-def _figures(row: RunRow) -> list[str]:
-    from engram_bench.history import TREND
-
+def _figures(row: RunRow, names: Sequence[str]) -> list[str]:
     def words(point: Point | None, name: str) -> str:
         if point is None:
             return ""
         return f"{point.value:.2f}" if name == "speed ratio" else f"{100 * point.value:.1f} %"
 
-    return [words(row.points.get(name), name) for name in TREND]
+    return [words(row.points.get(name), name) for name in names]
+
+
+def _stacked(row: RunRow, cells: Sequence[str], names: Sequence[str]) -> list[str]:
+    """One run over several lines, where a terminal is too narrow for a table."""
+    figures = [f"  {name:<12}{figure:>8}" for name, figure in zip(names, cells[3:], strict=True) if figure]
+    return [printable("  ".join(cells[:3])), *figures]
+
+
+def _mixed(word: str, rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[str]:
+    """Which runs are of which model or backend, if not all are of one."""
+    if len(set(names)) > 1:
+        yield f"different {word}, compare with care:"
+        for name in dict.fromkeys(names):
+            numbers = [row.name.split("-")[0] for row, own in zip(rows, names, strict=True) if own == name]
+            yield f"- {printable(name)}: {', '.join(numbers)}"
 
 
 def _plain(row: RunRow) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def test_cases_of_one_run_only_are_listed_apart(two_runs: Shell) -> None:
 
 def test_different_models_are_said(two_runs: Shell) -> None:
     (path,) = (two_runs.path / "reports" / "runs").glob("0002-*.json")
-    text = path.read_text("utf-8").replace('"model": "smollm2-135m-instruct"', '"model": "other"')
+    text = path.read_text("utf-8").replace('"model": "fake"', '"model": "other"')
     path.write_text(text, "utf-8")
 
     output = two_runs("compare", "1", "2")
