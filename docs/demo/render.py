@@ -24,7 +24,7 @@ IDLE_S = 1.5
 """Longest wait that is played as it was; a longer one (a training) is cut to it."""
 END_S = 5.0
 """How long the last screen stays before the recording starts anew."""
-CELL, LINE, MARGIN, BAR = 8.43, 19, 16, 34
+CELL, LINE, MARGIN, BAR = 8.43, 17, 16, 34
 """Pixels: width of a character, height of a line, around the screen, the window's bar."""
 
 COLOURS = {

@@ -178,7 +178,7 @@ def _quickly_trained(bench: Bench, cases: Sequence[Case], *, quiet: bool) -> Ben
     )
     settings = replace(bench.settings, steps=min(QUICK_STEPS, bench.settings.steps))
     if not quiet:
-        say(f"no stored adapter yet: training a small one on these {len(shown)} patterns (all: engram-bench train)")
+        say(f"no adapter of all patterns yet (engram-bench train): a small one of these {len(shown)} takes its place")
     small = Bench(settings, sets, bench.cache_dir, progress=bench.progress)
     small.adapter  # noqa: B018  # trained here, where the progress bar is
     return small

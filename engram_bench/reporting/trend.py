@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 from engram_bench.history import TREND, Point, RunRow
 from engram_bench.reporting.clean import printable
 
-WIDTH, LEFT, RIGHT = 860, 120, 90
+WIDTH, LEFT, RIGHT = 860, 160, 90
 PANEL, GAP, TOP, BOTTOM = 110, 26, 40, 34
 """Units of a panel's height, the space between panels, and what is above the first and below the last."""
 
