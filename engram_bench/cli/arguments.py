@@ -8,8 +8,10 @@ from engram_bench.options import OPTIONS
 
 PATTERNS = ("patterns",)
 TRAINING = (*PATTERNS, "backend", "model", "load-in-4bit", "adapter-dir", "retrain", "steps", "seed")
-EVERYTHING = tuple(option.name for option in OPTIONS if option.name != "gate-only")
-"""Of a whole evaluation; only a test runner has misses to tell from gates."""
+OF_TESTS = ("gate-only", "null-control", "speed-rounds", "speed-budget")
+"""What only a session of tests does: tell misses from gates, guard, time."""
+EVERYTHING = tuple(option.name for option in OPTIONS if option.name not in OF_TESTS)
+"""Of a whole evaluation."""
 
 
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
