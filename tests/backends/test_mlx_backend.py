@@ -245,6 +245,23 @@ def test_memory_that_runs_out_halves_the_batch_once(backend, llama, monkeypatch,
             texts(generator)
 
 
+@pytest.mark.parametrize("damage", ["cut", "gone", "unknown-architecture"])
+def test_model_that_cannot_be_loaded_is_an_error_that_names_it(tmp_path, damage):
+    from engram_bench.models import Model
+
+    model = Model("broken", TINY_MODELS["llama"](tmp_path), fingerprint=damage)
+    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    elif damage == "gone":
+        weights.unlink()
+    else:
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "abacus"}))
+
+    with pytest.raises(BackendError, match=re.escape(f"{tmp_path}: mlx-lm cannot load this model")):
+        MlxBackend().load(model, None)
+
+
 # ── adapters ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -431,6 +448,52 @@ def test_small_training_passes_add_up_to_the_whole_batch(llama, tmp_path):
         losses.append(MlxBackend(max_batch_tokens=bound).train(llama, EXAMPLES, recipe(batch_size=3), folder).losses)
 
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("failures", "outcome"), [(1, "trained"), (2, "refused")])
+def test_training_memory_that_runs_out_halves_the_pass_once(backend, llama, tmp_path, monkeypatch, failures, outcome):
+    from engram_bench.backends.mlx import training
+
+    left = [failures]
+    add_up = training.Trainer._add_up
+
+    def failing(self, examples):
+        if left[0]:
+            left[0] -= 1
+            raise RuntimeError("[malloc] Unable to allocate 123 bytes.")
+        return add_up(self, examples)
+
+    monkeypatch.setattr(training.Trainer, "_add_up", failing)
+
+    if outcome == "trained":
+        assert backend.train(llama, EXAMPLES, recipe(), tmp_path).steps == 6
+    else:
+        with pytest.raises(
+            BackendError, match=r"memory ran out with \d+ tokens in a pass and with \d+, expected a batch of 2"
+        ):
+            backend.train(llama, EXAMPLES, recipe(), tmp_path)
+
+
+def test_short_floats_answer_as_float32_nearly_does(backend, llama, trained):
+    """What a GPU computes in; here mlx emulates it."""
+    ids = [llama.tokenizer.encode_prompt(prompt) for prompt in PROMPTS]
+    exact = backend.load(llama, trained).log_probs(ids)
+
+    for dtype in ("bfloat16", "float16"):
+        short = MlxBackend(dtype=dtype)
+        assert short.device().dtype == dtype
+        found = short.load(llama, trained).log_probs(ids)
+        assert max(np.abs(one - other).max() for one, other in zip(found, exact, strict=True)) < 1.0
+        assert texts(short.load(llama, trained, fused=True)) == ["Paris", "22", "Not Found"]
+
+
+def test_short_floats_train(llama, tmp_path):
+    record = MlxBackend(dtype="bfloat16").train(llama, EXAMPLES, recipe(steps=40, stop_at_recall=False), tmp_path)
+
+    assert record.loss_end < record.loss_start / 3
+    assert {value.dtype for value in load_file(tmp_path / "adapter_model.safetensors").values()} == {
+        np.dtype(np.float32)
+    }
 
 
 def test_loss_that_is_not_finite_stops_training(backend, llama, tmp_path):

@@ -96,7 +96,7 @@ def test_a_query_that_sees_nothing_is_no_nan():
 
 @pytest.mark.parametrize("name", TINY_MODELS)
 def test_a_model_computes_the_same_with_the_kernels(name, tmp_path):
-    network = open_network(TINY_MODELS[name](tmp_path), mx.float32)
+    network = open_network(TINY_MODELS[name](tmp_path), "float32")
     ids = mx.array(np.random.default_rng(0).integers(0, 250, (3, 17)))
     before = np.array(network.logits(network.hidden(ids, network.pass_caches())))
 
@@ -110,7 +110,7 @@ def test_a_model_computes_the_same_with_the_kernels(name, tmp_path):
 def test_other_models_keep_the_functions_of_mlx_lm(tmp_path):
     from mlx_lm.models import llama
 
-    network = open_network(TINY_MODELS["llama"](tmp_path), mx.float32)
+    network = open_network(TINY_MODELS["llama"](tmp_path), "float32")
 
     kernels.install(network.module)
 

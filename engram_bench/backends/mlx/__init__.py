@@ -10,7 +10,7 @@ from engram_bench.backends.adapter_layout import check_fits, read_peft
 from engram_bench.backends.devices import installed_versions, mlx_device
 from engram_bench.backends.mlx import runtime
 from engram_bench.backends.protocol import Progress, no_progress
-from engram_bench.backends.training_plan import encode_examples, identity_of, peak_memory_mb
+from engram_bench.backends.training_plan import encode_examples, identity_of
 from engram_bench.errors import BackendError
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
 
@@ -29,6 +29,7 @@ class MlxBackend:
         kernels: On a CPU put our faster exp, silu and softmax under the model (else: mlx's own).
         packing: On a CPU put several sequences in one row (else: padded batches); needs *kernels*.
         max_batch_tokens: Bound of rows x length of a decoding batch, and of the tokens of a training pass.
+        dtype: Of weights and products, ``float32``, ``bfloat16`` or ``float16``; empty takes the device's.
 
     Raises:
         BackendUnavailable: mlx or mlx-lm is missing, too old or without a device library.
@@ -44,11 +45,13 @@ class MlxBackend:
         kernels: bool = True,
         packing: bool = True,
         max_batch_tokens: int = 8192,
+        dtype: str = "",
     ) -> None:
         runtime.start()
+        self._dtype = dtype or runtime.default_dtype()
         self._drafts = drafts
         self._prefix_cache = prefix_cache
-        self._kernels = kernels and not runtime.is_accelerated()
+        self._kernels = kernels and not runtime.is_accelerated() and self._dtype == "float32"
         self._packing = packing
         self._max_batch_tokens = max_batch_tokens
         self._network: Network | None = None
@@ -86,6 +89,7 @@ class MlxBackend:
         if recipe.kind != "lora":
             msg = f"recipe: kind is {recipe.kind!r}, expected 'lora' (all that the mlx backend trains)"
             raise BackendError(msg)
+        runtime.forget_peak()
         encoded = encode_examples(model, examples, model.context_length)
         trainer = Trainer(
             self._open(model),
@@ -114,7 +118,7 @@ class MlxBackend:
             loss_end=done.losses[-1] if done.losses else 0.0,
             losses=tuple(done.losses),
             recall=done.recall,
-            peak_memory_mb=peak_memory_mb(),
+            peak_memory_mb=runtime.peak_mb(),
             parameters=trainer.num_parameters,
             versions=installed_versions("mlx", "mlx-lm"),
             checkpoints=tuple(done.checkpoints),
@@ -146,15 +150,11 @@ class MlxBackend:
         self._network = None
         self._fingerprint = ""
 
-    @property
-    def _dtype(self) -> str:
-        return str(runtime.compute_dtype()).rpartition(".")[2]
-
     def _open(self, model: Model) -> Network:
         from engram_bench.backends.mlx.network import open_network
 
         if self._network is None or self._fingerprint != model.fingerprint:
             self.close()
-            self._network = open_network(model.folder, runtime.compute_dtype(), fast=self._kernels)
+            self._network = open_network(model.folder, self._dtype, fast=self._kernels)
             self._fingerprint = model.fingerprint
         return self._network

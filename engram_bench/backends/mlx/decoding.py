@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_bench.backends.generating import Row
 from engram_bench.backends.mlx.kv import PassCache, Rows
 from engram_bench.backends.mlx.network import Network
 from engram_bench.backends.mlx.passes import group, hidden_states, plan_pass, shared_prefix
@@ -34,31 +35,6 @@ class DecodingPlan:
     """Bound of rows x their longest possible length while decoding."""
     max_read_tokens: int = 1024
     """Bound of a reading pass, filler included."""
-
-    def halved(self) -> DecodingPlan:
-        """The plan after memory ran out: half of every bound."""
-        return replace(
-            self, max_batch_tokens=self.max_batch_tokens // 2, max_read_tokens=max(1, self.max_read_tokens // 2)
-        )
-
-
-@dataclass(slots=True)
-class Row:
-    """A prompt being answered."""
-
-    prompt: list[int]
-    draft: list[int] = field(default_factory=list)
-    new: list[int] = field(default_factory=list)
-    stopped: bool = False
-    """Ended by a stop token, which is the last of *new*."""
-    seconds: float = 0.0
-    random: np.random.Generator | None = None
-    """Draws of a sampled answer; None is greedy."""
-
-    @property
-    def length(self) -> int:
-        """Tokens whose keys are known: all but the newest."""
-        return len(self.prompt) + len(self.new) - 1
 
 
 class Decoder:
@@ -110,8 +86,9 @@ class Decoder:
     def _reading_order(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Groups of rows to read together, short ones first, so that long ones do not size their buffers."""
         lengths = [len(row.prompt) + len(row.draft[:-1]) for row in rows]
+        bound = min(self._plan.max_read_tokens, self._plan.max_batch_tokens)
         groups = []
-        for members in group(lengths, max_tokens=self._plan.max_read_tokens, packed=self._packed):
+        for members in group(lengths, max_tokens=bound, packed=self._packed):
             room = max(self._room(rows[i]) for i in members)
             size = max(1, self._plan.max_batch_tokens // room)
             groups += [[rows[i] for i in members[at : at + size]] for at in range(0, len(members), size)]

@@ -5,15 +5,13 @@ A shared prefix is held once and repeated for every row only while it is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Protocol
 
 import mlx.core as mx
 import numpy as np
 from mlx_lm.models.base import create_causal_mask
 from numpy.typing import NDArray
-
-from engram_bench.backends.mlx.kernels import HIDDEN_SCORE
 
 ROOM = 32
 """Columns a decoding buffer grows by."""
@@ -52,146 +50,23 @@ class PassCache:
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """All keys and values, the prefix's in front of the new ones."""
         if self._prefix is not None and self._prefix.keys is not None and self._prefix.values is not None:
-            keys = mx.concatenate([_repeat(self._prefix.keys, len(keys)), keys], axis=2)
-            values = mx.concatenate([_repeat(self._prefix.values, len(values)), values], axis=2)
+            keys = mx.concatenate([repeat(self._prefix.keys, len(keys)), keys], axis=2)
+            values = mx.concatenate([repeat(self._prefix.values, len(values)), values], axis=2)
         self.keys, self.values = keys, values
         return keys, values
 
     def rows(self) -> tuple[mx.array, mx.array]:
-        """Keys and values, (B, heads, P + T, size)."""
+        """Keys and values of each row, (B, heads, P + T, size)."""
         assert self.keys is not None
         assert self.values is not None
         return self.keys, self.values
 
 
-class Layout:
-    """How a packed row [shared part][sequence 1][sequence 2]… is taken apart for attention and put together again.
-
-    Attributes:
-        lead: Tokens of the shared part, which every sequence sees.
-        past: Cached tokens before the row, which every token sees.
-        positions: (T,) position of each token in its sequence.
-    """
-
-    def __init__(self, lengths: Sequence[int], *, lead: int, past: int) -> None:
-        self.lead = lead
-        self.past = past
-        own = np.arange(max(lengths)) < np.array(lengths)[:, None]  # (B, L)
-        self._own = own
-        self._slots = np.zeros(own.shape, dtype=np.int64)  # (B, L) place in the row behind the shared part; filler: 0
-        self._slots[own] = np.arange(own.sum())
-        self._back = np.flatnonzero(own)  # (T - lead,) place among the B · L slots
-        starts = [np.arange(lead), *(np.arange(lead, lead + length) for length in lengths)]
-        self.positions = mx.array((np.concatenate(starts) + past).astype(np.int32))
-        self._gathers: dict[int, tuple[mx.array, mx.array, mx.array]] = {}
-
-    def apart(self, packed: mx.array) -> mx.array:
-        """Each sequence's tokens (B, H, L, size) of a packed (1, H, T, size), without the shared part.
-
-        Filler repeats some token and has no part in the gradient: nothing that is used may depend on it.
-        """
-        forth, back, _ = self._indices(packed.shape[1])
-        return _gather(forth, back, packed)
-
-    def together(self, rows: mx.array) -> mx.array:
-        """The packed (1, H, T - lead, size) of rows (B, H, L, size)."""
-        forth, back, own = self._indices(rows.shape[1])
-        return _gather_back(forth, back, own, rows)
-
-    def _indices(self, heads: int) -> tuple[mx.array, mx.array, mx.array]:
-        """Per slot and head the row of a (T · H, size) matrix, per token and head that of (B · H · L, size), the filler."""
-        if heads not in self._gathers:
-            longest = self._own.shape[1]
-            head = np.arange(heads)
-            forth = self._slots[:, None, :] * heads + head[:, None]  # (B, H, L)
-            row, column = np.divmod(self._back, longest)
-            back = (row[:, None] * heads + head) * longest + column[:, None]  # (T - lead, H)
-            own = self._own[:, None, :, None].astype(np.float32)  # (B, 1, L, 1)
-            self._gathers[heads] = (mx.array(forth.astype(np.int32)), mx.array(back.astype(np.int32)), mx.array(own))
-        return self._gathers[heads]
-
-
-def _gather(forth: mx.array, back: mx.array, packed: mx.array) -> mx.array:
-    """A gather whose gradient is the gather back: mlx would scatter, number by number."""
-
-    @mx.custom_function  # type: ignore[untyped-decorator]
-    def gather(packed: mx.array) -> mx.array:
-        return mx.take(packed.swapaxes(1, 2).reshape(-1, packed.shape[-1]), forth, axis=0)
-
-    @gather.vjp  # type: ignore[untyped-decorator]
-    def gradient(primals: Any, cotangent: mx.array, output: mx.array) -> mx.array:
-        return mx.take(cotangent.reshape(-1, cotangent.shape[-1]), back, axis=0)[None].swapaxes(1, 2)
-
-    rows: mx.array = gather(packed)
-    return rows
-
-
-def _gather_back(forth: mx.array, back: mx.array, own: mx.array, rows: mx.array) -> mx.array:
-    @mx.custom_function  # type: ignore[untyped-decorator]
-    def gather(rows: mx.array) -> mx.array:
-        return mx.take(rows.reshape(-1, rows.shape[-1]), back, axis=0)[None].swapaxes(1, 2)
-
-    @gather.vjp  # type: ignore[untyped-decorator]
-    def gradient(primals: Any, cotangent: mx.array, output: mx.array) -> mx.array:
-        return mx.take(cotangent.swapaxes(1, 2).reshape(-1, cotangent.shape[-1]), forth, axis=0) * own
-
-    packed: mx.array = gather(rows)
-    return packed
-
-
-class PackCache:
-    """One block's keys and values of a packed row, (1, heads, T, size)."""
-
-    def __init__(self, layout: Layout, prefix: PassCache | None = None) -> None:
-        self._layout = layout
-        self._prefix = prefix
-        self._keys: mx.array | None = None
-        self._values: mx.array | None = None
-
-    @property
-    def offset(self) -> mx.array:
-        """Position of each token, (T,)."""
-        return self._layout.positions
-
-    def make_mask(self, num_tokens: int, return_array: bool = False, window_size: int | None = None) -> None:
-        """None: who sees whom is decided where the row is taken apart."""
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """Keep and return what is given."""
-        self._keys, self._values = keys, values
-        return keys, values
-
-    def attend(self, queries: mx.array, attention: Callable[..., mx.array]) -> mx.array:
-        """Attention (1, H, T, size) of each sequence's tokens to what comes before them in it."""
-        lead, layout = self._layout.lead, self._layout
-        keys, values = self.rows()
-        num_queries = keys.shape[2] - layout.past - lead
-        mask = _causal(num_queries, keys.shape[2])
-        result = layout.together(attention(layout.apart(queries[:, :, lead:]), keys, values, mask))
-        if not lead:
-            return result
-        assert self._keys is not None
-        assert self._values is not None
-        past_keys, past_values = (self._prefix.keys, self._prefix.values) if self._prefix else (None, None)
-        first_keys = _join(past_keys, self._keys[:, :, :lead])
-        first_values = _join(past_values, self._values[:, :, :lead])
-        first = attention(queries[:, :, :lead], first_keys, first_values, _causal(lead, first_keys.shape[2]))
-        return mx.concatenate([first, result], axis=2)
+class ReadCache(Protocol):
+    """What a reading pass leaves behind in each block."""
 
     def rows(self) -> tuple[mx.array, mx.array]:
-        """Keys and values of each sequence, (B, heads, past + lead + L, size)."""
-        assert self._keys is not None
-        assert self._values is not None
-        found = []
-        for own, past in (
-            (self._keys, self._prefix.keys if self._prefix else None),
-            (self._values, self._prefix.values if self._prefix else None),
-        ):
-            lead = self._layout.lead
-            rest = self._layout.apart(own[:, :, lead:])
-            shared = _join(past, own[:, :, :lead]) if lead else past
-            found.append(rest if shared is None else mx.concatenate([_repeat(shared, len(rest)), rest], axis=2))
-        return found[0], found[1]
+        """Keys and values of each sequence from its first token on, (B, heads, columns, size)."""
 
 
 class Rows:
@@ -209,7 +84,7 @@ class Rows:
         self.places = mx.zeros((0,), dtype=mx.int32)
         self._seen = 0
 
-    def add(self, caches: Sequence[PassCache | PackCache], rows: Sequence[int], lengths: Sequence[int]) -> None:
+    def add(self, caches: Sequence[ReadCache], rows: Sequence[int], lengths: Sequence[int]) -> None:
         """Take over *rows* of the caches of a reading pass, of which the first *lengths* columns are the rows' own."""
         self.lengths = np.concatenate([self.lengths, np.array(lengths, dtype=np.int64)])
         taken = mx.array(list(rows))
@@ -302,17 +177,8 @@ class RowCache:
             self.keys, self.values = _widen(self.keys, columns), _widen(self.values, columns)
 
 
-def _causal(num_queries: int, num_keys: int) -> mx.array:
-    """(T, S) to add to scores: the last query sees every key."""
-    visible = np.tri(num_queries, num_keys, num_keys - num_queries, dtype=np.bool_)
-    return mx.array(np.where(visible, 0.0, HIDDEN_SCORE).astype(np.float32))
-
-
-def _join(one: mx.array | None, other: mx.array) -> mx.array:
-    return other if one is None else mx.concatenate([one, other], axis=2)
-
-
-def _repeat(one: mx.array, rows: int) -> mx.array:
+def repeat(one: mx.array, rows: int) -> mx.array:
+    """*one* (1, …) for each of *rows* rows, without a copy."""
     return mx.broadcast_to(one, (rows, *one.shape[1:]))
 
 

@@ -18,6 +18,7 @@ from mlx_lm.utils import load_model
 from engram_bench.backends.adapter_layout import Shapes, Update, Updates, uniform
 from engram_bench.backends.mlx import kernels
 from engram_bench.backends.mlx.kv import PassCache
+from engram_bench.backends.mlx.runtime import is_out_of_memory
 from engram_bench.errors import BackendError
 
 
@@ -66,7 +67,7 @@ class Network:
         return Network(module, packs=self.packs)
 
 
-def open_network(folder: Path, dtype: mx.Dtype, *, fast: bool = False) -> Network:
+def open_network(folder: Path, dtype: str, *, fast: bool = False) -> Network:
     """The model of a Hugging Face or mlx-lm *folder*, its floating-point weights in *dtype*.
 
     *fast* puts the CPU kernels under it, which packed passes need.
@@ -75,15 +76,17 @@ def open_network(folder: Path, dtype: mx.Dtype, *, fast: bool = False) -> Networ
         BackendError: mlx-lm does not know the architecture, files are missing, or the model needs code of its own.
     """
     try:
-        module, _ = load_model(folder, lazy=True)
-    except (ValueError, FileNotFoundError, KeyError, TypeError) as error:
+        module, _ = load_model(folder)
+    except (ValueError, OSError, KeyError, TypeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         msg = f"{folder}: mlx-lm cannot load this model ({error})"
         raise BackendError(msg) from error
     if not isinstance(getattr(module, "model", None), nn.Module):
         msg = f"{folder}: mlx-lm's {type(module).__module__} has no separate head, expected model.model and a head"
         raise BackendError(msg)
     if not any(isinstance(part, nn.QuantizedLinear) for _, part in module.named_modules()):
-        module.set_dtype(dtype)
+        module.set_dtype(getattr(mx, dtype))
     module.freeze()
     mx.eval(module.parameters())
     has_window = getattr(getattr(module, "args", None), "sliding_window", None) is not None

@@ -14,8 +14,9 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_bench.backends.mlx.kv import Layout, PackCache, PassCache
+from engram_bench.backends.mlx.kv import PassCache
 from engram_bench.backends.mlx.network import Network
+from engram_bench.backends.mlx.packed import Layout, PackCache
 from engram_bench.backends.packing import shared_prefix
 
 TokenIds = Sequence[int]

@@ -10,15 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 from engram_bench.backends.blas import preload_blas
 from engram_bench.backends.devices import installed_versions
 from engram_bench.backends.mlx.lazy_transformers import deferred_transformers
+from engram_bench.backends.training_plan import peak_memory_mb
 from engram_bench.errors import BackendUnavailable
-
-if TYPE_CHECKING:
-    import mlx.core as mx
 
 OLDEST = {"mlx": (0, 32), "mlx-lm": (0, 32)}
 INSTALL = "pip install 'engram-bench[mlx]'"
@@ -63,11 +60,24 @@ def device_name() -> str:
     return f"{kind} {mx.device_info().get('device_name', '')}".strip()
 
 
-def compute_dtype() -> mx.Dtype:
-    """float32 on a CPU, where mlx emulates the short formats; bfloat16 on a GPU."""
+def default_dtype() -> str:
+    """``float32`` on a CPU, where mlx emulates the short formats; ``bfloat16`` on a GPU."""
+    return "bfloat16" if is_accelerated() else "float32"
+
+
+def peak_mb() -> float:
+    """Most memory held so far: of the GPU since :func:`forget_peak`, or of this process."""
     import mlx.core as mx
 
-    return mx.bfloat16 if is_accelerated() else mx.float32
+    return mx.get_peak_memory() / 2**20 if is_accelerated() else peak_memory_mb()
+
+
+def forget_peak() -> None:
+    """Start counting the GPU's memory anew, after giving back what mlx holds for reuse."""
+    import mlx.core as mx
+
+    mx.clear_cache()
+    mx.reset_peak_memory()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -17,13 +17,14 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from mlx import nn, optimizers
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from numpy.typing import NDArray
 
 from engram_bench.backends.adapter_layout import adapted_layers, write_peft
 from engram_bench.backends.mlx.kernels import cross_entropy
 from engram_bench.backends.mlx.network import Network, attach, lora_updates
 from engram_bench.backends.mlx.passes import Pass, group, hidden_states, plan_pass, shared_prefix
+from engram_bench.backends.mlx.runtime import is_out_of_memory
 from engram_bench.backends.protocol import Progress
 from engram_bench.backends.training_plan import (
     Encoded,
@@ -140,15 +141,7 @@ class Trainer:
     def _step(self, step: int) -> float:
         """Mean loss (nats per answer token) of the batch, after which the adapter has moved."""
         examples = [self._examples[i] for i in batch_indices(step, self._recipe, len(self._examples))]
-        total = sum(len(example.labels) for example in examples)
-        loss, gradients = mx.array(0.0), None
-        for members in self._groups(examples, self._max_batch_tokens):
-            batch = self._batch([examples[i] for i in members], total=total)
-            part, found = self._loss_and_gradients(batch)
-            mx.eval(part, found)
-            loss = loss + part
-            gradients = found if gradients is None else _add(gradients, found)
-            self.done.tokens += batch.plan.num_tokens
+        loss, gradients = self._gradients(examples)
         gradients, norm = optimizers.clip_grad_norm(gradients, self._recipe.max_grad_norm or math.inf)
         self._optimizer.learning_rate = learning_rate_at(step, self._recipe)
         self._optimizer.update(self._module, gradients)
@@ -160,6 +153,44 @@ class Trainer:
             )
             raise BackendError(msg)
         return float(loss.item())
+
+    def _gradients(self, examples: Sequence[Encoded]) -> tuple[mx.array, Any]:
+        """Loss of a whole batch and its gradients; with passes of half the size once memory has run out.
+
+        Raises:
+            BackendError: Memory ran out twice.
+        """
+        try:
+            return self._add_up(examples)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            whole = min(self._max_batch_tokens, sum(len(example.ids) for example in examples))
+            self._max_batch_tokens = half = max(1, whole // 2)
+            try:
+                return self._add_up(examples)
+            except (RuntimeError, MemoryError) as again:
+                if not is_out_of_memory(again):
+                    raise
+                msg = (
+                    f"training: memory ran out with {whole} tokens in a pass and with {half}, "
+                    f"expected a batch of {len(examples)} examples to fit; try a smaller batch size"
+                )
+                raise BackendError(msg) from again
+
+    def _add_up(self, examples: Sequence[Encoded]) -> tuple[mx.array, Any]:
+        """Loss and gradients of a batch, pass by pass."""
+        total = sum(len(example.labels) for example in examples)
+        loss, gradients, num_tokens = mx.array(0.0), None, 0
+        for members in self._groups(examples, self._max_batch_tokens):
+            batch = self._batch([examples[i] for i in members], total=total)
+            part, found = self._loss_and_gradients(batch)
+            mx.eval(part, found)
+            loss = loss + part
+            gradients = found if gradients is None else tree_map(lambda a, b: a + b, gradients, found)
+            num_tokens += batch.plan.num_tokens
+        self.done.tokens += num_tokens
+        return loss, gradients
 
     def _loss(self, batch: Batch) -> mx.array:
         logits = self._answer_logits(batch)  # (N, V)
@@ -247,12 +278,6 @@ def starting_values(network: Network, names: Sequence[str], recipe: Recipe) -> l
         values.append((f"{name}.lora_a", mx.array(a.astype(np.float32))))
         values.append((f"{name}.lora_b", mx.zeros((recipe.rank, outputs))))
     return values
-
-
-def _add(one: Any, other: Any) -> Any:
-    from mlx.utils import tree_map
-
-    return tree_map(lambda a, b: a + b, one, other)
 
 
 def _part(arrays: dict[str, mx.array], prefix: str) -> list[tuple[str, mx.array]]:
