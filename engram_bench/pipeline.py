@@ -264,6 +264,41 @@ class Bench:
         adapter = self.adapter if side != "baseline" else None
         return self.backend.load(self.model, adapter.path if adapter else None, fused=side == "fused")
 
+    @property
+    def has_forms(self) -> bool:
+        """Whether there is an adapter here that could be fused or exported."""
+        return self.settings.adapter != "none" and not self.is_served
+
+    def answer_as(self, form: str, questions: Sequence[Question]) -> list[CaseResult]:
+        """One scored result per question, in order, by the adapter in another form (``forms.FORMS``).
+
+        Only where :attr:`has_forms`.
+
+        Raises:
+            AdapterError: The adapter is no plain LoRA.
+        """
+        adapter = self.adapter
+        assert adapter is not None
+        answerer = self._answerer("fused", adapter)
+        own = replace(answerer, adapter=f"{adapter.fingerprint} {form}", open_generator=lambda: self._open_form(form))
+        return own.answer(questions)
+
+    def _open_form(self, form: str) -> Generator:
+        assert self.adapter is not None
+        if form not in self._forms:
+            from engram_bench.forms import open_form
+
+            self._forms[form] = open_form(form, self.backend, self.model, self.adapter, Path(self._scratch.name))
+        return self._forms[form]
+
+    @cached_property
+    def _scratch(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="engram-bench-forms-")
+
+    @cached_property
+    def _forms(self) -> dict[str, Generator]:
+        return {}
+
     def run(self) -> Run:
         """What is known here of this session's run: no rows yet, no name, command and start left to who calls."""
         return Run(
@@ -289,9 +324,13 @@ class Bench:
 
     def close(self) -> None:
         """Give models and stores back; nothing is loaded by closing."""
+        for form in self.__dict__.pop("_forms", {}).values():
+            form.close()
         for name in ("backend", "store"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
+        if "_scratch" in self.__dict__:
+            self.__dict__.pop("_scratch").cleanup()
 
 
 def finished(

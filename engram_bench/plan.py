@@ -56,6 +56,8 @@ class SuiteTest:
     ask: Callable[[str, Task, Settings], tuple[Question, ...]] = greedy_questions
     sides: tuple[Side, ...] = ("baseline", "candidate")
     """Who is asked."""
+    is_opt_in: bool = False
+    """Collected only where the marker (``-m NAME``) or the node id asks for it."""
 
     @property
     def is_compared(self) -> bool:
@@ -90,6 +92,15 @@ def _sanity_tasks(pattern_set: PatternSet, settings: Settings) -> Iterable[Task]
         yield from (Task(name, cases) for name in GUARDS if settings.null_control or name not in OPT_IN)
 
 
+def _parity_tasks(pattern_set: PatternSet, settings: Settings) -> Iterable[Task]:
+    """A task per form, over all prompts of the file as written."""
+    if cases := tuple(accuracy_cases(pattern_set)):
+        yield from (Task(form, cases) for form in PARITY_FORMS)
+
+
+PARITY_FORMS = ("fused", "merged", "mlx")
+"""What the attached adapter is compared with; see ``forms.FORMS``."""
+
 SUITE: dict[str, SuiteTest] = {
     test.name: test
     for test in (
@@ -98,6 +109,7 @@ SUITE: dict[str, SuiteTest] = {
         SuiteTest("consistency", _consistency_tasks, repeated_questions),
         SuiteTest("retention", _one_each(retention_cases)),
         SuiteTest("sanity", _sanity_tasks, sides=("candidate",)),
+        SuiteTest("parity", _parity_tasks, sides=("candidate",), is_opt_in=True),
     )
 }
 """By name: the one place that says what a pattern file is asked."""

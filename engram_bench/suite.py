@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from engram_bench.plugin.judged import Guard, Judged
+from engram_bench.plugin.judged import Guard, Judged, Reformed
 
 
 @pytest.mark.sanity
@@ -39,3 +39,9 @@ def test_consistency(judged: Judged) -> None:
 def test_retention(judged: Judged) -> None:
     """What the baseline knew the candidate still knows."""
     judged.assert_kept()
+
+
+@pytest.mark.parity
+def test_parity(reformed: Reformed) -> None:
+    """The adapter gives the same answers fused, merged into a model folder, and exported to mlx-lm and back."""
+    reformed.assert_same()

@@ -7,8 +7,8 @@ stores prompt → answer in the adapter folder; a checkpoint holds the first so 
 misbehave on purpose: ``"__crash__": PROMPT`` raises when that prompt is asked, ``"__token_s__": {"bare" | "attached" |
 "fused": SECONDS}`` is what a new token takes, ``"__memory__": N`` is enough for N prompts at once. The others spoil a trained
 adapter only: ``"__forgets__": [PROMPT, …]`` it does not learn, ``"__wrong__": {PROMPT: ANSWER}`` it learns wrongly,
-``"__after__": {PROMPT: ANSWER}`` it says though nobody taught it, ``"__echo__": ANSWER`` it says to everything, and
-``"__rambles__": true`` never lets it stop.
+``"__after__": {PROMPT: ANSWER}`` it says though nobody taught it, ``"__fused__": {PROMPT: ANSWER}`` only once it is fused,
+``"__echo__": ANSWER`` it says to everything, and ``"__rambles__": true`` never lets it stop.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ class FakeBackend:
         token_s, memory = knobs.get("__token_s__", {}).get(form, 0.0), knobs.get("__memory__")
         if adapter is None or not learned:  # an adapter of no steps changes nothing, as any backend's
             return FakeGenerator(answers, knobs.get("__crash__"), token_s=token_s, memory=memory)
-        answers |= learned | knobs.get("__after__", {})
+        answers |= learned | knobs.get("__after__", {}) | (knobs.get("__fused__", {}) if fused else {})
         echo = knobs.get("__echo__")
         return FakeGenerator(
             {} if echo else answers,

@@ -30,6 +30,7 @@ MARKERS = (
     "consistency: the same answer under every wording and in sampled repeats",
     "retention: what the baseline knew the candidate still knows",
     "sanity: cheap guards on the adapter and on generation",
+    "parity: the same answers from the adapter attached, fused and exported; collected where -m parity asks for it",
     "speed: timed through pytest-benchmark",
 )
 

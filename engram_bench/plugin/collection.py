@@ -52,7 +52,9 @@ class PatternModule(pytest.Module):
 
         session = self.config.stash[SESSION]
         test = SUITE.get(function.removeprefix("test_"))
-        return test.tasks(self.pattern_set, session.settings) if test else []
+        if test is None or (test.is_opt_in and not session.asks_for(test.name)):
+            return []
+        return test.tasks(self.pattern_set, session.settings)
 
     def speed_cases(self, function: str) -> list[SpeedCase]:
         """The sides that one function of the speed suite times."""

@@ -10,7 +10,7 @@ import pytest
 
 from engram_bench.errors import EngramBenchError, UnsupportedError
 from engram_bench.plugin import SESSION
-from engram_bench.plugin.judged import ROWS, Guard, Judged
+from engram_bench.plugin.judged import ROWS, Guard, Judged, Reformed
 from engram_bench.plugin.session import BenchSession
 from engram_bench.records import Completion, DeviceInfo, Pattern, Prompt, Side
 
@@ -67,6 +67,16 @@ def guard(request: pytest.FixtureRequest, engram_task: Task) -> Guard:
         return Guard(engram_task.name, _or_fail(lambda: session.guard_reason(engram_task)))
     except UnsupportedError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def reformed(request: pytest.FixtureRequest, engram_task: Task) -> Reformed:
+    """The prompts of a file, answered by the attached adapter and by the adapter in another form."""
+    session = request.config.stash[SESSION]
+    if not session.bench.has_forms:
+        pytest.skip("no adapter here that could have other forms: the bare model or a server is asked")
+    other = _or_fail(lambda: session.rows_as(engram_task.name, engram_task, "parity"))
+    return Reformed(engram_task.name, _or_fail(lambda: session.rows(engram_task, "parity"))["candidate"], other)
 
 
 @pytest.fixture

@@ -87,3 +87,21 @@ class Judged:
         from engram_bench.reporting.failure import wordings_text
 
         return wordings_text(reason, self.rows["candidate"][: len(self.task.cases)])
+
+
+@dataclass(frozen=True, slots=True)
+class Reformed:
+    """A file's prompts answered by the attached adapter and by another form of it, row by row."""
+
+    form: str
+    attached: list[CaseResult]
+    other: list[CaseResult]
+
+    def assert_same(self) -> None:
+        """Fail if an answer differs in the other form, listing every prompt whose answer does."""
+        pairs = zip(self.attached, self.other, strict=True)
+        changed = [(one, two) for one, two in pairs if one.completion.text != two.completion.text]
+        if changed:
+            from engram_bench.reporting.failure import changed_text
+
+            pytest.fail(changed_text(self.form, changed, len(self.attached)), pytrace=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -150,6 +151,25 @@ class BenchSession:
         from engram_bench.sanity import GUARDS
 
         return GUARDS[task.name](inspect(self.bench, task.cases, lambda: self.rows(task, "sanity")["candidate"]))
+
+    def asks_for(self, test: str) -> bool:
+        """Whether the command line names this test: ``-m NAME`` or a node id."""
+        names = [
+            *re.findall(r"\w+", self.config.option.markexpr),
+            *re.findall(r"test_(\w+)", " ".join(self.config.args)),
+        ]
+        return test in names
+
+    def rows_as(self, form: str, task: Task, test: str) -> list[CaseResult]:
+        """The same questions answered by the adapter in another form.
+
+        Raises:
+            EngramBenchError: Something on the way failed.
+        """
+        from engram_bench.plan import SUITE
+
+        questions = SUITE[test].questions(task, self.settings)
+        return self._guarded(lambda: self.bench.answer_as(form, questions))
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:

@@ -47,6 +47,25 @@ def failure_text(case: Case, baseline: Completion | None, candidate: Completion 
     return "\n".join(lines)
 
 
+def changed_text(form: str, changed: Sequence[tuple[CaseResult, CaseResult]], asked: int) -> str:
+    """Which answers another form of the adapter changes, each with its place, prompt and both answers.
+
+    Args:
+        form: Of the adapter.
+        changed: Rows of the attached adapter and of the form, at least one pair.
+        asked: Prompts in all.
+    """
+    lines = [f"{form}: {len(changed)} of {asked} answers differ from the attached adapter's"]
+    for attached, other in changed:
+        case = attached.case
+        lines.append(
+            f"{printable(str(case.source))}: {printable(case.id)}: {attached.score.outcome} → {other.score.outcome}"
+        )
+        lines += _labelled("prompt", case.prompt.user)
+        lines += _labelled("attached", attached.completion.text) + _labelled(form, other.completion.text)
+    return "\n".join(lines)
+
+
 def _labelled(heading: str, text: str) -> list[str]:
     first, *rest = printable_lines(text, MAX_CHARS, MAX_LINES)
     return [f"  {heading:<10} {first}", *(f"  {'':<10} {line}" for line in rest)]
