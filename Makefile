@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test test-model test-browser docs lint types format clean
+.PHONY: help bench bench-full test test-model test-browser docs lint types format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 bench: $(VENV)/.ready ## train the shipped patterns, run pytest -m accuracy over them, end with the comparison
 	$(BIN)/python -m pytest -m accuracy patterns
+
+bench-full: $(VENV)/.ready ## every quality measure over the shipped patterns; the gates alone decide
+	$(BIN)/python -m pytest -m "sanity or accuracy or generalization or consistency or retention" --engram-gate-only patterns
 
 test: $(VENV)/.ready ## the project's own tests: no model, no network, under 3 minutes
 	$(BIN)/python -m pytest tests -m "not model and not browser" -n 2

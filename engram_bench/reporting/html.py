@@ -16,14 +16,13 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from engram_bench.compare import MACHINE_UNITS
 from engram_bench.figures import counts, figure, number
 from engram_bench.gate import parse_gate, session_passes
 from engram_bench.metrics import METRICS
 from engram_bench.records import Comparison, Estimate, LedgerEntry, Measure, Run, State, Verdict
 from engram_bench.reporting.clean import printable
 from engram_bench.reporting.plots import plots
-from engram_bench.reporting.tables import SPLITS, TABLED, category_table, measure_table
+from engram_bench.reporting.tables import SPLITS, TABLED, category_table, measure_table, section_of
 from engram_bench.reporting.words import OUTCOMES, change_words, outside, run_facts
 
 if TYPE_CHECKING:
@@ -82,7 +81,9 @@ def html_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -
             plots={name: Markup(svg) for name, svg in plots(comparison, run.training).items()},
             tables={metric: category_table(comparison, metric) for metric in TABLED},
             sections=[_section(name, about, comparison) for name, about in SECTIONS.items()],
-            others=measure_table(comparison, only=[name for name in comparison.measures if _place(name) == "answers"]),
+            others=measure_table(
+                comparison, only=[name for name in comparison.measures if section_of(name) == "answers"]
+            ),
             states=_state_counts(comparison.ledger),
             tally={
                 words: _state_counts(entry for entry in comparison.ledger if entry.split == split)
@@ -207,18 +208,8 @@ def _bars(measure: Measure) -> list[dict[str, Any]]:
 
 
 def _section(name: str, about: str, comparison: Comparison) -> dict[str, Any]:
-    found = [measure.name for measure in comparison.measures.values() if _place(measure.name) == name]
+    found = [measure.name for measure in comparison.measures.values() if section_of(measure.name) == name]
     return {"name": name, "about": about, "table": measure_table(comparison, only=found) if found else None}
-
-
-def _place(name: str) -> str:
-    """The section a measure is shown in."""
-    metric = METRICS.get(name)
-    if metric is None or metric.test == "accuracy":
-        return "accuracy" if name == "accuracy" else "answers"
-    if metric.test:
-        return metric.test
-    return "speed" if metric.unit in MACHINE_UNITS else "retention"
 
 
 def _figure(estimate: Estimate | None, unit: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
 from engram_bench.reporting.clean import printable
-from engram_bench.reporting.tables import SPLITS, TABLED, Table, category_table, entries, measure_table
+from engram_bench.reporting.tables import SPLITS, TABLED, Table, category_table, entries, measure_tables
 from engram_bench.reporting.words import OUTCOMES, outside, run_facts
 
 MAX_ENTRIES = 500
@@ -67,7 +67,7 @@ def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 
 def _tables(comparison: Comparison) -> Iterator[str]:
-    for table in (*(category_table(comparison, metric) for metric in TABLED), measure_table(comparison)):
+    for table in (*(category_table(comparison, metric) for metric in TABLED), *measure_tables(comparison)):
         if table is not None:
             yield f"## {table.title[:1].upper()}{table.title[1:]}"
             yield table.markdown(escaped)

@@ -10,6 +10,7 @@ from typing import get_args
 
 from tabulate import SEPARATING_LINE, DataRow, Line, TableFormat, tabulate
 
+from engram_bench.compare import MACHINE_UNITS
 from engram_bench.figures import figure, number
 from engram_bench.metrics import METRICS
 from engram_bench.records import Comparison, Estimate, LedgerEntry, Measure, Split, State
@@ -21,6 +22,14 @@ SPLITS: Mapping[Split, str] = {"seen": "seen prompts", "held_out": "held-out wor
 
 TABLED: Mapping[str, Split] = {"accuracy": "seen", "generalization": "held_out"}
 """Metrics with a table of their own, a row per category; the split gives their ledger counts."""
+
+SECTIONS: Mapping[str, str] = {
+    "answers": "behaviour on seen prompts",
+    "consistency": "consistency over wordings and sampled repeats",
+    "retention": "forgetting: controls and ordinary text",
+    "speed": "speed",
+}
+"""Section → title of its table of measures."""
 
 _States = Counter[State]
 
@@ -141,8 +150,32 @@ def category_table(comparison: Comparison, metric: str, *, width: int = 200, max
     return table(columns, max(shortest, longest - max(0, excess)))
 
 
+def section_of(name: str) -> str:
+    """The section a measure is shown in: a test's name, ``answers`` (how seen prompts are answered) or ``speed``."""
+    metric = METRICS.get(name)
+    if metric is None or metric.test == "accuracy":
+        return "accuracy" if name == "accuracy" else "answers"
+    if metric.test:
+        return metric.test
+    return "speed" if metric.unit in MACHINE_UNITS else "retention"
+
+
+def measure_tables(comparison: Comparison, *, skip: Sequence[str] = tuple(TABLED)) -> list[Table]:
+    """Every other measure on both sides, a table per section that has any."""
+    tables = []
+    for section, title in SECTIONS.items():
+        names = [name for name in comparison.measures if section_of(name) == section and name not in skip]
+        if table := measure_table(comparison, title=title, only=names):
+            tables.append(table)
+    return tables
+
+
 def measure_table(
-    comparison: Comparison, *, skip: Sequence[str] = tuple(TABLED), only: Sequence[str] | None = None
+    comparison: Comparison,
+    *,
+    title: str = "other measures",
+    skip: Sequence[str] = tuple(TABLED),
+    only: Sequence[str] | None = None,
 ) -> Table | None:
     """Every other measure (or *only* those named) on both sides, one a row; None where there is none."""
     rows = [
@@ -156,9 +189,8 @@ def measure_table(
         for name, measure in comparison.measures.items()
         if (name not in skip if only is None else name in only)
     ]
-    title = "other measures (rates in %, with 95 % interval)"
     headers = ("measure", "n", "baseline", "candidate", "change")
-    return Table(title, headers, "lrrrl", tuple(rows)) if rows else None
+    return Table(f"{title} (rates in %, with 95 % interval)", headers, "lrrrl", tuple(rows)) if rows else None
 
 
 def entries(ledger: Sequence[LedgerEntry], state: State) -> dict[Split, list[LedgerEntry]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
 from engram_bench.reporting.clean import encodable, printable
-from engram_bench.reporting.tables import SPLITS, TABLED, category_table, entries, ledger_sentences, measure_table
+from engram_bench.reporting.tables import SPLITS, TABLED, category_table, entries, ledger_sentences, measure_tables
 from engram_bench.reporting.words import outside, run_facts, verdict_sentence
 
 MAX_CATEGORIES = 40
@@ -110,7 +110,7 @@ def _provenance(run: Run, width: int) -> Iterator[str]:
 
 def _tables(comparison: Comparison, width: int) -> Iterator[Iterable[str]]:
     tables = [category_table(comparison, metric, width=width, max_rows=MAX_CATEGORIES) for metric in TABLED]
-    for table in (*tables, measure_table(comparison)):
+    for table in (*tables, *measure_tables(comparison)):
         if table is not None:
             yield [*_wrapped(table.title, width), *table.plain(width)]
 
