@@ -27,6 +27,7 @@ def test_sections_come_in_order_of_interest() -> None:
         "## Generalization: held-out wordings answered rightly (%, with 95 % interval)",
         "## Behaviour on seen prompts (rates in %, with 95 % interval)",
         "## Forgetting: controls and ordinary text (rates in %, with 95 % interval)",
+        "## Speed (rates in %, with 95 % interval)",
         "## Broken: seen prompts (1)",
         "## Broken: controls (4)",
         "## Still wrong: seen prompts (7)",
