@@ -10,6 +10,7 @@ import pytest
 
 from engram_bench.errors import EngramBenchError, UnsupportedError
 from engram_bench.plugin import SESSION
+from engram_bench.plugin.ci import add_properties
 from engram_bench.plugin.judged import ROWS, Guard, Judged, Reformed
 from engram_bench.plugin.session import BenchSession
 from engram_bench.records import Completion, DeviceInfo, Pattern, Prompt, Side
@@ -54,6 +55,7 @@ def judged(request: pytest.FixtureRequest, engram_task: Task) -> Judged:
     request.node.user_properties.append(("engram_case", engram_task.case.id))
     rows = _or_fail(lambda: session.rows(engram_task, test))
     request.node.stash[ROWS] = [row for side in rows.values() for row in side]
+    add_properties(request.node, rows["baseline"][0] if "baseline" in rows else None, rows["candidate"][0])
     return Judged(engram_task, rows, gate_only=session.settings.gate_only)
 
 

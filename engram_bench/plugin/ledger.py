@@ -11,6 +11,7 @@ import pytest
 
 from engram_bench.errors import EngramBenchError
 from engram_bench.options import Settings
+from engram_bench.plugin import ci
 from engram_bench.plugin.judged import ROWS
 from engram_bench.plugin.timed import SPEED
 from engram_bench.provenance import utc_now
@@ -36,6 +37,8 @@ class RowCarrier:
         """Attach what the ledger needs to the teardown report."""
         report = yield
         rows, speed = item.stash.get(ROWS, []), item.stash.get(SPEED, [])
+        if call.when == "call" and rows:
+            ci.add_extras(item.config, report, rows)
         if call.when == "teardown" and (rows or speed):
             from engram_bench.record_format import to_plain
 
@@ -93,6 +96,7 @@ class SessionLedger:
         self._older = self._earlier_run()
         self._conclusion = conclude(self._run(), self._settings)
         self._conclusion = save(self._conclusion, self._settings.report_dir)
+        self._problem = ci.publish(self._config, self._conclusion)
         return self._conclusion.passes
 
     def _earlier_run(self) -> Run | None:
@@ -127,6 +131,8 @@ class SessionLedger:
             for line in self._lines(self._conclusion):
                 colour = line_colour(line)
                 terminalreporter.write_line(line, **({colour: True} if colour else {}))
+            for line in ci.annotation_lines(self._config, self._conclusion):
+                terminalreporter.write_line(line)
         if self._problem:
             terminalreporter.section("engram-bench", red=True)
             terminalreporter.write_line(self._problem, red=True)
@@ -142,7 +148,7 @@ class SessionLedger:
             conclusion.verdicts,
             width=width,
             encoding=encoding,
-            report=str(self._settings.report_dir / "latest.md"),
+            report=str(self._settings.report_dir / "latest.html"),
             show=self._settings.show,
         )
         if self._settings.compare and self._older is None:

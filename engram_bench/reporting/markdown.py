@@ -17,8 +17,15 @@ STATES: dict[State, str] = {"broken": "Broken", "still_wrong": "Still wrong", "f
 """States whose cases are listed, the ones that need a look first."""
 
 
-def markdown_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
-    """The whole comparison as GitHub-flavoured Markdown, ending in a newline.
+def markdown_report(
+    run: Run,
+    comparison: Comparison,
+    verdicts: Sequence[Verdict],
+    *,
+    states: Sequence[State] = tuple(STATES),
+    max_entries: int = MAX_ENTRIES,
+) -> str:
+    """The whole comparison as GitHub-flavoured Markdown, ending in a newline; cases in *states* are listed.
 
     Names, prompts and answers are shown as code, so that nothing in them becomes markup, a link or a mention.
     """
@@ -26,8 +33,8 @@ def markdown_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict
         f"# engram-bench: {code(run.provenance.adapter or 'bare model')} against {code(run.provenance.model)}",
         *_verdicts(verdicts),
         *_tables(comparison),
-        *_outside(comparison),
-        *_ledger(comparison),
+        *_outside(comparison, max_entries),
+        *_ledger(comparison, states, max_entries),
         "## Where the figures come from",
         "\n".join(f"- {heading}: {code(fact)}" for heading, fact in run_facts(run).items()),
     ]
@@ -73,19 +80,19 @@ def _tables(comparison: Comparison) -> Iterator[str]:
             yield table.markdown(escaped)
 
 
-def _outside(comparison: Comparison) -> Iterator[str]:
+def _outside(comparison: Comparison, max_entries: int) -> Iterator[str]:
     for words, ids in outside(comparison).items():
         yield f"## {words[:1].upper()}{words[1:]} ({len(ids)})"
-        yield ", ".join(map(code, ids[:MAX_ENTRIES])) + (" …" if len(ids) > MAX_ENTRIES else "")
+        yield ", ".join(map(code, ids[:max_entries])) + (" …" if len(ids) > max_entries else "")
 
 
-def _ledger(comparison: Comparison) -> Iterator[str]:
-    for state, words in STATES.items():
+def _ledger(comparison: Comparison, states: Sequence[State], max_entries: int) -> Iterator[str]:
+    for state in states:
         for split, found in entries(comparison.ledger, state).items():
-            yield f"## {words}: {SPLITS[split]} ({len(found)})"
-            yield _entry_table(found).markdown()
-            if len(found) > MAX_ENTRIES:
-                yield f"… and {len(found) - MAX_ENTRIES} more in `latest.json`"
+            yield f"## {STATES[state]}: {SPLITS[split]} ({len(found)})"
+            yield _entry_table(found[:max_entries]).markdown()
+            if len(found) > max_entries:
+                yield f"… and {len(found) - max_entries} more in `latest.json`"
 
 
 def _entry_table(found: Sequence[LedgerEntry]) -> Table:
@@ -93,6 +100,6 @@ def _entry_table(found: Sequence[LedgerEntry]) -> Table:
         tuple(
             map(code, (entry.case_id, entry.prompt, entry.expected, entry.baseline, entry.candidate, str(entry.source)))
         )
-        for entry in found[:MAX_ENTRIES]
+        for entry in found
     )
     return Table("", ("case", "prompt", "expected", "baseline", "candidate", "where"), "llllll", rows)

@@ -1,0 +1,83 @@
+"""What a CI system and pytest-html get of a session, where they are there: nothing here changes a result."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from engram_bench.pipeline import Conclusion
+    from engram_bench.records import CaseResult
+
+
+def add_properties(item: pytest.Item, baseline: CaseResult | None, candidate: CaseResult) -> None:
+    """Put the answers on the item's reports: ``--junit-xml`` writes them as properties of the case."""
+    from engram_bench.reporting.junit import case_properties
+
+    item.user_properties += case_properties(baseline, candidate)
+
+
+def add_extras(config: pytest.Config, report: pytest.TestReport, rows: list[CaseResult]) -> None:
+    """Put the answers into the case's row of pytest-html, if that plugin writes a page."""
+    if not getattr(config.option, "htmlpath", None) or not rows:
+        return
+    from pytest_html import extras
+
+    from engram_bench.reporting.case_html import case_html
+
+    sides = {row.side: row for row in reversed(rows)}  # the first row of a side: the greedy one
+    report.extras = [  # type: ignore[attr-defined]
+        *getattr(report, "extras", []),
+        extras.html(case_html(sides.get("baseline"), sides.get("candidate", rows[0]))),
+    ]
+
+
+def publish(config: pytest.Config, conclusion: Conclusion) -> str:
+    """Add the session's properties to the JUnit file and its page to the job summary, where there are such.
+
+    Returns:
+        Why the summary could not be written; empty if it was, or was not asked for.
+    """
+    from engram_bench.reporting.junit import session_properties
+
+    for name, text in session_properties(conclusion.run, conclusion.comparison, conclusion.verdicts):
+        _junit(config, name, text)
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return ""
+    from engram_bench.reporting.github import job_summary
+
+    text = job_summary(conclusion.run, conclusion.comparison, conclusion.verdicts)
+    try:
+        with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as summary:
+            summary.write(f"{text}\n")
+    except OSError as error:
+        return f"GITHUB_STEP_SUMMARY: {path}: job summary not written: {error.strerror or error}"
+    return ""
+
+
+def annotation_lines(config: pytest.Config, conclusion: Conclusion) -> list[str]:
+    """Workflow commands for GitHub Actions; none elsewhere."""
+    if os.environ.get("GITHUB_ACTIONS") != "true":
+        return []
+    from engram_bench.reporting.github import workflow_commands
+
+    workspace = Path(os.environ.get("GITHUB_WORKSPACE") or config.rootpath).resolve()
+
+    def place(path: str) -> str:
+        full = (config.rootpath / path).resolve()
+        return full.relative_to(workspace).as_posix() if full.is_relative_to(workspace) else path
+
+    return workflow_commands(conclusion.comparison, conclusion.verdicts, place=place)
+
+
+def _junit(config: pytest.Config, name: str, text: str) -> None:
+    """What the fixture ``record_testsuite_property`` does, which only a test can ask for."""
+    from _pytest.junitxml import xml_key
+
+    xml: Any = config.stash.get(xml_key, None)
+    if xml is not None:
+        xml.add_global_property(name, text)
