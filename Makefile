@@ -28,6 +28,9 @@ test-browser: $(VENV)/.ready ## the HTML report in a headless Chromium, installe
 	  { echo "test-browser: no chromium found: apt-get install chromium" >&2; exit 1; }
 	ENGRAM_BROWSER_REQUIRED=1 $(BIN)/python -m pytest tests/browser
 
+docs: $(VENV)/.ready ## the pages of docs/ as site/, warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 lint: $(VENV)/.ready ## ruff
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
