@@ -67,11 +67,17 @@ def evaluate_and_show(bench: Bench, args: argparse.Namespace) -> int:
     settings = bench.settings
     older = run_store.load_run(run_store.find_run(settings.report_dir, settings.compare)) if settings.compare else None
     conclusion = save(conclude(evaluate(bench), settings), settings.report_dir)
-    return show(conclusion, settings, older=older, as_json=getattr(args, "json", False))
+    page = settings.report_dir / "latest.html"
+    return show(conclusion, settings, page=page, older=older, as_json=getattr(args, "json", False))
 
 
-def show(conclusion: Conclusion, settings: Settings, *, older: Run | None = None, as_json: bool = False) -> int:
-    """Print a conclusion, and what changed since an *older* run; 0 if its gates, required cases and scores are all right."""
+def show(
+    conclusion: Conclusion, settings: Settings, *, page: Path, older: Run | None = None, as_json: bool = False
+) -> int:
+    """Print a conclusion, and what changed since an *older* run; 0 if its gates, required cases and scores are all right.
+
+    Lists that are cut refer to *page*.
+    """
     run, comparison, verdicts = conclusion.run, conclusion.comparison, conclusion.verdicts
     missed = [
         entry.case_id for entry in comparison.ledger if entry.required and not entry.state.endswith(("right", "fixed"))
@@ -83,7 +89,6 @@ def show(conclusion: Conclusion, settings: Settings, *, older: Run | None = None
     else:
         from engram_bench.reporting.terminal import comparison_lines, line_colour
 
-        page = settings.report_dir / "latest.md"
         for line in comparison_lines(
             run, comparison, verdicts, width=width(), encoding=encoding(), report=str(page), show=settings.show
         ):

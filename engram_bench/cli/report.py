@@ -36,11 +36,12 @@ def run(args: argparse.Namespace) -> int:
     from engram_bench.pipeline import conclude
 
     settings = settings_of(args)
-    conclusion = conclude(run_store.load_run(run_store.find_run(settings.report_dir, args.run_reference)), settings)
+    path = run_store.find_run(settings.report_dir, args.run_reference)
+    conclusion = conclude(run_store.load_run(path), settings)
     older = run_store.load_run(run_store.find_run(settings.report_dir, settings.compare)) if settings.compare else None
     as_json = args.json or args.format == "json"
     if args.out is None and (as_json or args.format == "text"):
-        return show(conclusion, settings, older=older, as_json=as_json)
+        return show(conclusion, settings, page=path, older=older, as_json=as_json)
     text = _RENDER["json" if as_json else args.format](conclusion)
     if args.out is None:
         say(text.removesuffix("\n"))

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         say("")
         status = evaluate_and_show(bench, args)
         say("")
-        _stage(5, f"reports: {bench.settings.report_dir / 'latest.md'}")
+        _stage(5, f"reports: {bench.settings.report_dir / 'latest.html'}")
         if not args.skip_demo:
             from engram_bench.cli.demo import quick_demo
 

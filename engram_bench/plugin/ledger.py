@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,6 +58,7 @@ class SessionLedger:
         self._notes: dict[str, Any] = {}
         self._missing: list[str] = []
         self._conclusion: Conclusion | None = None
+        self._earlier: Path | None = None
         self._older: Run | None = None
         self._problem = ""
         self._started = utc_now()
@@ -92,21 +94,23 @@ class SessionLedger:
     def _conclude(self) -> bool:
         """Whether every gate is met and every case was scored; the reports are written before."""
         from engram_bench.pipeline import conclude, save
+        from engram_bench.run_store import load_run
 
-        self._older = self._earlier_run()
+        self._earlier = self._earlier_run()
         self._conclusion = conclude(self._run(), self._settings)
         self._conclusion = save(self._conclusion, self._settings.report_dir)
         self._problem = ci.publish(self._config, self._conclusion)
+        self._older = load_run(self._earlier) if self._earlier else None
         return self._conclusion.passes
 
-    def _earlier_run(self) -> Run | None:
-        """The run that ``--engram-compare`` names; None without the option, or where nothing was saved before."""
-        from engram_bench.run_store import find_run, list_runs, load_run
+    def _earlier_run(self) -> Path | None:
+        """The file of the run that ``--engram-compare`` names; None without the option, or if nothing was saved before."""
+        from engram_bench.run_store import find_run, list_runs
 
         reference, report_dir = self._settings.compare, self._settings.report_dir
         if not reference or (reference == "latest" and not list_runs(report_dir)):
             return None
-        return load_run(find_run(report_dir, reference))
+        return find_run(report_dir, reference)
 
     def _run(self) -> Run:
         from engram_bench.pipeline import finished
@@ -151,7 +155,7 @@ class SessionLedger:
             report=str(self._settings.report_dir / "latest.html"),
             show=self._settings.show,
         )
-        if self._settings.compare and self._older is None:
+        if self._settings.compare and self._earlier is None:
             yield from ("", f"no earlier run to compare with in {self._settings.report_dir / 'runs'}")
         elif self._older is not None:
             from engram_bench.compare import compare_runs

@@ -102,3 +102,15 @@ def test_compare_with_a_run_that_is_not_there_is_a_usage_error(project: BenchPro
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*run '7' not found*"])
+
+
+def test_earlier_run_that_is_cut_costs_no_new_one(project: BenchProject) -> None:
+    project.run("--engram-gate=accuracy >= 0%")
+    (older,) = (project.path / "reports" / "runs").glob("0001-*.json")
+    older.write_bytes(older.read_bytes()[:100])
+
+    result = project.run("--engram-gate=accuracy >= 0%", "--engram-compare")
+
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["StoreError: *0001-*: not a whole run*"])
+    assert len(list((project.path / "reports" / "runs").glob("0002-*.json"))) == 1
