@@ -8,10 +8,13 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.reporting.clean import encodable, printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 STYLES = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 
@@ -70,13 +73,45 @@ def table(rows: Iterable[Iterable[str]], *headers: str, align: str = "") -> list
 
 @contextmanager
 def progress(*, quiet: bool = False) -> Iterator[Progress]:
-    """A bar per stage on stderr: nothing where that is no terminal, nothing with *quiet*, nothing left behind."""
+    """A bar for the stage at work on stderr: nothing where that is no terminal, nothing with *quiet*, nothing left behind."""
     if quiet or not sys.stderr.isatty():
         yield no_progress
         return
+    bars = StageBars()
+    try:
+        yield bars
+    finally:
+        bars.clear()
+
+
+class StageBars:
+    """Progress as a bar that is there only while a stage is at work: between stages nothing touches the terminal."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._bars: Bars | None = None
+
+    def __call__(self, stage: str, done: int, total: int, note: str) -> None:
+        """Show a state of a stage; its last one, or another stage, ends it."""
+        if stage != self._stage:
+            self.clear()
+        shown = encodable(printable(note, 40), sys.stderr.encoding or "ascii").replace("[", r"\[")
+        if self._bars is None:
+            self._stage, self._bars = stage, _started_bars(stage, total)
+        self._bars.update(self._bars.task_ids[0], completed=done, total=total or None, note=shown)
+        if total and done >= total:
+            self.clear()
+
+    def clear(self) -> None:
+        """Take the bar away, for who wants the terminal for itself."""
+        if self._bars is not None:
+            self._bars.stop()
+        self._stage, self._bars = "", None
+
+
+def _started_bars(stage: str, total: int) -> Bars:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
@@ -85,15 +120,13 @@ def progress(*, quiet: bool = False) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
+    bars = Progress(*columns, console=Console(stderr=True), transient=True)
+    bars.add_task(stage, total=total or None, note="")
+    bars.start()
+    return bars
 
-        def show(stage: str, done: int, total: int, note: str) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total or None, note="")
-            shown = encodable(printable(note, 40), sys.stderr.encoding or "ascii").replace("[", r"\[")
-            bars.update(tasks[stage], completed=done, total=total or None, note=shown)
-            if total and done >= total:
-                bars.remove_task(tasks.pop(stage))
 
-        yield show
+def clear_progress(progress: Progress) -> None:
+    """Take a bar away that *progress* may be showing, as a training that ends early leaves one."""
+    if isinstance(progress, StageBars):
+        progress.clear()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 from engram_bench.cli.arguments import TRAINING, add_quiet, add_settings
 from engram_bench.cli.bench import open_bench
-from engram_bench.cli.console import say
+from engram_bench.cli.console import clear_progress, say
 from engram_bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -189,6 +189,7 @@ def _play(bench: Bench, cases: Iterable[Case], console: Console, *, pause_s: flo
     from engram_bench.pipeline import COMPARED
 
     generators: dict[Side, Generator] = {side: bench.open_generator(side) for side in COMPARED}
+    clear_progress(bench.progress)
     view = View(console)
     played: list[tuple[Case, Lanes]] = []
     total = len(cases) if isinstance(cases, Sequence) else 0
