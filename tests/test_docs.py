@@ -21,7 +21,7 @@ from tests.docs_blocks import Block, blocks, commands, missing_line
 ROOT = Path(__file__).parents[1]
 MEASURED = ("measures", "backends", "speed", "performance", "experiments", "status")
 """Pages of figures from long runs on real models: their commands name what they need and are not run here."""
-PAGES = sorted(page for page in (ROOT / "docs").glob("*.md") if page.stem not in MEASURED)
+PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.stem not in MEASURED)]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
 
 
