@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-full test test-model test-browser docs lint types format clean
+.PHONY: help backends test-backends bench bench-full test test-model test-browser docs lint types format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,6 +21,12 @@ test: $(VENV)/.ready ## the project's own tests: no model, no network, under 3 m
 
 test-model: $(VENV)/.ready ## the tests that need the default model
 	$(BIN)/python -m pytest tests -m model
+
+backends: $(VENV)/.backends ## add mlx (on a CPU with a fast BLAS) and Unsloth to the environment
+
+test-backends: $(VENV)/.backends ## the cuda backend's contract, in a process of its own: Unsloth patches transformers
+	$(BIN)/python -c "from engram_bench.backends.nvidia import find_gpu as f; raise SystemExit(f() is None)" \
+	  || export ENGRAM_UNSLOTH_CPU=1; $(BIN)/python -m pytest tests/backends/test_cuda_contract.py
 
 test-browser: $(VENV)/.ready ## the HTML report in a headless Chromium, installed with apt where that is allowed
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
@@ -49,4 +55,12 @@ clean: ## remove the environment and caches; adapters and reports stay
 $(VENV)/.ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable ".[cpu,speed,xdist,browser,docs,dev]"
+	@touch $@
+
+# Unsloth is installed without its dependencies: they bring CUDA builds of torch and triton, which its CPU fallback does not
+# need (on a machine with an NVIDIA GPU use `pip install unsloth`). The rest is what it imports, and the two servers' needs.
+UNSLOTH_NEEDS := trl "datasets<5" accelerate psutil protobuf sentencepiece tyro msgspec pillow hf_transfer structlog
+$(VENV)/.backends: $(VENV)/.ready
+	$(PIP) --editable ".[mlx]" $(UNSLOTH_NEEDS) "transformers[serving]"
+	$(PIP) --no-deps unsloth unsloth_zoo
 	@touch $@

@@ -118,7 +118,7 @@ def training_table(records: dict[str, TrainingRecord]) -> str:
     for name, record in records.items():
         lines.append(
             f"| {name} | {record.device} {record.dtype} | {record.steps} | {record.seconds:.1f} "
-            f"| {record.steps * RECIPE.batch_size / record.seconds:.1f} | {record.tokens / record.seconds:.0f} "
+            f"| {record.examples_per_s:.1f} | {record.tokens_per_s:.0f} "
             f"| {record.peak_memory_mb or 0:.0f} | {record.loss_start:.2f} → {record.loss_end:.2f} |"
         )
     return "\n".join(lines)

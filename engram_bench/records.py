@@ -191,6 +191,18 @@ class TrainingRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     checkpoints: tuple[str, ...] = ()
     """Folders relative to the adapter's, in order of training."""
+    examples_seen: int = 0
+    """Examples that went through the model: steps times batch size."""
+
+    @property
+    def examples_per_s(self) -> float:
+        """Examples trained on per second; 0 where nothing was."""
+        return self.examples_seen / self.seconds if self.seconds else 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens through the model per second; 0 where none went."""
+        return self.tokens / self.seconds if self.seconds else 0.0
 
 
 # ── answering ───────────────────────────────────────────────────────────────────────────────────

@@ -238,6 +238,7 @@ class FakeBackend:
             dtype="bytes",
             steps=recipe.steps,
             examples=len(examples),
+            examples_seen=recipe.steps * recipe.batch_size,
             tokens=sum(len(example.answer) for example in examples),
             seconds=0.0,
             loss_start=1.0,

@@ -81,7 +81,18 @@ def _adapter_words(provenance: Provenance, training: TrainingRecord | None) -> s
     recall = "" if training.recall is None else f", recall {100 * training.recall:.1f} %"
     return (
         f"{provenance.adapter}: {training.steps} steps, {training.examples} examples, {training.seconds:.1f} s, "
-        f"loss {training.loss_start:.2f} → {training.loss_end:.2f}{recall}"
+        f"loss {training.loss_start:.2f} → {training.loss_end:.2f}{recall}{_speed_words(training)}"
+    )
+
+
+def _speed_words(training: TrainingRecord) -> str:
+    """How fast it was trained and on what: never without the device."""
+    if not training.examples_seen or not training.seconds:
+        return ""
+    memory = f", {training.peak_memory_mb:.0f} MB" if training.peak_memory_mb else ""
+    return (
+        f"; {training.examples_per_s:.1f} examples/s, {training.tokens_per_s:.0f} tokens/s{memory} "
+        f"on {training.backend}, {training.device} {training.dtype}"
     )
 
 

@@ -100,6 +100,8 @@ class BackendContract:
         assert record.loss_end < record.loss_start
         assert (record.losses[0], record.losses[-1]) == (record.loss_start, record.loss_end)
         assert record.recall == 1.0
+        assert record.examples_seen == record.steps * self.recipe.batch_size
+        assert (record.examples_per_s > 0) == (record.tokens_per_s > 0) == (record.seconds > 0)
 
     def test_every_step_is_reported_in_order(self, trained: TrainedAdapter) -> None:
         steps = [(stage, done, total) for stage, done, total, _ in trained.reports if stage == "train"]

@@ -107,6 +107,7 @@ class TorchBackend(ABC):
             parameters=lora.values.numel(),
             versions=info.versions,
             checkpoints=tuple(done.checkpoints),
+            examples_seen=len(done.losses) * recipe.batch_size,
         )
 
     def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> TextGenerator:

@@ -122,6 +122,7 @@ class MlxBackend:
             parameters=trainer.num_parameters,
             versions=installed_versions("mlx", "mlx-lm"),
             checkpoints=tuple(done.checkpoints),
+            examples_seen=len(done.losses) * recipe.batch_size,
         )
 
     def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> MlxGenerator:
