@@ -30,7 +30,7 @@ MIXED = [
     Prompt("word " * 60),
     Prompt("Which port does SSH use? And why?"),
     Prompt("system", system="Say nothing."),
-    *(Prompt(f"What is {number}?") for number in range(20)),
+    *(Prompt(f"What is {number}?") for number in range(8)),
 ]
 SETTINGS = GenerationSettings(max_tokens=16)
 PLAIN: Mapping[str, Any] = {"packing": False, "drafts": False, "prefix_cache": False, "lean": False}
@@ -67,7 +67,6 @@ def plain(model: Model, adapter: Path) -> Mapping[str, list[Any]]:
         {"prefix_cache": False},
         {"drafts": False},
         {"lean": False},
-        {"max_batch_tokens": 1},
         {"max_batch_tokens": 150},
     ],
     ids=str,
@@ -80,9 +79,8 @@ def test_every_shortcut_gives_the_text_of_the_plain_way(
     right_drafts = [completion.text for completion in plain[side]]
     half_right_drafts = [text[: len(text) // 2] + "?" for text in right_drafts]
 
-    assert facts(generator.complete(MIXED, SETTINGS)) == plain[side]
-    assert facts(generator.complete(MIXED, SETTINGS, drafts=right_drafts)) == plain[side]
-    assert facts(generator.complete(MIXED, SETTINGS, drafts=half_right_drafts)) == plain[side]
+    for drafts in (None, right_drafts, half_right_drafts):
+        assert facts(generator.complete(MIXED, SETTINGS, drafts=drafts)) == plain[side]
 
 
 def test_a_right_draft_with_its_end_needs_no_decoding(

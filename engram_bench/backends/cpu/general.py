@@ -118,6 +118,14 @@ class TransformersLearner:
         found: Floats = losses.detach().numpy(force=True)
         return found
 
+    def losses(self, batch: TokenBatch, rows: Integers, labels: Integers) -> Floats:
+        """The losses (nats) of *labels* after *rows*."""
+        with torch.no_grad():
+            logits = self._network.forward(batch, rows, self._lora, None)  # (N, V)
+        losses = nn.functional.cross_entropy(logits, torch.from_numpy(labels).to(logits.device), reduction="none")
+        found: Floats = losses.numpy(force=True)
+        return found
+
 
 def context_length_of(model: Any) -> int:
     """Tokens a model of transformers takes; where it has a sliding window no more, since one mask serves every block."""

@@ -24,6 +24,9 @@ class Learner(Protocol):
     def loss_and_gradients(self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float) -> Floats:
         """The losses (nats) of *labels* after *rows*; adds the gradients of *scale* · their sum to the adapter's."""
 
+    def losses(self, batch: TokenBatch, rows: Integers, labels: Integers) -> Floats:
+        """The losses alone."""
+
 
 class Network(Protocol):
     """Frozen base weights; an adapter is an argument, so both sides of a comparison share them."""

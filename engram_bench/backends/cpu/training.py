@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +19,13 @@ from torch import Tensor
 
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.network import Network
+from engram_bench.backends.curriculum import KNOWN_LOSS, Curriculum
 from engram_bench.backends.packing import Integers, TokenBatch, group, pack, pad
 from engram_bench.backends.protocol import Progress
 from engram_bench.backends.training_plan import (
     Encoded,
-    batch_indices,
     checkpoint_steps,
     learning_rate_at,
-    should_check_recall,
 )
 from engram_bench.errors import BackendError
 from engram_bench.records import Recipe
@@ -74,6 +74,7 @@ class Trainer:
         self._max_batch_tokens = max_batch_tokens
         lora.require_gradients()
         self._learner = network.learner(lora, products)
+        self._curriculum = Curriculum(len(examples), recipe)
         self._optimizer = Adam(lora.values, recipe.weight_decay)
         self.done = Trained()
 
@@ -87,18 +88,18 @@ class Trainer:
         recipe, done, checkpoints = self._recipe, self.done, checkpoint_steps(self._recipe)
         started = last_saved = time.perf_counter() - done.seconds
         while len(done.losses) < recipe.steps and not done.finished:
-            step = len(done.losses)
-            done.losses.append(self._step(step))
+            done.losses.append(self._step(len(done.losses)))
             done.seconds = time.perf_counter() - started
             self._report(progress)
-            done.finished = should_check_recall(step, recipe, done.losses, len(self._examples)) and self._all_recalled()
-            if name := checkpoints.get(step + 1):
+            if self._curriculum.should_check(len(done.losses)):
+                done.finished = bool(self._check_recall().all())
+            if name := checkpoints.get(len(done.losses)):
                 self._save_checkpoint(folder, name, base)
             if time.perf_counter() - last_saved > STATE_EVERY_S:
                 self._save_state(folder / STATE_FILE, identity)
                 last_saved = time.perf_counter()
         if recipe.steps:
-            done.recall = 1.0 if done.finished else float(np.mean(self.recalled()))
+            done.recall = 1.0 if done.finished else float(self._check_recall().mean())
         done.seconds = time.perf_counter() - started
         self._lora.save(folder, recipe, base=base)
         (folder / STATE_FILE).unlink(missing_ok=True)
@@ -108,11 +109,17 @@ class Trainer:
 
     def _step(self, step: int) -> float:
         """Mean loss (nats per answer token) of the batch, after which the adapter has moved."""
-        batch = [self._examples[i] for i in batch_indices(step, self._recipe, len(self._examples))]
+        indices = self._curriculum.batch(step)
+        batch = [self._examples[i] for i in indices]
+        gradient = self._lora.require_gradients()
         num_labels = sum(len(example.labels) for example in batch)
-        total = self._gradients(batch, num_labels)
-        gradient = self._lora.gradient
-        assert gradient is not None
+        total = 0.0
+        for members in self._groups(batch):
+            tokens, rows, labels, starts = self._batch([batch[i] for i in members])
+            losses = self._learner.loss_and_gradients(tokens, rows, labels, 1 / num_labels)
+            self._curriculum.note([indices[i] for i in members], _worst(losses, starts))
+            self.done.tokens += tokens.num_tokens
+            total += float(losses.sum())
         loss = total / num_labels
         norm = float(torch.linalg.vector_norm(gradient))
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -127,52 +134,21 @@ class Trainer:
         self._lora.version += 1
         return loss
 
-    def _gradients(self, batch: Sequence[Encoded], num_labels: int) -> float:
-        """Sum of the batch's losses; its mean's gradients are in the adapter. In smaller passes once memory ran out.
-
-        Raises:
-            BackendError: Memory ran out twice in this step.
-        """
-        whole, half = self._max_batch_tokens, self._max_batch_tokens // 2
-        try:
-            return self._accumulate(batch, num_labels)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            self._max_batch_tokens = half
-        try:
-            return self._accumulate(batch, num_labels)
-        except (RuntimeError, MemoryError) as again:
-            if not is_out_of_memory(again):
-                raise
-            longest = max(len(example.ids) for example in batch)
-            msg = (
-                f"training: {len(batch)} examples of up to {longest} tokens: memory ran out with {whole} tokens in a "
-                f"pass and with {half}, expected max_batch_tokens to fit"
-            )
-            raise BackendError(msg) from again
-
-    def _accumulate(self, batch: Sequence[Encoded], num_labels: int) -> float:
-        self._lora.require_gradients()
-        total, num_tokens = 0.0, 0
-        inputs = [example.ids[:-1] for example in batch]
-        for members in group(inputs, max_tokens=min(PASS_TOKENS, self._max_batch_tokens), packed=self._packing):
-            tokens, rows, labels, _ = self._batch([batch[i] for i in members])
-            total += float(self._learner.loss_and_gradients(tokens, rows, labels, 1 / num_labels).sum())
-            num_tokens += tokens.num_tokens
-        self.done.tokens += num_tokens
-        return total
+    def _groups(self, examples: Sequence[Encoded]) -> list[list[int]]:
+        """Indices of *examples* that go through the model together."""
+        inputs = [example.ids[:-1] for example in examples]
+        return group(inputs, max_tokens=min(PASS_TOKENS, self._max_batch_tokens), packed=self._packing)
 
     def _batch(self, examples: Sequence[Encoded]) -> tuple[TokenBatch, Integers, Integers, Integers]:
-        """Input tokens, places that predict answer tokens, those tokens, and the index of the example of each."""
+        """Input tokens, places that predict answer tokens, those tokens, and where each example's start."""
         sequences = [example.ids[:-1] for example in examples]
         tokens = pack(sequences) if self._packing else pad(sequences, pad_id=self._pad_id)
         rows = np.concatenate(
             [path[example.answer_start - 1 :] for path, example in zip(tokens.paths, examples, strict=True)]
         )
         labels = np.concatenate([np.array(example.labels, dtype=np.int64) for example in examples])
-        owners = np.repeat(np.arange(len(examples)), [len(example.labels) for example in examples])
-        return tokens, rows, labels, owners
+        starts = np.cumsum([0, *(len(example.labels) for example in examples[:-1])])
+        return tokens, rows, labels, starts
 
     def _report(self, progress: Progress) -> None:
         done, steps = len(self.done.losses), self._recipe.steps
@@ -181,27 +157,24 @@ class Trainer:
 
     # ── recall ──────────────────────────────────────────────────────────────────────────────────
 
-    def recalled(self) -> NDArray[np.bool_]:
-        """Per example whether every answer token is the argmax after the right tokens before it."""
-        found = np.zeros(len(self._examples), dtype=np.bool_)
-        for members in self._recall_groups():
-            found[members] = self._recalled_in(members)
-        return found
+    def _check_recall(self) -> NDArray[np.bool_]:
+        """Per example whether every answer token is the argmax after the right tokens before it; the curriculum notes it.
 
-    def _all_recalled(self) -> bool:
-        """Whether every example is recalled; stops at the first group that has a miss."""
-        return all(self._recalled_in(members).all() for members in self._recall_groups())
-
-    def _recall_groups(self) -> list[list[int]]:
-        inputs = [example.ids[:-1] for example in self._examples]
-        return group(inputs, max_tokens=PASS_TOKENS, packed=self._packing)
-
-    def _recalled_in(self, members: Sequence[int]) -> NDArray[np.bool_]:
-        tokens, rows, labels, owners = self._batch([self._examples[i] for i in members])
-        guesses = self._network.logits(tokens, rows, lora=self._lora).argmax(-1).cpu().numpy()
-        right = np.ones(len(members), dtype=np.bool_)
-        np.logical_and.at(right, owners, guesses == labels)
-        return right
+        Most answers have more than half of the probability on every token and are settled by the learner's pass, in the
+        dtype of its products. The others go through the network, which answers.
+        """
+        recalled = np.zeros(len(self._examples), dtype=np.bool_)
+        for members in self._groups(self._examples):
+            tokens, rows, labels, starts = self._batch([self._examples[i] for i in members])
+            recalled[members] = _worst(self._learner.losses(tokens, rows, labels), starts) < KNOWN_LOSS
+        unsettled = np.flatnonzero(~recalled).tolist()
+        for places in self._groups([self._examples[i] for i in unsettled]):
+            members = [unsettled[place] for place in places]
+            tokens, rows, labels, starts = self._batch([self._examples[i] for i in members])
+            guesses = self._network.logits(tokens, rows, lora=self._lora).argmax(-1).cpu().numpy()
+            recalled[members] = ~_worst(guesses != labels, starts)
+        self._curriculum.note_check(len(self.done.losses), recalled)
+        return recalled
 
     # ── state ───────────────────────────────────────────────────────────────────────────────────
 
@@ -212,7 +185,12 @@ class Trainer:
             self.done.checkpoints.append(name)
 
     def _save_state(self, path: Path, identity: str) -> None:
-        facts = {"identity": identity, "done": json.dumps(asdict(self.done)), "updates": str(self._optimizer.updates)}
+        facts = {
+            "identity": identity,
+            "done": json.dumps(asdict(self.done)),
+            "updates": str(self._optimizer.updates),
+            "curriculum": json.dumps(self._curriculum.state()),
+        }
         tensors = {"values": self._lora.values, "mean": self._optimizer.mean, "square": self._optimizer.square}
         partial = path.with_suffix(".partial")
         save_file({name: tensor.cpu() for name, tensor in tensors.items()}, partial, metadata=facts)
@@ -228,7 +206,8 @@ class Trainer:
                 tensors = {name: state.get_tensor(name) for name in ("values", "mean", "square")}
                 done = Trained(**json.loads(facts["done"]))
                 updates = int(facts["updates"])
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+                self._curriculum.resume(json.loads(facts["curriculum"]))
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, IndexError):
             return
         targets = (self._lora.values, self._optimizer.mean, self._optimizer.square)
         for target, name in zip(targets, ("values", "mean", "square"), strict=True):
@@ -236,6 +215,13 @@ class Trainer:
         self._optimizer.updates = updates
         self._lora.version += 1
         self.done = done
+
+
+def _worst(values: NDArray[Any], starts: Integers) -> NDArray[Any]:
+    """The largest of the *values* (N,) of each example, whose values start at *starts*; NaN where one is."""
+    with np.errstate(invalid="ignore"):
+        found: NDArray[Any] = np.maximum.reduceat(values, starts)
+    return found
 
 
 class Adam:
