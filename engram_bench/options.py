@@ -26,6 +26,7 @@ class Settings:
     model: str
     adapter: str
     adapter_dir: Path
+    kind: str
     load_in_4bit: bool
     server_url: str
     baseline_model: str
@@ -161,6 +162,13 @@ def one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+def adapter_kind(text: str) -> str:
+    """A reader of adapter kinds: ``lora``, ``memory`` or ``memory:PRESET``."""
+    if text not in ("lora", "memory") and not (text.startswith("memory:") and text != "memory:"):
+        raise ValueError("lora, memory or memory:PRESET")
+    return text
+
+
 def optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
     """A reader that takes the empty text for None."""
     return lambda text: read(text) if text else None
@@ -202,6 +210,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("gate-only", "Report misses as xfailed and let the gates alone decide.", default=False),
     Option("report-dir", "Folder of reports.", "reports", parse=Path, metavar="DIR"),
+    Option(
+        "kind",
+        "What is trained: lora, or memory (an n-gram memory on the frozen model; memory:PRESET for another of "
+        "exact, paper-small, paper).",
+        "lora",
+        parse=adapter_kind,
+        metavar="lora|memory",
+    ),
     Option("steps", "Optimizer steps at most per adapter.", "300", parse=whole_number(0), metavar="N"),
     Option("seed", "Seed of training and sampling.", "0", parse=whole_number(0, 2**32 - 1), metavar="N"),
     Option("max-tokens", "New tokens per answer at most.", "32", parse=whole_number(1), metavar="N"),

@@ -23,6 +23,7 @@ from engram_bench.completion_store import STORE_FILE, CompletionStore
 from engram_bench.errors import UnsupportedError
 from engram_bench.evaluate import Answerer, Question, with_limit
 from engram_bench.gate import judge, session_gates, session_passes
+from engram_bench.memory.config import memory_recipe
 from engram_bench.options import Settings
 from engram_bench.patterns.render import training_examples
 from engram_bench.reading import Reader
@@ -133,6 +134,9 @@ class Bench:
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe the settings ask for."""
+        kind, _, preset = self.settings.kind.partition(":")
+        if kind == "memory":
+            return memory_recipe(preset=preset or "exact", steps=self.settings.steps, seed=self.settings.seed)
         options = {"load_in_4bit": True} if self.settings.load_in_4bit else {}
         return Recipe(steps=self.settings.steps, seed=self.settings.seed, options=options)
 

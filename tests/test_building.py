@@ -15,7 +15,7 @@ FLOORS = (
     {"errors"},
     {"records"},
     {"patterns", "matchers", "stats", "provenance", "figures", "record_format", "run_format", "durable"},
-    {"backends", "models", "metrics", "pairs", "speed_metrics", "adapter_manifest"},
+    {"backends", "models", "memory", "metrics", "pairs", "speed_metrics", "adapter_manifest"},
     {
         "adapter_store",
         "adapter_exchange",

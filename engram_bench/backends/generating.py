@@ -30,6 +30,8 @@ class Row:
     seconds: float = 0.0
     random: np.random.Generator | None = None
     """Draws of a sampled answer; None is greedy."""
+    content: Sequence[bool] = ()
+    """For each id of *prompt* whether it is of the user's turn; empty where no memory asks."""
 
     @property
     def length(self) -> int:
@@ -55,15 +57,23 @@ class TextGenerator(ABC):
         context_length: Tokens of prompt and answer together that fit.
         max_batch_tokens: Bound of rows x length of a batch; halved once when memory runs out.
         drafts: Hand draft answers to the decoder.
+        has_memory: Tell the decoder which tokens of a prompt are the user's.
     """
 
     def __init__(
-        self, tokenizer: ChatTokenizer, *, context_length: int, max_batch_tokens: int, drafts: bool = True
+        self,
+        tokenizer: ChatTokenizer,
+        *,
+        context_length: int,
+        max_batch_tokens: int,
+        drafts: bool = True,
+        has_memory: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
         self._context_length = context_length
         self._max_batch_tokens = max_batch_tokens
         self._drafts = drafts
+        self._has_memory = has_memory
 
     def complete(
         self,
@@ -135,7 +145,8 @@ class TextGenerator(ABC):
                 f"expected at most {self._context_length} together"
             )
             raise BackendError(msg)
-        row = Row(ids, random=row_random(settings, ids))
+        content = self._tokenizer.content_mask(prompt) if self._has_memory else ()
+        row = Row(ids, random=row_random(settings, ids), content=content)
         if draft is not None and self._drafts and row.random is None and not settings.ignore_eos:
             drafted, start = self._tokenizer.encode_example(prompt, draft)
             row.draft = drafted[start:][: settings.max_tokens]

@@ -7,7 +7,7 @@ import argparse
 from engram_bench.options import OPTIONS
 
 PATTERNS = ("patterns",)
-TRAINING = (*PATTERNS, "backend", "model", "load-in-4bit", "adapter-dir", "retrain", "steps", "seed")
+TRAINING = (*PATTERNS, "backend", "model", "kind", "load-in-4bit", "adapter-dir", "retrain", "steps", "seed")
 OF_TESTS = ("gate-only", "null-control", "speed-rounds", "speed-budget")
 """What only a session of tests does: tell misses from gates, guard, time."""
 EVERYTHING = tuple(option.name for option in OPTIONS if option.name not in OF_TESTS)

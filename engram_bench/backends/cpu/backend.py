@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engram_bench.backends.adapter_layout import PEFT_CONFIG
 from engram_bench.backends.cpu.generation import Decoder, DecodingPlan, read_log_probs
 from engram_bench.backends.cpu.lora import Lora, load_lora, new_lora
+from engram_bench.backends.cpu.memory import Memory, load_memory
+from engram_bench.backends.cpu.memory_recipe import train_memory
 from engram_bench.backends.cpu.network import Network
 from engram_bench.backends.cpu.training import Trainer, is_out_of_memory
 from engram_bench.backends.generating import Decoder as AnyDecoder
@@ -21,6 +26,8 @@ from engram_bench.backends.generating import TextGenerator
 from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.backends.training_plan import encode_examples, identity_of, peak_memory_mb
 from engram_bench.errors import BackendError
+from engram_bench.memory.files import is_memory, load_memory_files
+from engram_bench.memory.reading import read_ids
 from engram_bench.records import DeviceInfo, GenerationSettings, Recipe, TrainingExample, TrainingRecord
 
 if TYPE_CHECKING:
@@ -72,9 +79,31 @@ class TorchBackend(ABC):
             BackendError: There is no example, one exceeds the context, or the loss is not finite.
             AdapterError: The model has no layer of one of the recipe's targets.
         """
-        if recipe.kind != "lora":
-            msg = f"recipe: kind is {recipe.kind!r}, expected 'lora' (all that the {self.name} backend trains)"
+        kinds = {"lora": self._train_lora, "memory": self._train_memory}
+        if recipe.kind not in kinds:
+            msg = f"recipe: kind is {recipe.kind!r}, expected one of {', '.join(kinds)}"
             raise BackendError(msg)
+        return kinds[recipe.kind](model, examples, recipe, folder, progress)
+
+    def _train_memory(
+        self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
+    ) -> TrainingRecord:
+        started = time.perf_counter()
+        trained = train_memory(self._memory_network(model), model, examples, recipe, folder, progress=progress)
+        done = trained.done
+        return self._record(
+            examples,
+            losses=done.losses,
+            tokens=done.places,
+            seconds=time.perf_counter() - started,
+            recall=done.recalls[-1],
+            parameters=trained.stored.parameters,
+            examples_seen=done.examples_seen,
+        )
+
+    def _train_lora(
+        self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
+    ) -> TrainingRecord:
         network = self._open(model)
         encoded = encode_examples(model, examples, network.context_length)
         lora = new_lora(network.shapes, recipe, network.device)
@@ -90,39 +119,75 @@ class TorchBackend(ABC):
         )
         identity = identity_of(recipe, encoded, model.fingerprint, self._training_settings())
         done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
+        return self._record(
+            examples,
+            losses=done.losses,
+            tokens=done.tokens,
+            seconds=done.seconds,
+            recall=done.recall,
+            parameters=lora.values.numel(),
+            examples_seen=len(done.losses) * recipe.batch_size,
+            products=self._products,
+            checkpoints=tuple(done.checkpoints),
+        )
+
+    def _record(
+        self,
+        examples: Sequence[TrainingExample],
+        *,
+        losses: Sequence[float],
+        tokens: int,
+        seconds: float,
+        recall: float | None,
+        parameters: int,
+        examples_seen: int,
+        products: str = "",
+        checkpoints: tuple[str, ...] = (),
+    ) -> TrainingRecord:
         info = self.device()
         return TrainingRecord(
             backend=self.name,
             device=info.device,
-            dtype=info.dtype if self._products == info.dtype else f"{info.dtype}, {self._products} products",
-            steps=len(done.losses),
+            dtype=info.dtype if products in ("", info.dtype) else f"{info.dtype}, {products} products",
+            steps=len(losses),
             examples=len(examples),
-            tokens=done.tokens,
-            seconds=done.seconds,
-            loss_start=done.losses[0] if done.losses else 0.0,
-            loss_end=done.losses[-1] if done.losses else 0.0,
-            losses=tuple(done.losses),
-            recall=done.recall,
+            tokens=tokens,
+            seconds=seconds,
+            loss_start=losses[0] if losses else 0.0,
+            loss_end=losses[-1] if losses else 0.0,
+            losses=tuple(losses),
+            recall=recall,
             peak_memory_mb=self._peak_memory_mb(),
-            parameters=lora.values.numel(),
+            parameters=parameters,
             versions=info.versions,
-            checkpoints=tuple(done.checkpoints),
-            examples_seen=len(done.losses) * recipe.batch_size,
+            checkpoints=checkpoints,
+            examples_seen=examples_seen,
         )
 
     def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> TextGenerator:
-        """The model with the adapter of a PEFT-layout folder; the bare model for None.
+        """The model with the adapter in a folder, a LoRA in PEFT's layout, a memory or both; the bare model for None.
 
-        All generators of a model share its base weights; *fused* copies the adapted layers.
+        All generators of a model share its base weights; *fused* copies the layers a LoRA adapts. A memory cannot be
+        merged and stays attached.
 
         Raises:
-            AdapterError: The folder has unknown target modules or tensors of other shapes.
+            AdapterError: The folder has unknown target modules or tensors of other shapes, or a memory of another model.
         """
+        if adapter is not None and is_memory(adapter):
+            return self._load_memory(model, adapter, fused=fused)
         network = self._open(model)
         lora = load_lora(adapter, network.shapes, network.device) if adapter is not None else None
         if lora is not None and fused:
             network, lora = network.merged(lora), None
         return self._generator(network, lora, model.tokenizer)
+
+    def _load_memory(self, model: Model, adapter: Path, *, fused: bool) -> TextGenerator:
+        network = self._memory_network(model)
+        memory = load_memory(load_memory_files(adapter, model), network.device)
+        lora = load_lora(adapter, network.shapes, network.device) if (adapter / PEFT_CONFIG).exists() else None
+        if lora is not None and fused:
+            network, lora = network.merged(lora), None
+        return TorchGenerator(network, lora, model.tokenizer, self._plan, drafts=self._drafts, memory=memory)
 
     def close(self) -> None:
         """Drop base weights. Safe to call twice."""
@@ -131,6 +196,10 @@ class TorchBackend(ABC):
 
     def _generator(self, network: Network, lora: Lora | None, tokenizer: ChatTokenizer) -> TextGenerator:
         return TorchGenerator(network, lora, tokenizer, self._plan, drafts=self._drafts)
+
+    def _memory_network(self, model: Model) -> Network:
+        """The bare model in a form that lets a memory write between its blocks."""
+        return self._open(model)
 
     def _training_settings(self) -> str:
         """What besides recipe, examples and model decides the last bit of a training."""
@@ -152,35 +221,53 @@ class TorchGenerator(TextGenerator):
     """Answers with packed reading and batched decoding."""
 
     def __init__(
-        self, network: Network, lora: Lora | None, tokenizer: ChatTokenizer, plan: DecodingPlan, *, drafts: bool
+        self,
+        network: Network,
+        lora: Lora | None,
+        tokenizer: ChatTokenizer,
+        plan: DecodingPlan,
+        *,
+        drafts: bool,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__(
             tokenizer,
             context_length=network.context_length,
             max_batch_tokens=plan.max_batch_tokens,
             drafts=drafts,
+            has_memory=memory is not None,
         )
         self._network: Network | None = network
         self._lora = lora
+        self._memory = memory
         self._plan = plan
 
     def close(self) -> None:
         """Give the adapter's memory back. Safe to call twice."""
         self._network = None
-        self._lora = None
+        self._lora = self._memory = None
 
     def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> AnyDecoder:
         return Decoder(
             self._open_network(),
             self._lora,
             settings,
+            memory=self._memory,
             stop_ids=self._tokenizer.stop_ids,
             pad_id=self._tokenizer.pad_id,
             plan=replace(self._plan, max_batch_tokens=max_batch_tokens),
         )
 
     def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        return read_log_probs(self._open_network(), self._lora, sequences, self._plan, self._tokenizer.pad_id)
+        return read_log_probs(
+            self._open_network(),
+            self._lora,
+            sequences,
+            self._plan,
+            self._tokenizer.pad_id,
+            memory=self._memory,
+            read=partial(read_ids, self._tokenizer),
+        )
 
     def _is_out_of_memory(self, error: BaseException) -> bool:
         return is_out_of_memory(error)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from engram_bench.backends.adapter_files import Floats
 from engram_bench.backends.adapter_layout import Shapes
 from engram_bench.backends.cpu.lora import Lora
-from engram_bench.backends.cpu.network import Cache
+from engram_bench.backends.cpu.network import Cache, Writes
 from engram_bench.backends.packing import Integers, TokenBatch
 from engram_bench.errors import BackendError
 
@@ -32,19 +32,31 @@ class TransformersNetwork:
         self.context_length = context_length_of(self.model)
         self.shapes = linear_shapes(self.model)
         self._lora: Lora | None = None
+        self._writes: Writes | None = None
+        self._watch_blocks()
         for name in self.shapes:
             self.model.get_submodule(name).register_forward_hook(self._hook(name))
 
-    def logits(self, batch: TokenBatch, rows: Integers, *, lora: Lora | None, cache: Cache | None = None) -> Tensor:
+    def logits(
+        self,
+        batch: TokenBatch,
+        rows: Integers,
+        *,
+        lora: Lora | None,
+        cache: Cache | None = None,
+        writes: Writes | None = None,
+    ) -> Tensor:
         """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
         with torch.no_grad():
-            return self.forward(batch, rows, lora, cache)
+            return self.forward(batch, rows, lora, cache, writes)
 
-    def forward(self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: Cache | None) -> Tensor:
+    def forward(
+        self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: Cache | None, writes: Writes | None = None
+    ) -> Tensor:
         """Float32 logits (N, V) after the tokens at *rows*, with a graph where gradients are on."""
         row_index, column_index = (torch.from_numpy(part) for part in divmod(rows, batch.ids.shape[1]))
         columns, place = torch.unique(column_index, return_inverse=True)
-        self._lora = lora
+        self._lora, self._writes = lora, writes
         try:
             output = self.model(
                 input_ids=torch.from_numpy(batch.ids).to(self.device),
@@ -55,7 +67,7 @@ class TransformersNetwork:
                 logits_to_keep=columns.to(self.device),
             )
         finally:
-            self._lora = None
+            self._lora = self._writes = None
         logits: Tensor = output.logits[row_index.to(self.device), place.to(self.device)]  # (N, V)
         return logits.float()
 
@@ -75,6 +87,7 @@ class TransformersNetwork:
             weight.data += lora.delta(name).to(weight.dtype)
         for name in self.shapes:
             fused.model.get_submodule(name)._forward_hooks.clear()  # they ask the unfused network for its adapter
+        fused._watch_blocks()
         return fused
 
     def _mask_bias(self, batch: TokenBatch) -> Tensor:
@@ -82,6 +95,24 @@ class TransformersNetwork:
         hidden = torch.tensor(~batch.mask, device=self.device)[:, None]
         dtype = self.model.dtype
         return torch.zeros(hidden.shape, dtype=dtype, device=self.device).masked_fill_(hidden, torch.finfo(dtype).min)
+
+    def _watch_blocks(self) -> None:
+        """Let a memory write before the decoder's blocks, which are the longest list of modules there is."""
+        lists = [module for module in self.model.modules() if isinstance(module, nn.ModuleList)]
+        longest: list[nn.Module] = max(map(list, lists), key=len, default=[])
+        for index, block in enumerate(longest):
+            block._forward_pre_hooks.clear()  # a copy has those of the network it was copied from
+            block.register_forward_pre_hook(self._write_hook(index), with_kwargs=True)
+
+    def _write_hook(self, index: int) -> Any:
+        def write(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            if self._writes is None:
+                return None
+            hidden = inputs[0] if inputs else keywords["hidden_states"]  # (B, T, H)
+            written = self._writes(index, hidden.flatten(0, 1)).view_as(hidden)
+            return ((written, *inputs[1:]), keywords) if inputs else (inputs, keywords | {"hidden_states": written})
+
+        return write
 
     def _hook(self, name: str) -> Any:
         def add_update(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

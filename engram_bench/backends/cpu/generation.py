@@ -9,7 +9,7 @@ replaced by the last one, and new packs are read when there is room.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +19,12 @@ from torch import Tensor
 
 from engram_bench.backends.cpu.cache import PackCache, RowCache
 from engram_bench.backends.cpu.lora import Lora
-from engram_bench.backends.cpu.network import Network
+from engram_bench.backends.cpu.memory import Memory, batch_writes
+from engram_bench.backends.cpu.network import Network, Writes
 from engram_bench.backends.generating import Row
 from engram_bench.backends.packing import TokenBatch, group, pack, pad, shared_prefix
 from engram_bench.backends.sampling import draw
+from engram_bench.memory.reading import Reading
 from engram_bench.records import GenerationSettings
 
 DRAFTS_TRIED, MIN_AGREEMENT = 64, 0.25
@@ -50,12 +52,14 @@ class Decoder:
         lora: Lora | None,
         settings: GenerationSettings,
         *,
+        memory: Memory | None = None,
         stop_ids: frozenset[int],
         pad_id: int,
         plan: DecodingPlan,
     ) -> None:
         self._network = network
         self._lora = lora
+        self._memory = memory
         self._settings = settings
         self._stop_ids = frozenset() if settings.ignore_eos else stop_ids
         self._pad_id = pad_id
@@ -116,7 +120,8 @@ class Decoder:
             return
         self._prefix = PackCache()
         batch = pack([rows[0].prompt[:shared]])
-        self._network.logits(batch, batch.paths[0][-1:], lora=self._lora, cache=self._prefix)
+        writes = self._writes(batch, [Reading(rows[0].prompt[:shared], rows[0].content)])
+        self._network.logits(batch, batch.paths[0][-1:], lora=self._lora, cache=self._prefix, writes=writes)
 
     def _read(self, rows: Sequence[Row]) -> None:
         """Read prompts and drafts in one pass; rows that go on join the decoding batch."""
@@ -129,7 +134,8 @@ class Decoder:
         batch = pack(inputs, past=past) if self._plan.packing else pad(inputs, pad_id=self._pad_id, past=past)
         cache = PackCache(self._prefix)
         ends = [path[len(row.prompt) - past - 1 :] for path, row in zip(batch.paths, rows, strict=True)]
-        logits = self._network.logits(batch, np.concatenate(ends), lora=self._lora, cache=cache)
+        writes = self._writes(batch, [Reading([*row.prompt, *row.draft[:-1]], row.content, past) for row in rows])
+        logits = self._network.logits(batch, np.concatenate(ends), lora=self._lora, cache=cache, writes=writes)
         best = logits.argmax(-1).cpu().numpy()  # (N,)
         offset = 0
         for row, places in zip(rows, ends, strict=True):
@@ -167,13 +173,18 @@ class Decoder:
         ids = np.array([[row.new[-1]] for row in active], dtype=np.int64)  # (R, 1)
         mask = (np.arange(lengths.max() + 1) <= lengths[:, None])[:, None]  # (R, 1, longest)
         self._cache.begin_step(torch.from_numpy(lengths))
-        batch = TokenBatch(ids, lengths[:, None], mask, ())
-        logits = self._network.logits(batch, np.arange(len(active)), lora=self._lora, cache=self._cache)  # (R, V)
+        places = np.arange(len(active))
+        batch = TokenBatch(ids, lengths[:, None], mask, tuple(places[:, None]))
+        writes = self._writes(batch, [Reading([*row.prompt, *row.new], row.content, row.length) for row in active])
+        logits = self._network.logits(batch, places, lora=self._lora, cache=self._cache, writes=writes)  # (R, V)
         best = logits.argmax(-1).tolist()
         for place, row in enumerate(active):
             self._append(row, best[place] if row.random is None else self._draw(logits[place], row))
         self._share_time(active, time.perf_counter() - started)
         self._evict()
+
+    def _writes(self, batch: TokenBatch, readings: Sequence[Reading]) -> Writes | None:
+        return batch_writes(self._memory, batch, readings) if self._memory is not None else None
 
     def _evict(self) -> None:
         """Take out finished rows; rows from the end move into their places."""
@@ -205,14 +216,22 @@ class Decoder:
 
 
 def read_log_probs(
-    network: Network, lora: Lora | None, sequences: Sequence[Sequence[int]], plan: DecodingPlan, pad_id: int
+    network: Network,
+    lora: Lora | None,
+    sequences: Sequence[Sequence[int]],
+    plan: DecodingPlan,
+    pad_id: int,
+    *,
+    memory: Memory | None = None,
+    read: Callable[[Sequence[int]], Reading] | None = None,
 ) -> list[NDArray[np.float32]]:
-    """Next-token log-probabilities (T, V) of each sequence."""
+    """Next-token log-probabilities (T, V) of each sequence; *read* tells a memory what in it is a question."""
     found: dict[int, NDArray[np.float32]] = {}
     for members in group(sequences, max_tokens=plan.max_pack_tokens, packed=plan.packing):
         inputs = [sequences[i] for i in members]
         batch = pack(inputs) if plan.packing else pad(inputs, pad_id=pad_id)
-        logits = network.logits(batch, np.arange(batch.num_tokens), lora=lora)  # (B·T, V)
+        writes = batch_writes(memory, batch, [read(sequence) for sequence in inputs]) if memory and read else None
+        logits = network.logits(batch, np.arange(batch.num_tokens), lora=lora, writes=writes)  # (B·T, V)
         log_probs = logits.log_softmax(-1).cpu().numpy()
         found.update({index: log_probs[path] for index, path in zip(members, batch.paths, strict=True)})
     return [found[index] for index in range(len(sequences))]

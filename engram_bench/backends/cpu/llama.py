@@ -22,6 +22,7 @@ from engram_bench.backends.adapter_layout import Shapes
 from engram_bench.backends.cpu.attention import attend, plan_spans
 from engram_bench.backends.cpu.cache import PackCache, RowCache
 from engram_bench.backends.cpu.lora import Lora
+from engram_bench.backends.cpu.network import Writes
 from engram_bench.backends.packing import Integers, TokenBatch
 from engram_bench.errors import BackendError
 
@@ -93,7 +94,13 @@ class LlamaNetwork:
         self._prepared: tuple[Lora, int, list[dict[str, Update]]] | None = None
 
     def logits(
-        self, batch: TokenBatch, rows: Integers, *, lora: Lora | None, cache: PackCache | RowCache | None = None
+        self,
+        batch: TokenBatch,
+        rows: Integers,
+        *,
+        lora: Lora | None,
+        cache: PackCache | RowCache | None = None,
+        writes: Writes | None = None,
     ) -> Tensor:
         """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
         with torch.no_grad():
@@ -104,6 +111,8 @@ class LlamaNetwork:
             spans = plan_spans(batch, self.device)
             kept = torch.from_numpy(rows).to(self.device)
             for index, block in enumerate(self.blocks):
+                if writes is not None:
+                    x = writes(index, x)
                 normed = self.norm(x, block.attention_norm)
                 query, key, value = self.split_heads(project(normed, block, updates[index], "qkv"), rope, shape)
                 if cache is not None:

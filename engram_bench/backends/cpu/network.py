@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,8 @@ from engram_bench.backends.packing import Integers, TokenBatch
 from engram_bench.errors import AdapterError, BackendError
 
 Cache = PackCache | RowCache
+Writes = Callable[[int, Tensor], Tensor]
+"""What a memory does in one pass: ``writes(block, hidden)`` is the hidden states (M, H) that go into a block."""
 
 
 class Learner(Protocol):
@@ -36,7 +39,15 @@ class Network(Protocol):
     shapes: Shapes
     """Module path of every linear layer inside the blocks → (outputs, inputs)."""
 
-    def logits(self, batch: TokenBatch, rows: Integers, *, lora: Lora | None, cache: Cache | None = None) -> Tensor:
+    def logits(
+        self,
+        batch: TokenBatch,
+        rows: Integers,
+        *,
+        lora: Lora | None,
+        cache: Cache | None = None,
+        writes: Writes | None = None,
+    ) -> Tensor:
         """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
 
     def learner(self, lora: Lora, products: torch.dtype) -> Learner:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from engram_bench.backends.cpu.backend import TorchBackend
 from engram_bench.backends.cpu.generation import DecodingPlan
+from engram_bench.backends.cpu.network import Network, open_network
 from engram_bench.backends.cuda import runtime
 from engram_bench.backends.cuda.generator import UnslothGenerator
 from engram_bench.backends.cuda.network import UnslothNetwork
@@ -14,7 +17,6 @@ from engram_bench.backends.training_plan import peak_memory_mb
 
 if TYPE_CHECKING:
     from engram_bench.backends.cpu.lora import Lora
-    from engram_bench.backends.cpu.network import Network
     from engram_bench.backends.generating import TextGenerator
     from engram_bench.models import ChatTokenizer, Model
     from engram_bench.records import DeviceInfo
@@ -56,6 +58,11 @@ class UnslothBackend(TorchBackend):
     def _generator(self, network: Network, lora: Lora | None, tokenizer: ChatTokenizer) -> TextGenerator:
         assert isinstance(network, UnslothNetwork)
         return UnslothGenerator(network, lora, tokenizer, self._plan)
+
+    def _memory_network(self, model: Model) -> Network:
+        """Not Unsloth's: its fast decoding has no place between blocks where a memory could write."""
+        device = "cuda" if runtime.is_accelerated() else "cpu"
+        return open_network(model.folder, device=device, dtype=torch.float32, lean=True)
 
     def _peak_memory_mb(self) -> float:
         return runtime.peak_gpu_memory_mb() if runtime.is_accelerated() else peak_memory_mb()

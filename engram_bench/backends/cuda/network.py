@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from engram_bench.backends.adapter_layout import Shapes
 from engram_bench.backends.cpu.general import TransformersLearner, context_length_of, linear_shapes
 from engram_bench.backends.cpu.lora import Lora
-from engram_bench.backends.cpu.network import Cache
+from engram_bench.backends.cpu.network import Cache, Writes
 from engram_bench.backends.cuda import runtime
 from engram_bench.backends.devices import cuda_dtype
 from engram_bench.backends.packing import Integers, TokenBatch
@@ -65,8 +65,17 @@ class UnslothNetwork:
         self._bound: Lora | None = None
         """The adapter in the slot."""
 
-    def logits(self, batch: TokenBatch, rows: Integers, *, lora: Lora | None, cache: Cache | None = None) -> Tensor:
+    def logits(
+        self,
+        batch: TokenBatch,
+        rows: Integers,
+        *,
+        lora: Lora | None,
+        cache: Cache | None = None,
+        writes: Writes | None = None,
+    ) -> Tensor:
         """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
+        assert writes is None, "a memory gets a network of its own, Unsloth's has no place between blocks"
         with torch.no_grad():
             return self.forward(batch, rows, lora, cache)
 

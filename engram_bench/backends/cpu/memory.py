@@ -1,0 +1,125 @@
+"""A memory's sums in torch: rows of trained values, projected and added to the hidden state before some blocks.
+
+    y = scale · gate · (rows W)      before block *l*, where a row was found; nothing is computed elsewhere
+
+Rows start at zero, there is no bias and row 0 stays zero, so an n-gram that was never trained changes nothing, to the
+bit. Source of the equations: *Engram*, arXiv 2601.07372, section 2.3, with one residual branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engram_bench.backends.packing import TokenBatch
+from engram_bench.memory.config import MemoryConfig
+from engram_bench.memory.files import Layer, StoredMemory
+from engram_bench.memory.reading import Reading
+from engram_bench.memory.table import Table
+
+GATE_EPSILON = 1e-5
+
+
+class MemoryLayer:
+    """What is written before one block. H values in a hidden state, S slots, d values in a row."""
+
+    def __init__(self, layer: Layer, gate: str, device: str) -> None:
+        self.rows = torch.tensor(layer.rows, device=device)  # (R, d)
+        self.projection = torch.tensor(layer.projection, device=device)  # (S·d, H)
+        self.scale = layer.scale
+        self.gate = gate
+        self.extra = {name: torch.tensor(values, device=device) for name, values in layer.gate.items()}
+
+    def update(self, embedded: Tensor, hidden: Tensor) -> Tensor:
+        """What is added (N, H) to *hidden* (N, H) for the rows (N, S·d) found there."""
+        value = self.scale * (embedded @ self.projection)
+        if self.gate == "none":
+            return value
+        query = _normed(hidden, self.extra["query_norm"])
+        key = _normed(embedded @ self.extra["key_projection"], self.extra["key_norm"])
+        score = (query * key).sum(-1, keepdim=True) / hidden.shape[-1] ** 0.5
+        if self.gate == "paper":  # the root is in the reference code, not in the paper's formula
+            score = score.sign() * score.abs().clamp_min(1e-6).sqrt()
+        return torch.sigmoid(score) * value
+
+    def write(self, hidden: Tensor, slots: NDArray[np.int64]) -> Tensor:
+        """*hidden* (M, H) with the rows in *slots* (M, S) added where there is one."""
+        places = np.flatnonzero(slots.any(-1))
+        if not len(places):
+            return hidden
+        index = torch.from_numpy(places).to(hidden.device)
+        found = self.rows[torch.from_numpy(slots[places]).to(hidden.device)].flatten(1)  # (N, S·d)
+        return hidden.index_add(0, index, self.update(found, hidden[index].float()).to(hidden.dtype))
+
+    def stored(self) -> Layer:
+        """The values as they are kept on disk."""
+        extra = {name: values.detach().cpu().numpy() for name, values in self.extra.items()}
+        return Layer(self.rows.detach().cpu().numpy(), self.projection.detach().cpu().numpy(), self.scale, extra)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A table and what it says, ready for use."""
+
+    table: Table
+    layers: Mapping[int, MemoryLayer]
+    """By block."""
+
+
+def load_memory(stored: StoredMemory, device: str) -> Memory:
+    """The stored memory on a torch device."""
+    gate = stored.table.config.gate
+    return Memory(stored.table, {block: MemoryLayer(layer, gate, device) for block, layer in stored.layers.items()})
+
+
+def new_layer(config: MemoryConfig, num_rows: int, hidden: int, scale: float, block: int) -> Layer:
+    """An untrained layer: rows are zero, projections random and without bias."""
+    random = np.random.default_rng([config.seed, block])
+    width = config.slots * config.row_size
+
+    def projection() -> NDArray[np.float32]:
+        return np.float32(config.row_size**-0.5) * random.standard_normal((width, hidden), dtype=np.float32)
+
+    rows = np.zeros((num_rows, config.row_size), np.float32)
+    value_projection = projection()
+    gate = {}
+    if config.gate != "none":
+        ones = np.ones(hidden, np.float32)
+        gate = {"key_projection": projection(), "query_norm": ones, "key_norm": ones.copy()}
+    return Layer(rows, value_projection, scale, gate)
+
+
+@dataclass(frozen=True)
+class MemoryWrites:
+    """What a memory adds during one forward pass."""
+
+    memory: Memory
+    slots: Mapping[int, NDArray[np.int64]]
+    """Per block the rows (M, S) of the flattened batch's tokens."""
+
+    def __call__(self, block: int, hidden: Tensor) -> Tensor:
+        """The hidden states (M, H) that go into *block*."""
+        if block not in self.slots:
+            return hidden
+        return self.memory.layers[block].write(hidden, self.slots[block])
+
+
+def batch_writes(memory: Memory, batch: TokenBatch, readings: Sequence[Reading]) -> MemoryWrites:
+    """What the memory adds to a batch whose paths lead through the readings' places."""
+    ends = np.cumsum([reading.num_places for reading in readings])[:-1]
+    slots = {}
+    for block in memory.layers:
+        flat = np.zeros((batch.ids.size, memory.table.config.slots), dtype=np.int64)  # (M, S)
+        for path, rows in zip(batch.paths, np.split(memory.table.rows(readings, block), ends), strict=True):
+            flat[path] = rows
+        slots[block] = flat
+    return MemoryWrites(memory, slots)
+
+
+def _normed(x: Tensor, weight: Tensor) -> Tensor:
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + GATE_EPSILON) * weight

@@ -1,0 +1,163 @@
+"""From training examples to a stored memory: table, scale, rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engram_bench.backends.cpu.memory import Memory, MemoryLayer, load_memory, new_layer
+from engram_bench.backends.cpu.memory_passes import Example, Passes, open_passes
+from engram_bench.backends.cpu.memory_training import Done, MemoryTrainer
+from engram_bench.backends.cpu.network import Network
+from engram_bench.backends.packing import pack
+from engram_bench.backends.protocol import Progress
+from engram_bench.backends.training_plan import encode_examples
+from engram_bench.memory.background import background_readings
+from engram_bench.memory.compression import compressed_ids
+from engram_bench.memory.config import config_of
+from engram_bench.memory.files import StoredMemory, save_memory
+from engram_bench.memory.reading import Reading
+from engram_bench.memory.table import Fact, Table, build_table
+from engram_bench.records import Recipe, TrainingExample
+
+if TYPE_CHECKING:
+    from engram_bench.models import Model
+
+SCALE_EXAMPLES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedMemory:
+    """A memory and how it came to be."""
+
+    stored: StoredMemory
+    done: Done
+
+
+def train_memory(
+    network: Network,
+    model: Model,
+    examples: Sequence[TrainingExample],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    progress: Progress,
+    cached: bool = True,
+) -> TrainedMemory:
+    """A memory of the *examples*, left in *folder*.
+
+    Args:
+        network: The frozen model.
+        model: Whose tokenizer and identity the memory depends on.
+        examples: What it is to know.
+        recipe: Of kind ``memory``.
+        folder: Exists.
+        progress: Told of every step.
+        cached: Compute once what the memory cannot change; False is the plain way with the same result.
+
+    Raises:
+        BackendError: The recipe or an example cannot be used, or the loss is not finite.
+    """
+    facts = facts_of(model, examples, network.context_length)
+    config = config_of(recipe)
+    config = replace(config, layers=config.blocks(model.config["num_hidden_layers"]))
+    tokenizer = model.tokenizer
+    empty = Table(
+        config,
+        classes=compressed_ids(tokenizer) if config.compress else None,
+        vocabulary=tokenizer.vocab_size,
+        pad=tokenizer.pad_id,
+    )
+    table = build_table(empty, facts, background=background_readings(tokenizer))
+    hidden = model.config["hidden_size"]
+    scales = measured_scales(network, facts, config.layers)
+    layers = {
+        block: MemoryLayer(
+            new_layer(config, table.num_rows(block), hidden, scales[block], block), config.gate, network.device
+        )
+        for block in config.layers
+    }
+    memory = Memory(table, layers)
+    trainer = MemoryTrainer(
+        memory_passes(network, memory, facts, tokenizer.pad_id, progress, cached=cached), memory, facts
+    )
+    done = trainer.run(recipe.steps, progress=progress, until_recall=recipe.stop_at_recall)
+    stored = StoredMemory(
+        table,
+        {block: layer.stored() for block, layer in layers.items()},
+        model.fingerprint,
+        tokenizer.template_fingerprint,
+    )
+    save_memory(folder, stored)
+    return TrainedMemory(stored, done)
+
+
+def train_rows(
+    network: Network,
+    stored: StoredMemory,
+    facts: Sequence[Fact],
+    trainable: dict[int, NDArray[np.bool_]],
+    *,
+    steps: int,
+    pad_id: int,
+    progress: Progress,
+) -> TrainedMemory:
+    """The stored memory with its *trainable* rows (per block, by row) trained on *facts* and all else as it was."""
+    memory = load_memory(stored, network.device)
+    passes = memory_passes(network, memory, facts, pad_id, progress)
+    done = MemoryTrainer(passes, memory, facts, trainable=trainable).run(steps, progress=progress)
+    layers = {block: layer.stored() for block, layer in memory.layers.items()}
+    return TrainedMemory(replace(stored, layers=layers), done)
+
+
+def facts_of(model: Model, examples: Sequence[TrainingExample], context_length: int) -> list[Fact]:
+    """The examples as a memory sees them.
+
+    Raises:
+        BackendError: There is none, or one exceeds the context.
+    """
+    encoded = encode_examples(model, examples, context_length)
+    return [
+        Fact(
+            example.pattern_id or example.prompt.user,
+            Reading(tokens.ids[: tokens.answer_start], model.tokenizer.content_mask(example.prompt)),
+            tokens.labels,
+        )
+        for example, tokens in zip(examples, encoded, strict=True)
+    ]
+
+
+def memory_passes(
+    network: Network, memory: Memory, facts: Sequence[Fact], pad_id: int, progress: Progress, *, cached: bool = True
+) -> Passes:
+    """Passes over the facts for this memory's blocks and places."""
+    config = memory.table.config
+    examples = []
+    for fact in facts:
+        predicts = len(fact.prompt.ids) - 1
+        examples.append(Example(fact.reading.ids, predicts if config.answers_only else 0, predicts))
+    return open_passes(network, examples, block=min(config.layers), pad_id=pad_id, cached=cached, progress=progress)
+
+
+def measured_scales(network: Network, facts: Sequence[Fact], blocks: Sequence[int]) -> dict[int, float]:
+    """Median size of the hidden state's values where answers are predicted, before each block."""
+    some = facts[:: max(1, len(facts) // SCALE_EXAMPLES)]
+    seen: dict[int, list[Tensor]] = {block: [] for block in blocks}
+    for fact in some:
+        reading = fact.reading
+
+        def watch(block: int, hidden: Tensor, first: int = reading.first) -> Tensor:
+            if block in seen:
+                seen[block].append(hidden[first:].abs().flatten().float())
+            return hidden
+
+        batch = pack([reading.ids])
+        network.logits(batch, batch.paths[0][-1:], lora=None, writes=watch)
+    return {block: float(torch.cat(parts).median()) for block, parts in seen.items()}

@@ -1,0 +1,268 @@
+"""Training a memory's rows: one step is one pass over what is not yet known by heart.
+
+A label is trained against *rivals*, not against the whole vocabulary (the output layer would be most of the work): all
+labels, and the tokens that were likely when recall was checked over the whole vocabulary, before the first step and later.
+
+Rows of different answers are different rows, so a batch is only a matter of speed, and each row has its own Adam that
+moves when the row is read. Examples known with confidence sit out until everything is checked; the end is full recall
+twice in a row with a step in between, once next to all are known with any of their slots empty.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from engram_bench.backends.cpu.memory import Memory, MemoryLayer, MemoryWrites
+from engram_bench.backends.cpu.memory_passes import Passes
+from engram_bench.backends.protocol import Progress
+from engram_bench.errors import BackendError
+from engram_bench.memory.config import MemoryConfig
+from engram_bench.memory.table import Fact
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+CONFIDENT = 0.5
+"""Least probability of every label with which an example sits out, some of its slots empty: enough for greedy decoding
+(arXiv 2605.30260)."""
+
+
+RIVALS = 8
+"""Likely tokens per place that become rivals."""
+
+
+@dataclass(slots=True)
+class Done:
+    """What a training did."""
+
+    losses: list[float] = field(default_factory=list)
+    """Mean per label of what was trained in a step."""
+    recalls: list[float] = field(default_factory=list)
+    """Share of examples recalled, each time it was checked."""
+    places: int = 0
+    """Labels trained on, each as often as it was."""
+    examples_seen: int = 0
+    seconds: float = 0.0
+
+
+class MemoryTrainer:
+    """One training run of a memory's layers; of the rows in *trainable* alone (R,) per block, if given."""
+
+    def __init__(
+        self,
+        passes: Passes,
+        memory: Memory,
+        facts: Sequence[Fact],
+        *,
+        trainable: Mapping[int, NDArray[np.bool_]] | None = None,
+    ) -> None:
+        self._passes = passes
+        self._memory = memory
+        self._config: MemoryConfig = memory.table.config
+        self._sizes = [(len(fact.labels), len(fact.prompt.ids)) for fact in facts]
+        self._labels = [np.array(fact.labels, dtype=np.int64) for fact in facts]
+        readings = [fact.reading_from(passes.first(index)) for index, fact in enumerate(facts)]
+        ends = np.cumsum([reading.num_places for reading in readings])[:-1]
+        self._slots = {block: np.split(memory.table.rows(readings, block), ends) for block in memory.layers}
+        self._adams = {
+            block: RowAdam(layer.rows, (trainable or {}).get(block)) for block, layer in memory.layers.items()
+        }
+        dense = {} if trainable is not None else memory.layers
+        self._dense = {block: DenseAdam(_dense_values(layer, self._config)) for block, layer in dense.items()}
+        self._rivals = np.unique(np.concatenate(self._labels))
+        self._vocabulary = torch.from_numpy(self._rivals)
+        self.done = Done()
+
+    def run(self, steps: int, *, progress: Progress, until_recall: bool = True) -> Done:
+        """Train for at most *steps* steps.
+
+        Raises:
+            BackendError: The loss is not finite.
+        """
+        done, started = self.done, time.perf_counter()
+        everything = list(range(len(self._labels)))
+        self._missed(everything)
+        active, full = everything, 0
+        while len(done.losses) < steps:
+            unsure = self._step(active, len(done.losses))
+            done.seconds = time.perf_counter() - started
+            progress("train", len(done.losses), steps, f"loss {done.losses[-1]:.3f}, {len(unsure)} not yet known")
+            checks = until_recall and len(unsure) <= 0.05 * len(everything)
+            missed = self._missed(everything) if checks else []
+            full = full + 1 if checks and not missed else 0
+            if full == 2:
+                break
+            active = sorted({*unsure, *missed}) or everything
+        done.seconds = time.perf_counter() - started
+        if steps and full < 2:
+            self._missed(everything)
+        return done
+
+    # ── a step ──────────────────────────────────────────────────────────────────────────────────
+
+    def _step(self, active: Sequence[int], step: int) -> list[int]:
+        """Learn from the *active* examples; those that were not answered with confidence."""
+        random = np.random.default_rng([self._config.seed, step])
+        batches = self._batches(active)
+        total, num_labels, unsure = 0.0, 0, []
+        for place in random.permutation(len(batches)):
+            members = batches[place]
+            loss, least = self._learn(members, step)
+            total += loss
+            num_labels += sum(len(self._labels[index]) for index in members)
+            unsure += [index for index, sure in zip(members, least, strict=True) if sure < CONFIDENT]
+        self.done.losses.append(total / num_labels)
+        self.done.places += num_labels
+        self.done.examples_seen += len(active)
+        return unsure
+
+    def _learn(self, members: Sequence[int], step: int) -> tuple[float, NDArray[np.float64]]:
+        """Sum of the losses, after which the rows have moved; per member the least probability of a label."""
+        config = self._config
+        slots = self._arranged(members, dropped_in=step)
+        layers, places, compact = {}, {}, {}
+        for block, layer in self._memory.layers.items():
+            places[block], layers[block], compact[block] = _leaf(layer, slots[block], config)
+        labels = np.searchsorted(self._rivals, np.concatenate([self._labels[index] for index in members]))
+        with torch.enable_grad():
+            logits = self._passes.logits(
+                members, MemoryWrites(Memory(self._memory.table, layers), compact), self._vocabulary
+            )
+            losses = functional.cross_entropy(
+                logits, torch.from_numpy(labels).to(logits.device), reduction="none"
+            )  # (N,)
+            loss = losses.sum()
+        if not math.isfinite(float(loss.detach())):
+            msg = f"training: step {len(self.done.losses) + 1} has loss {float(loss.detach())}, expected a finite value"
+            raise BackendError(msg)
+        if loss.requires_grad:
+            torch.autograd.backward(loss)
+            for block, layer in layers.items():
+                if layer.rows.grad is not None:
+                    self._adams[block].step(places[block], layer.rows.grad, config.row_rate)
+                if block in self._dense:
+                    self._dense[block].step(layer, config.projection_rate)
+        ends = np.cumsum([len(self._labels[index]) for index in members])[:-1]
+        worst = [part.max() for part in np.split(losses.detach().cpu().double().numpy(), ends)]
+        return float(loss.detach()), np.exp(-np.array(worst))
+
+    def _batches(self, members: Sequence[int]) -> list[list[int]]:
+        """Examples of like length together."""
+        order = sorted(members, key=lambda index: self._sizes[index])
+        size = self._config.batch_size
+        return [order[start : start + size] for start in range(0, len(order), size)]
+
+    def _arranged(self, members: Sequence[int], *, dropped_in: int | None = None) -> dict[int, NDArray[np.int64]]:
+        """Rows (M, S) of a batch per block; with the slots emptied that are to be in a step."""
+        found = {}
+        for block, parts in self._slots.items():
+            chosen = [parts[index] for index in members]
+            if dropped_in is not None and self._config.key_dropout:
+                chosen = [self._dropped(index, rows, dropped_in) for index, rows in zip(members, chosen, strict=True)]
+            found[block] = self._passes.arrange(members, chosen)
+        return found
+
+    def _dropped(self, index: int, rows: NDArray[np.int64], step: int) -> NDArray[np.int64]:
+        """Rows (places, S) with some slots empty, never all: which, depends on step, example and place alone."""
+        random = np.random.default_rng([self._config.seed, step, index])
+        kept = random.random(rows.shape)[::-1] >= self._config.key_dropout  # drawn from the last place backwards
+        left = np.where(kept, rows, 0)
+        return np.where(left.any(-1, keepdims=True), left, rows)
+
+    # ── recall ──────────────────────────────────────────────────────────────────────────────────
+
+    def _missed(self, members: Sequence[int]) -> list[int]:
+        """Examples of which some label is not the argmax after the right tokens before it.
+
+        What is likely instead joins the rivals, against which the labels are trained.
+        """
+        missed: list[int] = []
+        rivals = [self._rivals]
+        for batch in self._batches(members):
+            with torch.no_grad():
+                logits = self._passes.logits(batch, MemoryWrites(self._memory, self._arranged(batch)))
+            likely = logits.topk(min(RIVALS, logits.shape[-1])).indices.cpu().numpy()  # (N, rivals)
+            best = likely[:, 0]
+            rivals.append(np.unique(likely))
+            ends = np.cumsum([len(self._labels[index]) for index in batch])[:-1]
+            parts = zip(batch, np.split(best, ends), strict=True)
+            missed += [index for index, part in parts if (part != self._labels[index]).any()]
+        self._rivals = np.unique(np.concatenate(rivals))
+        self._vocabulary = torch.from_numpy(self._rivals).to(logits.device)
+        self.done.recalls.append(1 - len(missed) / len(members))
+        return missed
+
+
+class RowAdam:
+    """Adam (Kingma & Ba 2015, arXiv 1412.6980) in which each row counts its own updates."""
+
+    def __init__(self, rows: Tensor, trainable: NDArray[np.bool_] | None) -> None:
+        self._rows = rows  # (R, d)
+        self._trainable = torch.ones(len(rows), dtype=torch.bool) if trainable is None else torch.from_numpy(trainable)
+        self._trainable = self._trainable.to(rows.device)
+        self._trainable[0] = False  # what an unknown n-gram reads stays zero
+        self._mean, self._square = torch.zeros_like(rows), torch.zeros_like(rows)
+        self._updates = torch.zeros(len(rows), 1, device=rows.device)
+
+    def step(self, places: Tensor, gradient: Tensor, rate: float) -> None:
+        """Move the rows at *places* (n,) against *gradient* (n, d)."""
+        kept = self._trainable[places]
+        places, gradient = places[kept], gradient[kept]
+        self._updates[places] += 1
+        count = self._updates[places]
+        mean = BETAS[0] * self._mean[places] + (1 - BETAS[0]) * gradient
+        square = BETAS[1] * self._square[places] + (1 - BETAS[1]) * gradient.square()
+        self._mean[places], self._square[places] = mean, square
+        size = (square / (1 - BETAS[1] ** count)).sqrt() + EPSILON
+        self._rows[places] -= rate * mean / (1 - BETAS[0] ** count) / size
+
+
+class DenseAdam:
+    """Adam for a layer's projections and gate, where they are trained."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        self._values = dict(values)
+        self._mean = {name: torch.zeros_like(v) for name, v in values.items()}
+        self._square = {name: torch.zeros_like(v) for name, v in values.items()}
+        self._updates = 0
+
+    def step(self, layer: MemoryLayer, rate: float) -> None:
+        """Move the values against the gradients of *layer*, a leaf copy."""
+        if not self._values:
+            return
+        self._updates += 1
+        for name, value in self._values.items():
+            leaf = layer.projection if name == "projection" else layer.extra[name]
+            if leaf.grad is None:
+                continue
+            self._mean[name].lerp_(leaf.grad, 1 - BETAS[0])
+            self._square[name].mul_(BETAS[1]).addcmul_(leaf.grad, leaf.grad, value=1 - BETAS[1])
+            size = (self._square[name] / (1 - BETAS[1] ** self._updates)).sqrt() + EPSILON
+            value.addcdiv_(self._mean[name], size, value=-rate / (1 - BETAS[0] ** self._updates))
+
+
+def _dense_values(layer: MemoryLayer, config: MemoryConfig) -> dict[str, Tensor]:
+    return {**({"projection": layer.projection} if config.train_projection else {}), **layer.extra}
+
+
+def _leaf(
+    layer: MemoryLayer, slots: NDArray[np.int64], config: MemoryConfig
+) -> tuple[Tensor, MemoryLayer, NDArray[np.int64]]:
+    """The rows that are read, a copy of the layer with those alone and gradients, and the slots counted in them."""
+    used = np.union1d(slots, [0])
+    places = torch.from_numpy(used).to(layer.rows.device)
+    leaf = copy.copy(layer)
+    leaf.rows = layer.rows[places].requires_grad_()
+    dense = _dense_values(layer, config)
+    if "projection" in dense:
+        leaf.projection = layer.projection.detach().requires_grad_()
+    leaf.extra = {name: values.detach().requires_grad_() for name, values in layer.extra.items()}
+    return places, leaf, np.searchsorted(used, slots)

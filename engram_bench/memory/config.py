@@ -1,0 +1,153 @@
+"""What a memory is made of: presets, and a recipe's options read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from engram_bench.errors import BackendError
+from engram_bench.records import Recipe
+
+Addressing = Literal["exact", "hashed"]
+Gate = Literal["none", "paper", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryConfig:
+    """The shape of a memory and how its rows are trained."""
+
+    preset: str = "exact"
+    addressing: Addressing = "exact"
+    """``exact``: only trained n-grams have a row. ``hashed``: every n-gram has one, shared by chance (the paper's)."""
+    orders: tuple[int, ...] = (2, 3, 5, 8)
+    """Lengths of the suffix n-grams, in tokens."""
+    whole: bool = True
+    """One more slot for the whole question with the answer so far; ``exact`` only."""
+    layers: tuple[int, ...] = (-4,)
+    """Blocks before which the memory writes; negative counts from the end. More than the model has: the last."""
+    row_size: int = 64
+    """Values per row."""
+    heads: int = 1
+    """Rows per order; ``hashed`` only."""
+    rows_per_head: int = 8209
+    """Least table size; the next primes are taken. ``hashed`` only."""
+    skip_template: bool = True
+    """N-grams are of the question's and answer's tokens; the chat template between them is not seen."""
+    answers_only: bool = True
+    """Write only where an answer's token is being predicted."""
+    compress: bool = False
+    """Tokens whose text is equal up to case, accents and white space count as one."""
+    gate: Gate = "none"
+    train_projection: bool = False
+    """False keeps the random projection of the seed: all that is learned is in the rows."""
+    row_rate: float = 0.2
+    """Adam's step for rows."""
+    projection_rate: float = 1e-3
+    key_dropout: float = 0.3
+    """Share of slots that are empty in a training pass, so that short orders learn too."""
+    batch_size: int = 64
+    """Examples computed together."""
+    seed: int = 0
+
+    @property
+    def slots(self) -> int:
+        """Rows read by a position."""
+        return len(self.orders) * self.heads + self.whole
+
+    def blocks(self, num_blocks: int) -> tuple[int, ...]:
+        """The blocks before which a model of *num_blocks* is written to, in order, each once."""
+        found = {layer + num_blocks if layer < 0 else layer for layer in self.layers}
+        return tuple(sorted({min(max(0, block), num_blocks - 1) for block in found}))
+
+
+PRESETS: Mapping[str, MemoryConfig] = {
+    "exact": MemoryConfig(),
+    "paper-small": MemoryConfig(
+        preset="paper-small",
+        addressing="hashed",
+        orders=(2, 3),
+        whole=False,
+        layers=(1, 14),
+        row_size=16,
+        heads=8,
+        rows_per_head=8209,
+        skip_template=False,
+        answers_only=False,
+        compress=True,
+        gate="paper",
+        train_projection=True,
+        row_rate=5e-3,
+        key_dropout=0.0,
+        batch_size=16,
+    ),
+}
+PRESETS = {**PRESETS, "paper": replace(PRESETS["paper-small"], preset="paper", row_size=80, rows_per_head=65_537)}
+
+
+def memory_recipe(*, preset: str = "exact", steps: int, seed: int) -> Recipe:
+    """A recipe of kind ``memory``: every step is one pass over what is not yet known by heart."""
+    return Recipe(kind="memory", steps=steps, seed=seed, options={"preset": preset})
+
+
+def config_of(recipe: Recipe) -> MemoryConfig:
+    """The memory that a recipe's options ask for: a preset with some of its fields set otherwise.
+
+    Tuples are written with commas: ``{"preset": "exact", "orders": "3,8", "layers": "20"}``.
+
+    Raises:
+        BackendError: An option is unknown or has a value that cannot be used; names it.
+    """
+    options = dict(recipe.options)
+    preset = options.pop("preset", "exact")
+    if preset not in PRESETS:
+        msg = f"recipe: memory preset is {preset!r}, expected one of {', '.join(PRESETS)}"
+        raise BackendError(msg)
+    known = {field.name for field in fields(MemoryConfig)} - {"preset", "seed"}
+    if unknown := sorted(set(options) - known):
+        msg = f"recipe: unknown memory option {unknown[0]!r}, expected one of {', '.join(sorted(known))}"
+        raise BackendError(msg)
+    base = PRESETS[str(preset)]
+    read = {name: _read(name, value, getattr(base, name)) for name, value in options.items()}
+    return checked(replace(base, seed=recipe.seed, **read))
+
+
+def checked(config: MemoryConfig) -> MemoryConfig:
+    """The same configuration, if a memory can be made of it.
+
+    Raises:
+        BackendError: It cannot; names the field, what it is and what was expected.
+    """
+    orders = config.orders
+    rules = (
+        ("addressing", config.addressing, config.addressing in get_args(Addressing), "exact or hashed"),
+        ("gate", config.gate, config.gate in get_args(Gate), "none, paper or plain"),
+        ("orders", orders, all(1 <= order <= 64 for order in orders), "lengths from 1 to 64"),
+        ("orders", orders, orders == tuple(sorted(set(orders))), "rising lengths, each once"),
+        ("orders", orders, bool(orders) or config.whole, "at least one, or whole"),
+        ("layers", config.layers, bool(config.layers), "at least one block"),
+        ("row_size", config.row_size, config.row_size >= 1, "at least 1"),
+        ("heads", config.heads, config.heads >= 1, "at least 1"),
+        ("heads", config.heads, config.heads == 1 or config.addressing == "hashed", "1 with exact addresses"),
+        ("whole", config.whole, not (config.whole and config.addressing == "hashed"), "False with hashed addresses"),
+        ("key_dropout", config.key_dropout, 0 <= config.key_dropout < 1, "a share from 0, below 1"),
+        ("batch_size", config.batch_size, config.batch_size >= 1, "at least 1"),
+    )
+    for name, found, holds, expected in rules:
+        if not holds:
+            msg = f"recipe: memory option {name} is {found!r}, expected {expected}"
+            raise BackendError(msg)
+    return config
+
+
+def _read(name: str, value: Any, like: Any) -> Any:
+    try:
+        if isinstance(like, tuple):
+            return tuple(int(part) for part in str(value).split(",") if part.strip())
+        if isinstance(like, bool):
+            return {"true": True, "false": False}[str(value).lower()]
+        return type(like)(value)
+    except (ValueError, KeyError) as error:
+        kind = "numbers with commas between them" if isinstance(like, tuple) else type(like).__name__
+        msg = f"recipe: memory option {name} is {value!r}, expected {kind}"
+        raise BackendError(msg) from error

@@ -1,0 +1,216 @@
+"""A memory on disk: ``memory.json`` says what it is, ``memory.safetensors`` holds keys, rows and projections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_bench.errors import AdapterError, BackendError
+from engram_bench.memory.config import MemoryConfig, checked
+from engram_bench.memory.table import Table
+
+if TYPE_CHECKING:
+    from engram_bench.models import Model
+
+CONFIG_FILE = "memory.json"
+WEIGHTS_FILE = "memory.safetensors"
+SCHEMA = 1
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values of the memory before one block. H values in a hidden state, S slots, d values in a row."""
+
+    rows: Floats
+    """(R, d); row 0 is zero."""
+    projection: Floats
+    """(S·d, H)."""
+    scale: float
+    """Median size of the hidden state's values there, so that one learning rate fits every block."""
+    gate: Mapping[str, Floats] = field(default_factory=dict)
+    """``key_projection`` (S·d, H), ``query_norm`` and ``key_norm`` (H,); empty without a gate."""
+
+
+@dataclass(frozen=True)
+class StoredMemory:
+    """A table with its values."""
+
+    table: Table
+    layers: Mapping[int, Layer]
+    """By block."""
+    base_fingerprint: str
+    template_fingerprint: str
+
+    @property
+    def parameters(self) -> int:
+        """Values that were trained: rows, and projections and gates where they are."""
+        config = self.table.config
+        rows = sum(layer.rows[1:].size for layer in self.layers.values())
+        projections = sum(layer.projection.size for layer in self.layers.values()) if config.train_projection else 0
+        return rows + projections + sum(values.size for layer in self.layers.values() for values in layer.gate.values())
+
+
+def is_memory(folder: Path) -> bool:
+    """Whether an adapter's folder holds a memory (a LoRA may lie beside it)."""
+    return (folder / CONFIG_FILE).is_file()
+
+
+def save_memory(folder: Path, memory: StoredMemory) -> None:
+    """Write both files into *folder*, the description last."""
+    from safetensors.numpy import save_file
+
+    from engram_bench.durable import write_atomic
+    from engram_bench.record_format import to_json_lines
+
+    table = memory.table
+    lengths = [len(rows) for rows in table.owned]
+    tensors: dict[str, NDArray[Any]] = {
+        "keys": table.keys,
+        "dead": table.dead,
+        "owned_rows": np.concatenate([*table.owned, np.zeros(0, np.int64)]).astype(np.int32),
+        "owned_ends": np.cumsum(lengths, dtype=np.int64).astype(np.int32),
+    }
+    if table.classes is not None:
+        tensors["classes"] = table.classes.astype(np.int32)
+    for block, layer in memory.layers.items():
+        parts = {"rows": layer.rows, "projection": layer.projection, **layer.gate}
+        tensors |= {f"block.{block}.{name}": values for name, values in parts.items()}
+    partial = folder / f".{WEIGHTS_FILE}.partial"
+    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, partial)
+    partial.replace(folder / WEIGHTS_FILE)
+    facts = {
+        "schema": SCHEMA,
+        "config": asdict(table.config),
+        "base_fingerprint": memory.base_fingerprint,
+        "template_fingerprint": memory.template_fingerprint,
+        "vocabulary": table.vocabulary,
+        "pad": table.pad,
+        "scales": {str(block): layer.scale for block, layer in memory.layers.items()},
+        "patterns": list(table.patterns),
+    }
+    write_atomic(folder / CONFIG_FILE, to_json_lines(facts))
+
+
+def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
+    """The memory in *folder*, its parts compared with each other and, if given, with *model*.
+
+    Raises:
+        AdapterError: A file is missing or damaged, parts do not fit together, or it was trained on another base model
+            or with another tokenizer: every key would mean something else.
+    """
+    facts = _read_facts(folder / CONFIG_FILE)
+    tensors = _read_tensors(folder / WEIGHTS_FILE)
+    try:
+        config = _config(facts["config"])
+        ends = tensors["owned_ends"].tolist()
+        table = Table(
+            config=config,
+            keys=tensors["keys"],
+            dead=tensors["dead"],
+            patterns=tuple(facts["patterns"]),
+            owned=tuple(np.split(tensors["owned_rows"].astype(np.int64), ends)[: len(ends)]),
+            classes=tensors["classes"].astype(np.int64) if "classes" in tensors else None,
+            vocabulary=int(facts["vocabulary"]),
+            pad=int(facts["pad"]),
+        )
+        layers = {block: _layer(tensors, block, float(facts["scales"][str(block)])) for block in config.layers}
+        memory = StoredMemory(table, layers, facts["base_fingerprint"], facts["template_fingerprint"])
+    except (KeyError, TypeError, ValueError, BackendError) as error:
+        msg = f"{folder}: {CONFIG_FILE} and {WEIGHTS_FILE} do not make a memory ({error!r})"
+        raise AdapterError(msg) from error
+    _check(folder, memory)
+    if model is not None:
+        _check_model(folder, memory, model)
+    return memory
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    import json
+
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"{path}: not found or not readable, expected a memory ({error.strerror})"
+        raise AdapterError(msg) from error
+    except ValueError as error:
+        msg = f"{path}: expected JSON ({error})"
+        raise AdapterError(msg) from error
+    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
+        found = facts.get("schema") if isinstance(facts, dict) else type(facts).__name__
+        msg = f"{path}: schema {found!r}, expected {SCHEMA}: written by another version of engram-bench"
+        raise AdapterError(msg)
+    return facts
+
+
+def _read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except OSError as error:
+        msg = f"{path}: not found or not readable, expected a memory's values ({error.strerror or error})"
+        raise AdapterError(msg) from error
+    except (SafetensorError, ValueError) as error:
+        msg = f"{path}: cut off or damaged, expected a whole safetensors file ({error})"
+        raise AdapterError(msg) from error
+
+
+def _config(plain: Mapping[str, Any]) -> MemoryConfig:
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
+    return checked(MemoryConfig(**values))
+
+
+def _layer(tensors: Mapping[str, NDArray[Any]], block: int, scale: float) -> Layer:
+    prefix = f"block.{block}."
+    parts = {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
+    return Layer(parts.pop("rows"), parts.pop("projection"), scale, parts)
+
+
+def _check(folder: Path, memory: StoredMemory) -> None:
+    path, table = folder / WEIGHTS_FILE, memory.table
+    for name, keys in (("keys", table.keys), ("dead", table.dead)):
+        if not (keys.dtype == np.uint64 and keys.ndim == 1 and (keys[1:] > keys[:-1]).all()):
+            msg = f"{path}: {name} are not sorted 64-bit numbers, each once; expected them so"
+            raise AdapterError(msg)
+    if len(table.owned) != len(table.patterns):
+        msg = f"{path}: rows of {len(table.owned)} patterns, expected {len(table.patterns)} by {CONFIG_FILE}"
+        raise AdapterError(msg)
+    for block, layer in memory.layers.items():
+        wanted = (table.num_rows(block), table.config.row_size)
+        if layer.rows.shape != wanted:
+            msg = f"{path}: rows before block {block} have shape {layer.rows.shape}, expected {wanted}"
+            raise AdapterError(msg)
+        width = table.config.slots * table.config.row_size
+        if layer.projection.ndim != 2 or len(layer.projection) != width:
+            msg = f"{path}: projection of block {block} has shape {layer.projection.shape}, expected ({width}, …)"
+            raise AdapterError(msg)
+        if layer.rows[0].any():
+            msg = f"{path}: row 0 before block {block} is not zero, expected it to be: unknown n-grams read it"
+            raise AdapterError(msg)
+        for name, values in (("rows", layer.rows), ("projection", layer.projection), *layer.gate.items()):
+            if not np.isfinite(values).all():
+                msg = f"{path}: {name} before block {block} hold NaN or infinite values, expected finite ones"
+                raise AdapterError(msg)
+
+
+def _check_model(folder: Path, memory: StoredMemory, model: Model) -> None:
+    if memory.base_fingerprint != model.fingerprint:
+        msg = f"{folder}: trained on base model {memory.base_fingerprint}, expected {model.fingerprint}"
+        raise AdapterError(msg)
+    template = model.tokenizer.template_fingerprint
+    if memory.template_fingerprint != template:
+        msg = f"{folder}: keys are of tokenizer {memory.template_fingerprint}, expected {template}"
+        raise AdapterError(msg)
+    hidden = model.config["hidden_size"]
+    for block, layer in memory.layers.items():
+        if layer.projection.shape[1] != hidden or block >= model.config["num_hidden_layers"]:
+            msg = f"{folder}: writes {layer.projection.shape[1]} values before block {block}, expected {hidden}"
+            raise AdapterError(msg)

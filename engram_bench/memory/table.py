@@ -1,0 +1,175 @@
+"""Which n-grams have a row, and whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_bench.errors import BackendError
+from engram_bench.memory.config import MemoryConfig
+from engram_bench.memory.keyer import NO_KEY, ExactKeyer, HashedKeyer, Keys, Rows, Trail, lookup, next_primes
+from engram_bench.memory.reading import Reading, trail_of
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A training example as a memory sees it."""
+
+    pattern: str
+    prompt: Reading
+    labels: tuple[int, ...]
+    """The answer's tokens with the end-of-turn token."""
+
+    @property
+    def reading(self) -> Reading:
+        """The places that predict the labels."""
+        return self.reading_from(len(self.prompt.ids) - 1)
+
+    def reading_from(self, first: int) -> Reading:
+        """The places from *first* on."""
+        return Reading([*self.prompt.ids, *self.labels[:-1]], self.prompt.content, first)
+
+    @property
+    def question(self) -> tuple[int, ...]:
+        """The user's tokens."""
+        return tuple(
+            token for token, is_content in zip(self.prompt.ids, self.prompt.content, strict=True) if is_content
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """Addresses of a memory's rows. Row 0 is empty and is what an unknown n-gram reads."""
+
+    config: MemoryConfig
+    """Its layers are blocks of the model, counted from 0."""
+    keys: Keys = field(default_factory=lambda: np.zeros(0, np.uint64))
+    """Sorted; row i + 1 belongs to key i. Exact addressing only."""
+    dead: Keys = field(default_factory=lambda: np.zeros(0, np.uint64))
+    """Sorted keys that never get a row: they lead to different answers, or stand in ordinary questions."""
+    patterns: tuple[str, ...] = ()
+    """Ids of what is stored."""
+    owned: tuple[Ids, ...] = ()
+    """Per pattern the rows its examples read, sorted; a row may serve several patterns of one answer."""
+    classes: Ids | None = None
+    """Token id → compressed id."""
+    vocabulary: int = 1
+    pad: int = 0
+
+    def num_rows(self, block: int) -> int:
+        """Rows in the table of one block, the empty one included."""
+        return self._hashed[block].num_rows if self.config.addressing == "hashed" else len(self.keys) + 1
+
+    def rows(self, readings: Sequence[Reading], block: int) -> Rows:
+        """Rows (N, slots) that the readings' places consult before *block*, one reading after another."""
+        trails, consults = self._trails(readings)
+        if self.config.addressing == "hashed":
+            rows = self._hashed[block].rows(trails)
+        else:
+            rows = lookup(self._exact.keys(trails), self.keys)
+        return np.where(consults[:, None], rows, 0)
+
+    def all_keys(self, readings: Sequence[Reading]) -> Keys:
+        """Exact keys (N, slots) of the readings' places, :data:`NO_KEY` where the memory is not consulted."""
+        trails, consults = self._trails(readings)
+        return np.where(consults[:, None], self._exact.keys(trails), np.uint64(NO_KEY))
+
+    def _trails(self, readings: Sequence[Reading]) -> tuple[list[Trail], NDArray[np.bool_]]:
+        pairs = [trail_of(reading, self.config) for reading in readings]
+        trails = [trail for trail, _ in pairs]
+        if self.classes is not None:
+            classes = self.classes
+            trails = [Trail(classes[np.asarray(trail.tokens, np.int64)].tolist(), trail.ends) for trail in trails]
+        return trails, np.concatenate([consults for _, consults in pairs] or [np.zeros(0, np.bool_)])
+
+    @cached_property
+    def _exact(self) -> ExactKeyer:
+        return ExactKeyer(self.config.orders, whole=self.config.whole)
+
+    @cached_property
+    def _hashed(self) -> dict[int, HashedKeyer]:
+        """One keyer per block; no two tables have the same size, as in the paper's code."""
+        config = self.config
+        count = len(config.orders) * config.heads
+        primes = next_primes(config.rows_per_head, count * len(config.layers))
+        return {
+            block: HashedKeyer(
+                config.orders,
+                heads=config.heads,
+                primes=primes[at * count : (at + 1) * count],
+                vocabulary=self.vocabulary,
+                pad=self.pad,
+                seed=config.seed,
+                layer=block,
+            )
+            for at, block in enumerate(config.layers)
+        }
+
+
+def build_table(empty: Table, facts: Sequence[Fact], *, background: Sequence[Reading] = ()) -> Table:
+    """*empty* with a row for every n-gram of the facts that tells their answer, and the rows each pattern owns.
+
+    An n-gram that leads to different answers, or stands at the end of a *background* question, gets none. Facts are
+    added to those the table has: what has a row keeps it, what was refused one stays without.
+
+    Raises:
+        BackendError: An answer is empty, two facts ask the same and answer differently, or no n-gram is left.
+    """
+    _check(facts)
+    readings = [fact.reading for fact in facts]
+    if empty.config.addressing == "hashed":
+        return _with_owners(empty, facts, readings)
+    keys = empty.all_keys(readings)  # (N, slots)
+    answers = {labels: index for index, labels in enumerate(dict.fromkeys(fact.labels for fact in facts))}
+    leads_to = np.repeat([answers[fact.labels] for fact in facts], [reading.num_places for reading in readings])
+    found, place = np.unique(keys, return_inverse=True)
+    lowest, highest = np.full(len(found), len(answers)), np.full(len(found), -1)
+    np.minimum.at(lowest, place.reshape(keys.shape), leads_to[:, None])
+    np.maximum.at(highest, place.reshape(keys.shape), leads_to[:, None])
+    ordinary = np.unique(empty.all_keys(background)) if background else empty.dead[:0]
+    refused = (lowest != highest) | np.isin(found, ordinary) | np.isin(found, empty.dead)
+    if empty.config.whole:  # two facts never share a whole question, but a background question may be one
+        refused &= ~np.isin(found, keys[:, -1])
+    is_key = found != NO_KEY
+    table = replace(
+        empty,
+        keys=np.union1d(empty.keys, found[is_key & ~refused]),
+        dead=np.setdiff1d(np.union1d(empty.dead, found[is_key & refused]), empty.keys),
+    )
+    if not len(table.keys):
+        msg = f"memory: none of {len(facts)} examples has an n-gram of orders {empty.config.orders} of its own, expected some"
+        raise BackendError(msg)
+    return _with_owners(table, facts, readings)
+
+
+def _check(facts: Sequence[Fact]) -> None:
+    asked: dict[tuple[int, ...], Fact] = {}
+    for fact in facts:
+        if len(fact.labels) < 2:
+            msg = f"memory: pattern {fact.pattern!r}: the answer is empty, expected at least one token"
+            raise BackendError(msg)
+        other = asked.setdefault(fact.question, fact)
+        if other.labels != fact.labels:
+            msg = (
+                f"memory: patterns {other.pattern!r} and {fact.pattern!r} ask the same and answer differently, "
+                "expected one answer (a memory does not see the system prompt)"
+            )
+            raise BackendError(msg)
+
+
+def _with_owners(table: Table, facts: Sequence[Fact], readings: Sequence[Reading]) -> Table:
+    """The table with the facts' patterns and what they own; rows of earlier patterns are looked up by the caller."""
+    rows = table.rows(readings, table.config.layers[0])
+    found: dict[str, list[Rows]] = {}
+    start = 0
+    for fact, reading in zip(facts, readings, strict=True):
+        found.setdefault(fact.pattern, []).append(rows[start : start + reading.num_places].ravel())
+        start += reading.num_places
+    owned = {name: np.setdiff1d(np.concatenate(parts), [0]) for name, parts in found.items()}
+    return replace(table, patterns=tuple(owned), owned=tuple(owned.values()))
