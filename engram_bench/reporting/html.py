@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -177,7 +178,7 @@ def _card(measure: Measure, verdicts: Sequence[Verdict]) -> dict[str, Any]:
         "value": _figure(measure.candidate, measure.unit).partition(" ")[::2] if measure.candidate else (),
         "interval": _interval(measure.candidate, measure.unit),
         "baseline": _figure(measure.baseline, measure.unit),
-        "change": change_words(measure),
+        "change": re.findall(r"\([^)]*\)|[^(]+", change_words(measure)),
         "support": counts(measure.candidate) if measure.candidate and measure.candidate.passed is not None else "",
         "n": measure.candidate.n if measure.candidate else 0,
         "note": measure.note,

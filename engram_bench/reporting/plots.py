@@ -16,6 +16,7 @@ from engram_bench.figures import number
 from engram_bench.metrics import METRICS
 from engram_bench.records import Comparison, Estimate, Measure, TrainingRecord
 from engram_bench.reporting.clean import printable
+from engram_bench.reporting.tables import section_of
 from engram_bench.reporting.words import change_words
 
 MAX_CATEGORIES = 40
@@ -34,7 +35,7 @@ def plots(comparison: Comparison, training: TrainingRecord | None) -> dict[str, 
     measures = comparison.measures
     drawn = {metric: category_plot(comparison, metric) for metric in ("accuracy", "generalization")}
     for name in ("consistency", "retention"):
-        drawn[name] = rate_plot(name, [m for m in measures.values() if METRICS[m.name].test == name])
+        drawn[name] = rate_plot(name, [m for m in measures.values() if section_of(m.name) == name])
     drawn["speed"] = ratio_plot("speed", measures.values())
     drawn["loss"] = loss_plot(training) if training else ""
     return {name: svg for name, svg in drawn.items() if svg}
@@ -127,7 +128,7 @@ def loss_plot(training: TrainingRecord) -> str:
         _text("step", WIDTH - right, lower + 36, "end muted"),
         _tag("polyline", points=" ".join(f"{x(i):.1f},{y(losses[i]):.1f}" for i in kept), class_="curve"),
         _tag("circle", cx=x(kept[-1]), cy=y(losses[-1]), r=4, class_="candidate"),
-        _text(f"{losses[-1]:.3g}", x(kept[-1]) - 8, y(losses[-1]) - 10, "end strong"),
+        _text(f"{losses[-1]:.3g}", x(kept[-1]) - 8, y(losses[-1]) - 10, "end strong halo"),
     ]
     title = f"Training loss: {losses[0]:.3g} nats at step 1, {losses[-1]:.3g} at step {len(losses)}."
     return _svg(title, "Mean answer-token loss in nats per step.", height, parts)
