@@ -31,4 +31,4 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
     """Declare ``-q``."""
-    parser.add_argument("-q", "--quiet", action="store_true", help="No progress bars, and only what matters.")
+    parser.add_argument("-q", "--quiet", action="store_true", help="No progress bars.")

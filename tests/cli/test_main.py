@@ -126,3 +126,14 @@ def test_reader_that_leaves_a_pipe_is_no_traceback(shell: Shell, monkeypatch: py
         shell("check", status=141)
 
     assert shell.errors == ""
+
+
+def test_interruption_is_status_130_without_a_traceback(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(paths: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("engram_bench.patterns.load.find_pattern_files", interrupted)
+
+    shell("check", status=130)
+
+    assert shell.errors == "engram-bench: interrupted\n"
