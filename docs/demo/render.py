@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 FRAME_S = 0.1
@@ -135,8 +136,20 @@ class Screen:
             del self._rows[self._y][keep:]
 
 
-def frames(lines: Iterable[str]) -> tuple[int, int, list[tuple[float, list[Row]]]]:
-    """Width, height and the screens of a recording with the second each appears at, idle time cut.
+@dataclass(frozen=True)
+class Recording:
+    """What is played."""
+
+    width: int
+    height: int
+    about: str
+    """Where it comes from."""
+    screens: list[tuple[float, list[Row]]]
+    """Each with the second it appears at, idle time cut."""
+
+
+def read(lines: Iterable[str]) -> Recording:
+    """The recording of a file's lines.
 
     Raises:
         ValueError: The first line is no header of an asciicast v2.
@@ -156,11 +169,24 @@ def frames(lines: Iterable[str]) -> tuple[int, int, list[tuple[float, list[Row]]
                 found.append((now, screen.rows()))
             else:
                 found[-1] = (found[-1][0], screen.rows())
-    return screen.width, screen.height, found
+    return Recording(screen.width, screen.height, _about(header), found)
 
 
-def svg(width: int, height: int, screens: list[tuple[float, list[Row]]]) -> str:
+def _about(header: dict[str, Any]) -> str:
+    """A sentence on where a recording comes from, as far as its header says."""
+    recorded = header.get("recorded", {})
+    facts = {
+        "Recorded": recorded.get("at"),
+        "by": header.get("command"),
+        "at commit": recorded.get("commit"),
+        "on": recorded.get("machine"),
+    }
+    return " ".join(f"{word} {fact}" for word, fact in facts.items() if fact)
+
+
+def svg(recording: Recording) -> str:
     """The recording as one SVG that plays forever."""
+    width, height, screens = recording.width, recording.height, recording.screens
     total = screens[-1][0] + END_S
     w, h = width * CELL + 2 * MARGIN, height * LINE + 2 * MARGIN + BAR
     parts = []
@@ -175,6 +201,7 @@ def svg(width: int, height: int, screens: list[tuple[float, list[Row]]]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w:.0f} {h:.0f}" width="{w:.0f}" height="{h:.0f}" role="img">'
         "<title>engram-bench demo: the bare and the tuned model answer side by side</title>"
+        f"<desc>{escape(recording.about)}</desc>"
         "<style>text{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;white-space:pre;"
         "fill:#e6edf3}</style>"
         f'<rect width="100%" height="100%" rx="10" fill="#0d1117"/>{dots}'
@@ -227,7 +254,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("cast", type=Path, help="What engram-bench demo --record wrote.")
     parser.add_argument("svg", type=Path, help="Where to.")
     args = parser.parse_args(argv)
-    args.svg.write_text(svg(*frames(args.cast.read_text("utf-8").splitlines())), "utf-8")
+    args.svg.write_text(svg(read(args.cast.read_text("utf-8").splitlines())), "utf-8")
     return 0
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from engram_bench import provenance
 from engram_bench.durable import write_atomic
 
 
@@ -45,8 +46,20 @@ class Recorder(io.TextIOBase):
         return True
 
     def asciicast(self, *, width: int, height: int, title: str) -> str:
-        """The file's text: a header line, then a line per write."""
-        header = {"version": 2, "width": width, "height": height, "title": title, "env": {"TERM": "xterm-256color"}}
+        """The file's text: a header line, then a line per write. The header says where the recording comes from."""
+        header = {
+            "version": 2,
+            "width": width,
+            "height": height,
+            "title": title,
+            "command": provenance.command_line(),
+            "env": {"TERM": "xterm-256color"},
+            "recorded": {
+                "at": provenance.utc_now(),
+                "commit": provenance.git_commit(),
+                "machine": provenance.machine(),
+            },
+        }
         lines = [header, *([round(at, 3), "o", text.replace("\n", "\r\n")] for at, text in self._events)]
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 

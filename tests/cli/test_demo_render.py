@@ -54,13 +54,13 @@ def test_screen_shows_what_a_terminal_would(render: ModuleType, text: str, rows:
 
 
 def test_idle_time_is_cut(render: ModuleType) -> None:
-    _, _, screens = render.frames(cast((0.5, "a"), (100.0, "b")))
+    recording = render.read(cast((0.5, "a"), (100.0, "b")))
 
-    assert screens[-1][0] == 0.5 + render.IDLE_S
+    assert recording.screens[-1][0] == 0.5 + render.IDLE_S
 
 
 def test_every_state_is_shown_for_its_time_and_the_last_without_animation(render: ModuleType) -> None:
-    picture = render.svg(*render.frames(cast((1.0, "<first>"), (2.0, "\rsecond "))))
+    picture = render.svg(render.read(cast((1.0, "<first>"), (2.0, "\rsecond "))))
 
     root = ElementTree.fromstring(picture)
     first, second = root.findall(f"{SVG}g")
@@ -71,7 +71,15 @@ def test_every_state_is_shown_for_its_time_and_the_last_without_animation(render
 
 def test_what_is_no_recording_is_refused(render: ModuleType) -> None:
     with pytest.raises(ValueError, match="expected an asciicast of version 2"):
-        render.frames(['{"version": 1}'])
+        render.read(['{"version": 1}'])
+
+
+def test_picture_says_where_it_comes_from(render: ModuleType) -> None:
+    header = {"version": 2, "width": 9, "height": 1, "command": "engram-bench demo", "recorded": {"commit": "1a2b3c4"}}
+
+    picture = render.svg(render.read([json.dumps(header)]))
+
+    assert "<desc>by engram-bench demo at commit 1a2b3c4</desc>" in picture
 
 
 def test_script_writes_the_file(render: ModuleType, tmp_path: Path) -> None:
