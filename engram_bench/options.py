@@ -45,6 +45,8 @@ class Settings:
     limit: int | None
     samples: int
     null_control: bool
+    sweep: bool
+    checkpoints: int
     temperature: float
     show: str
     compare: str
@@ -237,6 +239,8 @@ OPTIONS: tuple[Option, ...] = (
         "Also check that an untrained adapter fails the accuracy gates; costs one more evaluation.",
         default=False,
     ),
+    Option("sweep", "Keep checkpoints while training and evaluate each; makes an adapter of its own.", default=False),
+    Option("checkpoints", "Evenly spaced checkpoints of a sweep.", "6", parse=whole_number(1), metavar="N"),
     Option("temperature", "Temperature of sampled repeats.", "0.7", parse=positive_number, metavar="T"),
     Option(
         "show",

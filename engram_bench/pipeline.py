@@ -20,7 +20,7 @@ from engram_bench.adapter_store import Adapter, AdapterIdentity
 from engram_bench.backends.protocol import Backend, Generator, Progress, no_progress
 from engram_bench.compare import compare
 from engram_bench.completion_store import STORE_FILE, CompletionStore
-from engram_bench.errors import UnsupportedError
+from engram_bench.errors import AdapterError, UnsupportedError
 from engram_bench.evaluate import Answerer, Question, with_limit
 from engram_bench.gate import judge, session_gates, session_passes
 from engram_bench.memory.config import memory_recipe
@@ -40,11 +40,13 @@ from engram_bench.records import (
     Recipe,
     Run,
     Side,
+    SweepPoint,
     Timing,
     TrainingExample,
     TrainingRecord,
     Verdict,
 )
+from engram_bench.sweep import SWEPT, sweep
 
 if TYPE_CHECKING:
     from engram_bench.models import Model
@@ -138,7 +140,12 @@ class Bench:
         if kind == "memory":
             return memory_recipe(preset=preset or "exact", steps=self.settings.steps, seed=self.settings.seed)
         options = {"load_in_4bit": True} if self.settings.load_in_4bit else {}
-        return Recipe(steps=self.settings.steps, seed=self.settings.seed, options=options)
+        return Recipe(
+            steps=self.settings.steps,
+            seed=self.settings.seed,
+            checkpoints=self.settings.checkpoints if self.settings.sweep else 0,
+            options=options,
+        )
 
     @cached_property
     def examples(self) -> tuple[TrainingExample, ...]:
@@ -226,6 +233,28 @@ class Bench:
             measures = (self.reader.control_kl(controls), self.reader.perplexity())
             return tuple(measure for measure in measures if measure is not None)
         return ()
+
+    def sweep(self, questions: Sequence[Question]) -> tuple[SweepPoint, ...]:
+        """Every checkpoint of the adapter on these questions; empty unless the settings ask for it.
+
+        Raises:
+            AdapterError: The adapter kept no checkpoints, or the bare model is the candidate.
+        """
+        if not self.settings.sweep:
+            return ()
+        if self.adapter is None:
+            raise AdapterError("--engram-sweep: --engram-adapter=none has no checkpoints, expected an adapter")
+        asked = [question for question in questions if question.test in SWEPT]
+        return sweep(
+            self.adapter, self.answer(asked, "baseline"), lambda each: self._answers_of(each, asked), self.run()
+        )
+
+    def _answers_of(self, adapter: Adapter, questions: Sequence[Question]) -> list[CaseResult]:
+        """Results of another adapter as the candidate."""
+        answerer = replace(
+            self._answerer("candidate", adapter), open_generator=lambda: self.backend.load(self.model, adapter.path)
+        )
+        return answerer.answer(questions)
 
     @cached_property
     def reader(self) -> Reader:
@@ -398,6 +427,7 @@ def save(conclusion: Conclusion, report_dir: Path) -> Conclusion:
     from engram_bench.reporting.json_report import json_text
     from engram_bench.reporting.markdown import markdown_report
     from engram_bench.reporting.plots import PLOTS, plots, standalone
+    from engram_bench.reporting.sweep_report import sweep_plot
 
     run = run_store.save_run(conclusion.run, report_dir)
     named = replace(conclusion, run=run)
@@ -405,7 +435,9 @@ def save(conclusion: Conclusion, report_dir: Path) -> Conclusion:
     for name, report in reports.items():
         write_atomic(report_dir / name, report(named.run, named.comparison, named.verdicts))
     drawn = plots(named.comparison, named.run.training)
-    for name in PLOTS:
+    if curve := sweep_plot(named.run.sweep):
+        drawn["sweep"] = curve
+    for name in (*PLOTS, "sweep"):
         path = report_dir / "plots" / f"{name}.svg"
         if name in drawn:
             write_atomic(path, standalone(drawn[name]))

@@ -414,6 +414,26 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepPoint:
+    """What one checkpoint of a training has learned and forgotten."""
+
+    checkpoint: str
+    """Folder relative to the adapter's; ``.`` for the finished adapter."""
+    step: int
+    """Optimizer steps done."""
+    recall: Estimate | None
+    """Accuracy on seen prompts; None, as below, where it was not asked."""
+    held_out: Estimate | None
+    retention: Estimate | None
+
+    @property
+    def mean(self) -> float:
+        """Mean of the rates that were measured, 0..1; 0 if none was."""
+        rates = [rate.value for rate in (self.recall, self.held_out, self.retention) if rate is not None]
+        return sum(rates) / len(rates) if rates else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """Every case result of a session with its provenance: one JSON file."""
 
@@ -425,6 +445,8 @@ class Run:
     timing: Timing = Timing()
     measures: tuple[Measure, ...] = ()
     """Measured outside cases: perplexity, KL."""
+    sweep: tuple[SweepPoint, ...] = ()
+    """Checkpoints in order of training; empty without ``--engram-sweep``."""
     speed: tuple[SpeedRounds, ...] = ()
     """Timed rounds of the speed tests."""
     missing: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from engram_bench.evaluate import Question
     from engram_bench.pipeline import Bench
     from engram_bench.plan import SpeedCase, Task
-    from engram_bench.records import CaseResult, Completion, Measure, Pattern, PatternSet, Prompt, Side
+    from engram_bench.records import CaseResult, Completion, Measure, Pattern, PatternSet, Prompt, Side, SweepPoint
     from engram_bench.speed_tests import SpeedLab, SpeedTiming
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ class BenchSession:
         asked = SUITE[test].questions(task, self.settings)
         rows = {side: [self._answers(side)[question.key] for question in asked] for side in SUITE[test].sides}
         if "baseline" in rows:
-            self.measures  # noqa: B018  # here, where an error has a test to fail
+            self.measures, self.sweep  # noqa: B018  # here, where an error has a test to fail
         return rows
 
     def guard_reason(self, task: Task) -> str:
@@ -175,6 +175,11 @@ class BenchSession:
     def measures(self) -> tuple[Measure, ...]:
         """What is measured outside the cases, on both sides' answers to all of them."""
         return self._guarded(lambda: self.bench.measures(list(self._answers("baseline").values())))
+
+    @cached_property
+    def sweep(self) -> tuple[SweepPoint, ...]:
+        """Every checkpoint on the selected cases, where that is asked for."""
+        return self._guarded(lambda: self.bench.sweep(self._plan("candidate")))
 
     def complete(self, prompt: Prompt, side: Side, max_tokens: int | None) -> Completion:
         """One side's greedy completion of any prompt; prompts of selected ``pattern`` tests were answered in the plan."""
@@ -239,7 +244,10 @@ class BenchSession:
         from engram_bench.record_format import to_plain
 
         self._noted = True
-        plain: dict[str, Any] = to_plain(replace(self.bench.run(), measures=self.measures if has_answered else ()))
+        run = self.bench.run()
+        if has_answered:
+            run = replace(run, measures=self.measures, sweep=self.sweep)
+        plain: dict[str, Any] = to_plain(run)
         return plain
 
     @cached_property

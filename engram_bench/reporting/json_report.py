@@ -11,6 +11,7 @@ Keys are only ever added within one ``schema`` number::
                     splits: seen | held_out | control → the same counts; cases: id → state
     unscored        ids of cases in no count
     training        the training record without its losses, or null
+    sweep           checkpoint, step, recall, held_out, retention of each checkpoint; empty without --engram-sweep
     verdicts        gate, outcome, measured, wanted, reason, p_value
     timing          train_s, baseline_s, candidate_s, total_s
 """
@@ -41,6 +42,7 @@ def json_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -
         "ledger": _ledger(comparison.ledger),
         "unscored": list(comparison.unscored),
         "training": _training(run.training),
+        "sweep": [asdict(point) for point in run.sweep],
         "verdicts": [asdict(verdict) for verdict in verdicts],
         "timing": asdict(run.timing),
     }

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
 from engram_bench.reporting.clean import printable
+from engram_bench.reporting.sweep_report import sweep_sentence, sweep_table
 from engram_bench.reporting.tables import SPLITS, TABLED, Table, category_table, entries, measure_tables
 from engram_bench.reporting.words import OUTCOMES, outside, run_facts
 
@@ -33,6 +34,7 @@ def markdown_report(
         f"# engram-bench: {code(run.provenance.adapter or 'bare model')} against {code(run.provenance.model)}",
         *_verdicts(verdicts),
         *_tables(comparison),
+        *_sweep(run),
         *_outside(comparison, max_entries),
         *_ledger(comparison, states, max_entries),
         "## Where the figures come from",
@@ -78,6 +80,14 @@ def _tables(comparison: Comparison) -> Iterator[str]:
         if table is not None:
             yield f"## {table.title[:1].upper()}{table.title[1:]}"
             yield table.markdown(escaped)
+
+
+def _sweep(run: Run) -> Iterator[str]:
+    if table := sweep_table(run):
+        yield f"## {table.title[:1].upper()}{table.title[1:]}"
+        yield table.markdown(escaped)
+        yield escaped(sweep_sentence(run))
+        yield "![Rates over training steps](plots/sweep.svg)"
 
 
 def _outside(comparison: Comparison, max_entries: int) -> Iterator[str]:

@@ -120,18 +120,18 @@ def loss_plot(training: TrainingRecord) -> str:
     parts = []
     for tick in ticks:
         parts += [
-            _tag("line", x1=left, x2=WIDTH - right, y1=y(tick), y2=y(tick), class_="grid"),
-            _text(f"{tick:.3g}", left - 10, y(tick) + 4, "end muted"),
+            tag("line", x1=left, x2=WIDTH - right, y1=y(tick), y2=y(tick), class_="grid"),
+            text(f"{tick:.3g}", left - 10, y(tick) + 4, "end muted"),
         ]
-    parts += [_text(str(round(step) + 1), x(step), lower + 20, "middle muted") for step in _steps(len(losses))]
+    parts += [text(str(round(step) + 1), x(step), lower + 20, "middle muted") for step in _steps(len(losses))]
     parts += [
-        _text("step", WIDTH - right, lower + 36, "end muted"),
-        _tag("polyline", points=" ".join(f"{x(i):.1f},{y(losses[i]):.1f}" for i in kept), class_="curve"),
-        _tag("circle", cx=x(kept[-1]), cy=y(losses[-1]), r=4, class_="candidate"),
-        _text(f"{losses[-1]:.3g}", x(kept[-1]) - 8, y(losses[-1]) - 10, "end strong halo"),
+        text("step", WIDTH - right, lower + 36, "end muted"),
+        tag("polyline", points=" ".join(f"{x(i):.1f},{y(losses[i]):.1f}" for i in kept), class_="curve"),
+        tag("circle", cx=x(kept[-1]), cy=y(losses[-1]), r=4, class_="candidate"),
+        text(f"{losses[-1]:.3g}", x(kept[-1]) - 8, y(losses[-1]) - 10, "end strong halo"),
     ]
     title = f"Training loss: {losses[0]:.3g} nats at step 1, {losses[-1]:.3g} at step {len(losses)}."
-    return _svg(title, "Mean answer-token loss in nats per step.", height, parts)
+    return svg(title, "Mean answer-token loss in nats per step.", height, parts)
 
 
 # ── dots and intervals ──────────────────────────────────────────────────────────────────────────
@@ -188,7 +188,7 @@ def _dot_plot(title: str, rows: Sequence[_Row], axis: _Axis) -> str:
         part
         for value, label in axis.ticks.items()
         for part in (
-            _tag(
+            tag(
                 "line",
                 x1=axis.x(value),
                 x2=axis.x(value),
@@ -196,31 +196,31 @@ def _dot_plot(title: str, rows: Sequence[_Row], axis: _Axis) -> str:
                 y2=bottom,
                 class_="zero" if value == axis.zero else "grid",
             ),
-            _text(label, axis.x(value), TOP - 14, "middle muted"),
+            text(label, axis.x(value), TOP - 14, "middle muted"),
         )
     ]
     for index, row in enumerate(rows):
         y = TOP + ROW * index + ROW / 2
         if row.strong:
-            parts.append(_tag("line", x1=0, x2=WIDTH, y1=y - ROW / 2, y2=y - ROW / 2, class_="rule"))
+            parts.append(tag("line", x1=0, x2=WIDTH, y1=y - ROW / 2, y2=y - ROW / 2, class_="rule"))
         parts += _row_parts(row, y, axis)
     said = "; ".join(f"{row.name}: {row.figure}{', ' * bool(row.note)}{row.note}" for row in rows)
-    return _svg(title, said, bottom + 6, parts)
+    return svg(title, said, bottom + 6, parts)
 
 
 def _row_parts(row: _Row, y: float, axis: _Axis) -> Iterator[str]:
     weight = " strong" * row.strong
-    yield _text(printable(row.name, 22), LEFT - 16, y + 4, f"end{weight}")
+    yield text(printable(row.name, 22), LEFT - 16, y + 4, f"end{weight}")
     for mark in row.marks:
         if mark.interval is not None:
             low, high = (axis.x(bound) for bound in mark.interval)
-            yield _tag("rect", x=low, y=y - 4, width=max(high - low, 1), height=8, rx=4, class_=f"band {mark.side}")
+            yield tag("rect", x=low, y=y - 4, width=max(high - low, 1), height=8, rx=4, class_=f"band {mark.side}")
     if len(row.marks) == 2:
-        yield _tag("line", x1=axis.x(row.marks[0].at), x2=axis.x(row.marks[1].at), y1=y, y2=y, class_="link")
+        yield tag("line", x1=axis.x(row.marks[0].at), x2=axis.x(row.marks[1].at), y1=y, y2=y, class_="link")
     for mark in row.marks:
-        yield _tag("circle", cx=axis.x(mark.at), cy=y, r=4.5 if mark.side == "baseline" else 5, class_=mark.side)
-    yield _text(row.figure, WIDTH - RIGHT + 78, y + 4, f"end{weight}")
-    yield _text(row.note, WIDTH, y + 4, f"end muted{weight}")
+        yield tag("circle", cx=axis.x(mark.at), cy=y, r=4.5 if mark.side == "baseline" else 5, class_=mark.side)
+    yield text(row.figure, WIDTH - RIGHT + 78, y + 4, f"end{weight}")
+    yield text(row.note, WIDTH, y + 4, f"end muted{weight}")
 
 
 def _shifted(ratio: Estimate) -> tuple[float, float] | None:
@@ -244,7 +244,8 @@ def _steps(count: int) -> list[float]:
 # ── SVG ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _svg(title: str, description: str, height: float, parts: Iterable[str]) -> str:
+def svg(title: str, description: str, height: float, parts: Iterable[str]) -> str:
+    """A plot of *height* units with its title and description for screen readers."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {WIDTH} {height:g}" role="img"'
     said = escape(printable(description, 4000))
     return (
@@ -253,13 +254,15 @@ def _svg(title: str, description: str, height: float, parts: Iterable[str]) -> s
     )
 
 
-def _tag(name: str, **attributes: float | str) -> str:
+def tag(name: str, **attributes: float | str) -> str:
+    """An element; a trailing underscore of an attribute is dropped, others become hyphens."""
     written = " ".join(
-        f"{key.rstrip('_')}={quoteattr(value if isinstance(value, str) else f'{value:.1f}'.removesuffix('.0'))}"
+        f"{key.rstrip('_').replace('_', '-')}={quoteattr(value if isinstance(value, str) else f'{value:.1f}'.removesuffix('.0'))}"
         for key, value in attributes.items()
     )
     return f"<{name} {written}/>"
 
 
-def _text(text: str, x: float, y: float, class_: str) -> str:
+def text(text: str, x: float, y: float, class_: str) -> str:
+    """A text at a place."""
     return f'<text x="{x:.1f}" y="{y:.1f}" class={quoteattr(class_)}>{escape(printable(text))}</text>'

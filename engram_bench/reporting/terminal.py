@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
 from engram_bench.reporting.clean import encodable, printable
+from engram_bench.reporting.sweep_report import sweep_sentence, sweep_table
 from engram_bench.reporting.tables import SPLITS, TABLED, category_table, entries, ledger_sentences, measure_tables
 from engram_bench.reporting.words import outside, run_facts, verdict_sentence
 
@@ -58,6 +59,7 @@ def comparison_lines(
     blocks = (
         _provenance(run, width),
         *_tables(comparison, width),
+        *_sweep(run, width),
         *_ledger(comparison, width, report, show),
         outside_lines(comparison, width),
         _verdicts(verdicts, width),
@@ -113,6 +115,11 @@ def _tables(comparison: Comparison, width: int) -> Iterator[Iterable[str]]:
     for table in (*tables, *measure_tables(comparison)):
         if table is not None:
             yield [*_wrapped(table.title, width), *table.plain(width)]
+
+
+def _sweep(run: Run, width: int) -> Iterator[Iterable[str]]:
+    if table := sweep_table(run):
+        yield [*_wrapped(table.title, width), *table.plain(width), *_wrapped(sweep_sentence(run), width)]
 
 
 def _ledger(comparison: Comparison, width: int, report: str, show: str) -> Iterator[Iterable[str]]:
