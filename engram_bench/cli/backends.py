@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 from engram_bench.cli.arguments import add_json
@@ -17,32 +18,26 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List them; 3 if none but the fake one can run."""
-    from engram_bench.backends import choose_backend, known_backends
+    """List them; 3 if none can run."""
+    from engram_bench.backends import backends_table, choose_backend
 
-    found = {name: _facts(name, spec.library) for name, spec in known_backends().items()}
+    rows = backends_table()
     auto, reason = choose_backend()
     if args.json:
-        say_json({"auto": auto, "reason": reason, "backends": found})
+        say_json({"auto": auto, "reason": reason, "backends": {row["name"]: row for row in rows}})
     else:
-        for name, fact in found.items():
-            say(f"{name:<6} {printable(fact['library'])}", style="bold")
-            about = textwrap.wrap(
-                printable(fact["device"] or fact["missing"]), max(width() - 7, 20), break_on_hyphens=False
-            )
-            say(*(f"       {line}" for line in about), style="green" if fact["available"] else "yellow")
+        for row in rows:
+            say(f"{row['name']:<6} {printable(row['library'])}", style="bold")
+            for words in filter(None, (row["reason"] or _device_words(row), _versions_words(row), row["install"])):
+                about = textwrap.wrap(printable(words), max(width() - 7, 20), break_on_hyphens=False)
+                say(*(f"       {line}" for line in about), style="green" if row["available"] else "yellow")
         say("", f"--backend auto takes {auto}: {reason}")
-    return 0 if any(fact["available"] for name, fact in found.items() if name != "fake") else 3
+    return 0 if any(row["available"] for row in rows) else 3
 
 
-def _facts(name: str, library: str) -> dict[str, Any]:
-    from engram_bench.backends import device_info, unavailable_reason
-
-    missing = unavailable_reason(name) or ""
-    device = "" if missing else ", ".join(_device_words(device_info(name)))
-    return {"library": library, "available": not missing, "device": device, "missing": missing}
+def _device_words(row: Mapping[str, Any]) -> str:
+    return ", ".join(word for word in dict.fromkeys((row["device"], row["dtype"], row["note"])) if word)
 
 
-def _device_words(info: Any) -> list[str]:
-    versions = (f"{library} {version}" for library, version in info.versions.items())
-    return [word for word in dict.fromkeys((info.device, info.dtype, *versions, info.note)) if word]
+def _versions_words(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{library} {version}" for library, version in row["versions"].items())

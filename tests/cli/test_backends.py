@@ -9,20 +9,19 @@ from tests.cli.conftest import Shell
 
 def test_every_backend_is_listed_with_what_it_misses(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "needs torch: pip install 'engram-bench[cpu]'"
-    monkeypatch.setattr("engram_bench.backends.unavailable_reason", lambda name: None if name == "fake" else reason)
+    monkeypatch.setattr("engram_bench.backends.unavailable_reason", lambda name: reason)
 
     report = shell.json("backends", status=3)
 
-    assert report["backends"]["cpu"]["missing"] == reason
+    assert report["backends"]["cpu"]["reason"] == reason
     assert report["backends"]["cpu"]["available"] is False
-    assert report["backends"]["fake"]["available"] is True
+    assert report["backends"]["cpu"]["install"] == "pip install 'engram-bench[cpu]'"
 
 
 def test_available_backend_is_status_0(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "engram_bench.backends.unavailable_reason", lambda name: None if name in ("cpu", "fake") else "absent"
-    )
+    monkeypatch.setattr("engram_bench.backends.unavailable_reason", lambda name: None if name == "cpu" else "absent")
 
     output = shell("backends")
 
     assert "--backend auto takes " in output
+    assert "pip install 'engram-bench[cpu]'" in output
