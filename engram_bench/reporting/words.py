@@ -92,7 +92,7 @@ def _speed_words(training: TrainingRecord) -> str:
     memory = f", {training.peak_memory_mb:.0f} MB" if training.peak_memory_mb else ""
     return (
         f"; {training.examples_per_s:.1f} examples/s, {training.tokens_per_s:.0f} tokens/s{memory} "
-        f"on {training.backend}, {training.device} {training.dtype}"
+        f"on {training.backend} ({training.device}, {training.dtype})"
     )
 
 

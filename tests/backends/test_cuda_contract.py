@@ -20,6 +20,7 @@ if reason := unavailable_reason("cuda"):
 from engram_bench.backends.cuda import UnslothBackend
 from engram_bench.models import Model
 from tests.backends.contract import BackendContract
+from tests.conftest import TWO_FACTS
 from tests.tiny_models import TINY_MODELS
 
 
@@ -60,3 +61,16 @@ class TestUnslothBackendOnGemma(OnTinyModel):
 class TestUnslothBackendOnPhi(OnTinyModel):
     kind = "phi"
     recipe = replace(BackendContract.recipe, targets=("q_proj", "v_proj", "dense", "fc1", "fc2"))
+
+
+def test_a_project_is_trained_answered_and_exported_on_unsloth(pytester: pytest.Pytester) -> None:
+    """The whole journey in a process where pytest, the plugin and Unsloth meet, warnings being errors."""
+    TINY_MODELS["llama"](pytester.path / "tiny")
+    (pytester.path / "patterns").mkdir()
+    (pytester.path / "patterns" / "facts.yaml").write_text(TWO_FACTS)
+    arguments = ("--backend=cuda", "--engram-model=tiny", "-m", "accuracy or parity", "-W", "error", "patterns")
+
+    result = pytester.runpytest_subprocess(*arguments, "--engram-gate=accuracy >= +0pp", "--engram-steps=200")
+
+    result.assert_outcomes(passed=5)
+    result.stdout.fnmatch_lines(["backend  cuda, *", "adapter *"])
