@@ -98,6 +98,12 @@ def write(block: Block, project: BenchProject) -> None:
     path.write_text(text, "utf-8")
 
 
+def test_the_workflow_shown_is_the_one_that_init_writes() -> None:
+    (shown,) = [block for block in blocks(ROOT / "docs" / "ci.md") if block.title.startswith(".github/")]
+
+    assert shown.text == (ROOT / "engram_bench" / "cli" / "templates" / "workflow.yml").read_text("utf-8")
+
+
 def test_pages_build_without_a_warning(tmp_path: Path) -> None:
     if importlib.util.find_spec("mkdocs") is None or importlib.util.find_spec("material") is None:
         pytest.skip("needs mkdocs-material: pip install 'engram-bench[docs]'")

@@ -30,14 +30,14 @@ def workflow_commands(
     """Lines that mark gates that are not met, broken cases, and cases that were asked as trained and missed.
 
     Args:
-        comparison: For its ledger: a broken or required case is an error, another miss of a seen prompt a warning.
+        comparison: A case without a score, a broken or a required one is an error, another miss of a seen prompt a warning.
         verdicts: One that failed or is insufficient is an error.
         place: Path of a pattern file → its path in the repository.
 
     Returns:
         The first ``MAX_ANNOTATIONS`` errors and as many warnings; nothing in them can start another command.
     """
-    lines = [*_gates(verdicts), *_cases(comparison.ledger, place)]
+    lines = [*_gates(verdicts), *_unscored(comparison), *_cases(comparison.ledger, place)]
     return [
         line
         for level in ("error", "warning")
@@ -50,6 +50,11 @@ def _gates(verdicts: Sequence[Verdict]) -> Iterator[str]:
         if verdict.outcome in ("fail", "insufficient"):
             reason = f": {verdict.reason}" if verdict.reason else ""
             yield _command("error", f"{verdict_sentence(verdict)}{reason}", title="engram-bench")
+
+
+def _unscored(comparison: Comparison) -> Iterator[str]:
+    for case_id in comparison.unscored:
+        yield _command("error", f"{case_id} has no score, which never passes", title="engram-bench")
 
 
 def _cases(ledger: Sequence[LedgerEntry], place: Callable[[str], str]) -> Iterator[str]:

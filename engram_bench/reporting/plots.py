@@ -36,7 +36,7 @@ def plots(comparison: Comparison, training: TrainingRecord | None) -> dict[str, 
     drawn = {metric: category_plot(comparison, metric) for metric in ("accuracy", "generalization")}
     for name in ("consistency", "retention"):
         drawn[name] = rate_plot(name, [m for m in measures.values() if section_of(m.name) == name])
-    drawn["speed"] = ratio_plot("speed", measures.values())
+    drawn["speed"] = ratio_plot("speed", [m for m in measures.values() if section_of(m.name) == "speed"])
     drawn["loss"] = loss_plot(training) if training else ""
     return {name: svg for name, svg in drawn.items() if svg}
 

@@ -69,6 +69,12 @@ def test_of_many_categories_the_weakest_are_drawn() -> None:
     assert f"The weakest {MAX_CATEGORIES} of 60 categories." in svg
 
 
+def test_only_what_was_timed_is_in_the_plot_of_speed() -> None:
+    perplexity = Measure("perplexity", "ppl", None, Estimate(52, 9), ratio=Estimate(1.17, 9, (1.04, 1.38)))
+
+    assert "speed" not in plots(Comparison({"perplexity": perplexity}, {}, ()), None)
+
+
 def test_a_ratio_lies_around_no_change() -> None:
     measure = Measure("decode_speed", "tok/s", None, Estimate(9, 8), ratio=Estimate(0.988, 8, (0.964, 1.012)))
 
