@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpcore  # noqa: F401
+import hypothesis
 import numpy  # noqa: F401  # a pytest run inside pytest forgets what it imported; extension modules do not survive that
 import pytest
 import scipy.special  # noqa: F401
@@ -15,6 +16,9 @@ import yaml  # noqa: F401
 
 import engram_bench.patterns.load
 import engram_bench.pipeline  # noqa: F401
+
+hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no mistake of the code
+hypothesis.settings.load_profile("suite")
 
 TWO_FACTS = """\
 name: facts
@@ -91,5 +95,3 @@ def workers(request: pytest.FixtureRequest) -> Iterable[str]:
     """Arguments for one process, and for two xdist workers."""
     arguments: Iterable[str] = request.param
     return arguments
-
-

@@ -96,7 +96,9 @@ def test_answers_before_a_crash_are_kept(tmp_path: Path, monkeypatch: pytest.Mon
 def test_prompt_longer_than_the_context_names_file_and_line(tmp_path: Path) -> None:
     long = replace(CASE, prompt=Prompt("x" * 5000))
 
-    with pytest.raises(PatternFileError, match=r"patterns/facts.yaml: line 3: pattern 'ssh': prompt of 5018 tokens \+ 32"):
+    with pytest.raises(
+        PatternFileError, match=r"patterns/facts.yaml: line 3: pattern 'ssh': prompt of 5018 tokens \+ 32"
+    ):
         answerer(FakeGenerator({}, None), tmp_path).answer([Question(long)])
 
 
