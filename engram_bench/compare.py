@@ -9,6 +9,7 @@ from dataclasses import replace
 from engram_bench.metrics import measure_all
 from engram_bench.pairs import Pair
 from engram_bench.records import Case, CaseResult, Comparison, LedgerEntry, Measure, Run, State
+from engram_bench.speed_history import speed_since
 from engram_bench.speed_metrics import speed_measures, summarise
 
 LEDGER_TESTS = ("accuracy", "generalization", "retention")
@@ -47,7 +48,8 @@ def compare_runs(old: Run, new: Run) -> Comparison:
 
     A case counts where both runs put the same question by the same rule. Cases that only one run has, or whose prompt,
     answers or matcher changed in between, are in ``added`` and ``removed`` and nowhere else. Measures from outside the cases
-    are set side by side without a difference; those that depend on the machine are left out.
+    are set side by side without a difference; of those that depend on the machine only paired speeds are told, each run
+    against its own baseline.
     """
     before, after = _rows(old.results, "candidate"), _rows(new.results, "candidate")
     asked_before, asked_after = _questions(before), _questions(after)
@@ -55,7 +57,7 @@ def compare_runs(old: Run, new: Run) -> Comparison:
     pairs = [Pair(before[key], after[key]) for key in before.keys() & after.keys() if key[0] in same]
     return _comparison(
         pairs,
-        _side_by_side(old.measures, new.measures),
+        (*_side_by_side(old.measures, new.measures), *speed_since(old, new)),
         unscored=(*old.missing, *new.missing),
         added=sorted(asked_after.keys() - same),
         removed=sorted(asked_before.keys() - same),

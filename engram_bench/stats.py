@@ -274,6 +274,33 @@ def bootstrap_median_interval(
     return _bootstrap(median, len(values), seed=seed, resamples=resamples, tail=(1 - level) / 2)
 
 
+def bootstrap_median_change_interval(
+    old: Sequence[float], new: Sequence[float], *, seed: int = 0, resamples: int = 10_000, level: float = 0.95
+) -> Interval | None:
+    """Interval for the median of *new* over the median of *old*, two samples that are not paired.
+
+    Arguments are those of :func:`bootstrap_median_interval`; each sample is drawn by itself.
+
+    Returns:
+        (low, high); None where either has fewer than two values.
+
+    Raises:
+        ValueError: A value is not finite.
+    """
+    import numpy as np
+
+    _check_finite([*old, *new])
+    if min(len(old), len(new)) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    before, after = (
+        np.median(np.asarray(values)[rng.integers(len(values), size=(resamples, len(values)))], axis=1)
+        for values in (old, new)
+    )
+    low, high = np.quantile(after / before, ((1 - level) / 2, (1 + level) / 2))
+    return float(low), float(high)
+
+
 def _bootstrap(
     statistic: Callable[[NDArray[np.intp]], NDArray[np.float64]], size: int, *, seed: int, resamples: int, tail: float
 ) -> Interval | None:

@@ -27,7 +27,7 @@ FLOORS = (
         "reading",
         "sanity",
     },
-    {"compare", "gate", "gate_grammar", "sweep", "history"},
+    {"compare", "gate", "gate_grammar", "speed_history", "sweep", "history"},
     {"reporting"},
     {"options", "plan", "pipeline", "speed_tests", "inspection"},
     {"plugin", "suite", "speed_suite", "speed_suite_untimed", "cli"},

@@ -15,6 +15,7 @@ from scipy import stats as scipy_stats
 from engram_bench.stats import (
     Interval,
     bootstrap_mean_interval,
+    bootstrap_median_change_interval,
     bootstrap_median_interval,
     clustered_rate_interval,
     holm,
@@ -369,3 +370,21 @@ def test_bootstrap_median_shrugs_off_one_slow_round() -> None:
     low, high = found(bootstrap_median_interval([1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 5.0]))
 
     assert 0.97 < low <= 1.0 <= high < 1.1
+
+
+def test_change_of_medians_has_no_width_where_nothing_varies() -> None:
+    assert bootstrap_median_change_interval([2.0] * 8, [1.0] * 8) == (0.5, 0.5)
+
+
+def test_change_of_medians_covers_the_truth_of_two_noisy_samples() -> None:
+    draw = random.Random(7)
+    old, new = ([draw.gauss(centre, 0.05) for _ in range(40)] for centre in (1.0, 0.9))
+
+    low, high = found(bootstrap_median_change_interval(old, new))
+
+    assert low < 0.9 < high < 1.0
+
+
+@pytest.mark.parametrize(("old", "new"), [([1.0], [1.0, 1.0]), ([1.0, 1.0], [])], ids=["one-old", "no-new"])
+def test_change_of_medians_needs_two_of_each(old: list[float], new: list[float]) -> None:
+    assert bootstrap_median_change_interval(old, new) is None
