@@ -23,6 +23,7 @@ from engram_bench.metrics import METRICS
 from engram_bench.records import Comparison, Estimate, LedgerEntry, Measure, Run, State, Verdict
 from engram_bench.reporting.clean import printable
 from engram_bench.reporting.plots import plots
+from engram_bench.reporting.speed_table import speed_table
 from engram_bench.reporting.tables import SPLITS, TABLED, category_table, measure_table, section_of
 from engram_bench.reporting.words import OUTCOMES, change_words, outside, run_facts
 
@@ -210,7 +211,10 @@ def _bars(measure: Measure) -> list[dict[str, Any]]:
 
 def _section(name: str, about: str, comparison: Comparison) -> dict[str, Any]:
     found = [measure.name for measure in comparison.measures.values() if section_of(measure.name) == name]
-    return {"name": name, "about": about, "table": measure_table(comparison, only=found) if found else None}
+    table = measure_table(comparison, only=found) if found else None
+    if name == "speed":
+        table = speed_table(comparison) or table
+    return {"name": name, "about": about, "table": table}
 
 
 def _figure(estimate: Estimate | None, unit: str) -> str:

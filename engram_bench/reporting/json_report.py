@@ -6,6 +6,10 @@ Keys are only ever added within one ``schema`` number::
     provenance      model, model_fingerprint, backend, device, dtype, adapter, commit, machine, command, started, versions
     metrics         NAME → unit, higher_is_better, baseline, candidate, difference, difference_pp, ratio, fixed, broken, note
                     a side, difference or ratio is {value, n, passed, interval} or null; difference_pp is null but for rates
+                    of timed ones the sides are baseline, candidate (adapter attached) and fused (compared with the
+                    baseline), each with tok_s, iqr, p50_ms, p90_ms, rounds, tokens, batch, peak_memory_mb; interval
+                    is the ratio's
+    speed           every timed side: test, side, batch, … and the ratio of each pair
     categories      NAME → METRIC → as above; files likewise
     ledger          fixed, broken, still_right, still_wrong (counts over all splits)
                     splits: seen | held_out | control → the same counts; cases: id → state
@@ -25,7 +29,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, get_args
 
-from engram_bench.records import Comparison, Estimate, LedgerEntry, Measure, Run, Split, State, TrainingRecord, Verdict
+from engram_bench.records import (
+    Comparison,
+    Estimate,
+    LedgerEntry,
+    Measure,
+    Run,
+    Side,
+    SpeedSummary,
+    Split,
+    State,
+    TrainingRecord,
+    Verdict,
+)
 
 SCHEMA = 1
 
@@ -36,7 +52,8 @@ def json_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -
         "schema": SCHEMA,
         "run": run.name,
         "provenance": asdict(run.provenance),
-        "metrics": _metrics(comparison.measures),
+        "metrics": _with_sides(_metrics(comparison.measures), comparison.speed),
+        "speed": [asdict(summary) for summary in comparison.speed],
         "categories": _slices(comparison, "category:"),
         "files": _slices(comparison, "file:"),
         "ledger": _ledger(comparison.ledger),
@@ -59,6 +76,35 @@ def json_text(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> 
 
 def _metrics(measures: Mapping[str, Measure]) -> dict[str, Any]:
     return {name: _metric(measure) for name, measure in measures.items()}
+
+
+def _with_sides(metrics: dict[str, Any], speed: Sequence[SpeedSummary]) -> dict[str, Any]:
+    """The metrics, timed ones with a figure for every side of the same test and batch."""
+    for summary in speed:
+        if summary.side == "fused" and summary.metric in metrics and summary.ratio:
+            metric = metrics[summary.metric]
+            same = [other for other in speed if (other.test, other.batch) == (summary.test, summary.batch)]
+            metric["interval"] = metric["ratio"]["interval"] if metric["ratio"] else None
+            beside = dict(metric["baseline"])  # the baseline's rounds in the pairs, where it has no test of its own
+            beside["tok_s"] = beside["value"] if metric["unit"] == "tok/s" else None
+            sides: dict[str, Any] = dict.fromkeys(get_args(Side)) | {"baseline": beside}
+            metric |= sides | {other.side: _timed(other) for other in same}
+    return metrics
+
+
+def _timed(summary: SpeedSummary) -> dict[str, Any]:
+    shown = summary.tok_s or Estimate(summary.p50_s, summary.rounds)
+    return {
+        **asdict(shown),
+        "tok_s": summary.tok_s.value if summary.tok_s else None,
+        "iqr": summary.tok_s_iqr,
+        "p50_ms": 1000 * summary.p50_s,
+        "p90_ms": 1000 * summary.p90_s,
+        "rounds": summary.rounds,
+        "tokens": summary.tokens,
+        "batch": summary.batch,
+        "peak_memory_mb": summary.peak_memory_mb,
+    }
 
 
 def _metric(measure: Measure) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
 from engram_bench.reporting.clean import printable
+from engram_bench.reporting.speed_table import speed_table, timed_metrics
 from engram_bench.reporting.sweep_report import sweep_sentence, sweep_table
 from engram_bench.reporting.tables import SPLITS, TABLED, Table, category_table, entries, measure_tables
 from engram_bench.reporting.words import OUTCOMES, outside, run_facts
@@ -33,7 +34,7 @@ def markdown_report(
     blocks = [
         f"# engram-bench: {code(run.provenance.adapter or 'bare model')} against {code(run.provenance.model)}",
         *_verdicts(verdicts),
-        *_tables(comparison),
+        *_tables(comparison, verdicts),
         *_sweep(run),
         *_outside(comparison, max_entries),
         *_ledger(comparison, states, max_entries),
@@ -75,8 +76,10 @@ def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[str]:
     yield Table("", ("gate", "verdict", "measured", "wanted", "p", "reason"), "llllrl", rows).markdown()
 
 
-def _tables(comparison: Comparison) -> Iterator[str]:
-    for table in (*(category_table(comparison, metric) for metric in TABLED), *measure_tables(comparison)):
+def _tables(comparison: Comparison, verdicts: Sequence[Verdict]) -> Iterator[str]:
+    others = measure_tables(comparison, skip=(*TABLED, *timed_metrics(comparison)))
+    tables = (category_table(comparison, metric) for metric in TABLED)
+    for table in (*tables, *others, speed_table(comparison, verdicts)):
         if table is not None:
             yield f"## {table.title[:1].upper()}{table.title[1:]}"
             yield table.markdown(escaped)

@@ -36,7 +36,9 @@ def plots(comparison: Comparison, training: TrainingRecord | None) -> dict[str, 
     drawn = {metric: category_plot(comparison, metric) for metric in ("accuracy", "generalization")}
     for name in ("consistency", "retention"):
         drawn[name] = rate_plot(name, [m for m in measures.values() if section_of(m.name) == name])
-    drawn["speed"] = ratio_plot("speed", [m for m in measures.values() if section_of(m.name) == "speed"])
+    pairs = {summary.metric: summary.ratios for summary in comparison.speed}
+    timed = [m for m in measures.values() if section_of(m.name) == "speed"]
+    drawn["speed"] = ratio_plot("speed", timed, pairs)
     drawn["loss"] = loss_plot(training) if training else ""
     return {name: svg for name, svg in drawn.items() if svg}
 
@@ -74,14 +76,18 @@ def rate_plot(title: str, measures: Iterable[Measure]) -> str:
     return _dot_plot(f"{title.capitalize()}: rates of both sides.", rows, _PERCENT) if rows else ""
 
 
-def ratio_plot(title: str, measures: Iterable[Measure]) -> str:
-    """What was timed in pairs: the candidate over the baseline, no change in the middle; empty without any."""
+def ratio_plot(title: str, measures: Iterable[Measure], pairs: Mapping[str, Sequence[float]] | None = None) -> str:
+    """What was timed in pairs: the candidate over the baseline, no change in the middle; empty without any.
+
+    *pairs* are the ratios behind a measure, by its name: a strip of small dots around it.
+    """
     rows = [
         _Row(
             measure.name.replace("_", " "),
             (_Mark("candidate", measure.ratio.value - 1, _shifted(measure.ratio)),),
             change_words(measure).partition(" (")[0],
             f"n {measure.ratio.n}",
+            dots=tuple(ratio - 1 for ratio in (pairs or {}).get(measure.name, ()) if math.isfinite(ratio)),
         )
         for measure in measures
         if measure.ratio is not None and math.isfinite(measure.ratio.value)
@@ -152,6 +158,8 @@ class _Row:
     figure: str
     note: str
     strong: bool = False
+    dots: tuple[float, ...] = ()
+    """Single values behind the marks; a stray one stays at the plot's edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +219,8 @@ def _dot_plot(title: str, rows: Sequence[_Row], axis: _Axis) -> str:
 def _row_parts(row: _Row, y: float, axis: _Axis) -> Iterator[str]:
     weight = " strong" * row.strong
     yield text(printable(row.name, 22), LEFT - 16, y + 4, f"end{weight}")
+    for index, value in enumerate(row.dots):
+        yield tag("circle", cx=axis.x(value), cy=y + (index % 5 - 2) * 3, r=1.8, class_="pair")
     for mark in row.marks:
         if mark.interval is not None:
             low, high = (axis.x(bound) for bound in mark.interval)

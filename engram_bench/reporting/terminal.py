@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
 from engram_bench.reporting.clean import encodable, printable
+from engram_bench.reporting.speed_table import speed_table, timed_metrics
 from engram_bench.reporting.sweep_report import sweep_sentence, sweep_table
 from engram_bench.reporting.tables import SPLITS, TABLED, category_table, entries, ledger_sentences, measure_tables
 from engram_bench.reporting.words import outside, run_facts, verdict_sentence
@@ -58,7 +59,7 @@ def comparison_lines(
     """
     blocks = (
         _provenance(run, width),
-        *_tables(comparison, width),
+        *_tables(comparison, verdicts, width),
         *_sweep(run, width),
         *_ledger(comparison, width, report, show),
         outside_lines(comparison, width),
@@ -110,9 +111,10 @@ def _provenance(run: Run, width: int) -> Iterator[str]:
         yield from _wrapped(f"{heading:<9}{printable(fact)}", width, indent=9)
 
 
-def _tables(comparison: Comparison, width: int) -> Iterator[Iterable[str]]:
+def _tables(comparison: Comparison, verdicts: Sequence[Verdict], width: int) -> Iterator[Iterable[str]]:
     tables = [category_table(comparison, metric, width=width, max_rows=MAX_CATEGORIES) for metric in TABLED]
-    for table in (*tables, *measure_tables(comparison)):
+    others = measure_tables(comparison, skip=(*TABLED, *timed_metrics(comparison)))
+    for table in (*tables, *others, speed_table(comparison, verdicts)):
         if table is not None:
             yield [*_wrapped(table.title, width), *table.plain(width)]
 

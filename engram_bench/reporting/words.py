@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from engram_bench.figures import change
 from engram_bench.records import (
     Comparison,
+    Estimate,
     Measure,
     Provenance,
     Run,
@@ -35,13 +36,18 @@ def verdict_sentence(verdict: Verdict) -> str:
 def change_words(measure: Measure) -> str:
     """What moved: the paired ratio, else the difference, with its interval; empty if neither was measured."""
     if measure.ratio is not None:
-        value, interval = measure.ratio.value, measure.ratio.interval
-        return f"{_percent_off(value)} %" + (f" ({' to '.join(map(_percent_off, interval))})" if interval else "")
+        return ratio_words(measure.ratio)
     if measure.difference is not None:
         value, interval = measure.difference.value, measure.difference.interval
         bounds = [change(bound, measure.unit).split(" ")[0] for bound in interval or ()]
         return change(value, measure.unit) + (f" ({' to '.join(bounds)})" if bounds else "")
     return ""
+
+
+def ratio_words(ratio: Estimate) -> str:
+    """``-31.0 % (-33.1 to -29.2)``, or without an interval where there are too few pairs for one."""
+    bounds = f" ({' to '.join(map(_percent_off, ratio.interval))})" if ratio.interval else ""
+    return f"{_percent_off(ratio.value)} %{bounds}"
 
 
 def _percent_off(ratio: float) -> str:
