@@ -1,9 +1,9 @@
-"""Does the speed gate tell a slower model from a noisy machine?
+"""How often the speed gate tells a slower model from a noisy machine.
 
 Times a model against itself, as the speed tests do, again and again: as it is (a gate of 5 % must pass) and slowed down by
 10 % on purpose (the gate must fail), while another process keeps the machine busy. Prints how often it did.
 
-    python benchmarks/speed_detection.py --repetitions 100
+    python benchmarks/speed_detection.py
     python benchmarks/speed_detection.py --model smollm2-135m-instruct --tokens 4 --repetitions 10
 """
 
@@ -32,6 +32,7 @@ from engram_bench.speed import PairedTimer, Work
 from engram_bench.speed_tests import is_decided
 
 GATE = parse_gate("decode_speed >= -5%")
+NOWHERE = Provenance("", "", "", "", "", "", "", "", "", "")
 PROMPT = Prompt("Write one sentence about the sea.")
 LOAD = """
 import time
@@ -48,10 +49,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", default="cpu")
     parser.add_argument("--model", default="tiny", help="tiny (random weights, made here) or a model reference")
-    parser.add_argument("--tokens", type=int, default=8, help="new tokens per round")
-    parser.add_argument("--rounds", type=int, default=12, help="pairs before the first judgement")
+    parser.add_argument("--tokens", type=int, default=2, help="new tokens per round")
+    parser.add_argument("--rounds", type=int, default=24, help="pairs before the first judgement")
     parser.add_argument("--budget", type=float, default=20.0, help="seconds of further pairs per repetition")
     parser.add_argument("--repetitions", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=3600.0, help="begin no repetition after this long")
     parser.add_argument("--slowdown", type=float, default=0.10, help="share by which the slowed side is slower")
     parser.add_argument("--load", type=int, default=1, help="processes that keep the machine busy meanwhile")
     options = parser.parse_args()
@@ -65,9 +67,14 @@ def main() -> None:
             # A repetition of each in turn, so that a quiet hour favours neither.
             sides = {"same": work, f"{options.slowdown:.0%} slower": _slowed(work, options.slowdown)}
             found: dict[str, list[tuple[str, int, float]]] = {name: [] for name in sides}
+            end = time.monotonic() + options.seconds
             for _ in range(options.repetitions):
+                if time.monotonic() > end:
+                    break
                 for name, side in sides.items():
                     found[name].append(_judged(side, work, options.rounds, options.budget))
+                    outcome, pairs, ratio = found[name][-1]
+                    print(f"{name}: {outcome} after {pairs} pairs, ratio {ratio:.3f}", file=sys.stderr, flush=True)
     wanted = dict(zip(sides, ("pass", "fail"), strict=True))
     for name, results in found.items():
         _print(name, wanted[name], results)
@@ -80,7 +87,7 @@ def _reference(model: str, folder: Path) -> str:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from tests.tiny_models import make_tiny_llama
 
-    return str(make_tiny_llama(folder / "tiny", layers=8))
+    return str(make_tiny_llama(folder / "tiny", layers=1))
 
 
 def _decoding(generator: Generator, tokens: int) -> Work:
@@ -108,7 +115,7 @@ def _judged(side: Work, reference: Work, rounds: int, budget_s: float) -> tuple[
     timer = PairedTimer(side, reference)
     timer.measure(rounds)
     timer.extend(lambda: is_decided("decode_speed", [GATE], _rounds(timer)), budget_s=budget_s)
-    comparison = compare(Run("", Provenance(*[""] * 10), speed=(_rounds(timer),)))
+    comparison = compare(Run("", NOWHERE, speed=(_rounds(timer),)))
     (verdict,) = judge([GATE], comparison)
     ratio = comparison.measures["decode_speed"].ratio
     assert ratio is not None

@@ -100,6 +100,14 @@ def test_rounds_are_added_until_decided() -> None:
     assert len(timer.pairs) == 4 + 2 * STEP
 
 
+def test_steps_grow_with_what_was_measured() -> None:
+    bench = Bench()
+    timer = bench.timer()
+    timer.measure(40)
+
+    assert len(timer.extend(lambda: len(timer.pairs) > 60, budget_s=1_000)) == 10 + 12
+
+
 def test_nothing_is_added_to_what_is_decided() -> None:
     bench = Bench()
 
@@ -124,7 +132,8 @@ def test_rounds_end_even_if_they_take_no_time() -> None:
 
     timer.extend(lambda: False, budget_s=1.0)
 
-    assert len(bench.order) == 2 + 2 * MAX_ROUNDS
+    assert len(timer.pairs) == 0
+    assert 2 + 2 * MAX_ROUNDS <= len(bench.order) < 3 * MAX_ROUNDS
 
 
 @pytest.mark.parametrize("side", ["a_s", "b_s"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from engram_bench.reporting.changes import change_lines
 from tests.made_up import PROVENANCE
 
 
-def run_of(fused_s: float, baseline_s: float, **provenance: str) -> Run:
+def run_of(fused_s: float, baseline_s: float, **provenance: Any) -> Run:
     """A run whose rounds all take these seconds."""
     rounds = SpeedRounds("decode_speed", "fused", (fused_s,) * 8, (16,) * 8, (baseline_s,) * 8)
     return Run("", replace(PROVENANCE, **provenance), speed=(rounds,))
