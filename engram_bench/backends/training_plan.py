@@ -67,7 +67,7 @@ def learning_rate_at(step: int, recipe: Recipe) -> float:
     warm = min(1.0, (step + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
     if recipe.schedule == "constant" or warm < 1.0:
         return recipe.learning_rate * warm
-    share = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    share = max(0, step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
 
