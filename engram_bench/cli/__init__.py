@@ -32,6 +32,7 @@ COMMANDS = {
     "status": "training, evaluation and improvement tables from saved runs, in Markdown",
     "backends": "what can train and answer on this machine",
     "adapter": "list, show, export, import or prune stored adapters",
+    "memory": "look into a stored memory, take facts out of it, add others",
     "cache": "what is cached for this user, and how to clear it",
 }
 """Command → what it does; the module of that name declares and runs it."""

@@ -104,7 +104,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    adapter = _named(settings_of(args).adapter_dir, args.name)
+    adapter = named(settings_of(args).adapter_dir, args.name)
     about = facts(adapter)
     if args.json:
         say_json(about)
@@ -127,7 +127,7 @@ def _export(args: argparse.Namespace) -> int:
     from engram_bench.adapter_exchange import export_adapter
 
     settings = settings_of(args)
-    adapter = _named(settings.adapter_dir, args.name)
+    adapter = named(settings.adapter_dir, args.name)
     reference = args.engram_model or adapter.manifest.base_reference or settings.model
     with progress(quiet=args.quiet or args.json) as show:
         files = export_adapter(adapter, args.format, Path(args.folder), model=_model(reference, show), progress=show)
@@ -167,7 +167,7 @@ def _prune(args: argparse.Namespace) -> int:
         raise UsageError(msg)
     root = settings_of(args).adapter_dir
     adapters = _stored(root)
-    kept = {_named(root, name).path.name for name in args.keep}
+    kept = {named(root, name).path.name for name in args.keep}
     kept |= {adapter.path.name for adapter in (adapters[-args.newest :] if args.newest else ())}
     removed = (
         tuple(adapter.path.name for adapter in adapters if adapter.path.name not in kept)
@@ -182,7 +182,7 @@ def _prune(args: argparse.Namespace) -> int:
     return 0
 
 
-def _named(root: Path, name: str) -> Adapter:
+def named(root: Path, name: str) -> Adapter:
     """The adapter of a name, the start of one, or a path.
 
     Raises:

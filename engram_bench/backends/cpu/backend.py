@@ -18,7 +18,7 @@ from engram_bench.backends.adapter_layout import PEFT_CONFIG
 from engram_bench.backends.cpu.generation import Decoder, DecodingPlan, read_log_probs
 from engram_bench.backends.cpu.lora import Lora, load_lora, new_lora
 from engram_bench.backends.cpu.memory import Memory, load_memory
-from engram_bench.backends.cpu.memory_recipe import train_memory
+from engram_bench.backends.cpu.memory_recipe import TrainedMemory, add_facts, train_memory
 from engram_bench.backends.cpu.network import Network
 from engram_bench.backends.cpu.training import Trainer, is_out_of_memory
 from engram_bench.backends.generating import Decoder as AnyDecoder
@@ -26,7 +26,7 @@ from engram_bench.backends.generating import TextGenerator
 from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.backends.training_plan import encode_examples, identity_of, peak_memory_mb
 from engram_bench.errors import BackendError
-from engram_bench.memory.files import is_memory, load_memory_files
+from engram_bench.memory.files import is_memory, load_memory_files, save_memory
 from engram_bench.memory.reading import read_ids
 from engram_bench.records import DeviceInfo, GenerationSettings, Recipe, TrainingExample, TrainingRecord
 
@@ -90,16 +90,43 @@ class TorchBackend(ABC):
     ) -> TrainingRecord:
         started = time.perf_counter()
         trained = train_memory(self._memory_network(model), model, examples, recipe, folder, progress=progress)
+        return self._memory_record(examples, trained, time.perf_counter() - started)
+
+    def _memory_record(
+        self, examples: Sequence[TrainingExample], trained: TrainedMemory, seconds: float
+    ) -> TrainingRecord:
         done = trained.done
         return self._record(
             examples,
             losses=done.losses,
             tokens=done.places,
-            seconds=time.perf_counter() - started,
+            seconds=seconds,
             recall=done.recalls[-1],
             parameters=trained.stored.parameters,
             examples_seen=done.examples_seen,
         )
+
+    def extend_memory(
+        self,
+        model: Model,
+        adapter: Path,
+        examples: Sequence[TrainingExample],
+        folder: Path,
+        *,
+        steps: int,
+        progress: Progress = no_progress,
+    ) -> TrainingRecord:
+        """Train the *examples* into a copy of a stored memory, left in *folder*; what it knew stays to the bit.
+
+        Raises:
+            AdapterError: The adapter is no memory of this model.
+            BackendError: A pattern or question is stored already, or the memory's rows are hashed.
+        """
+        started = time.perf_counter()
+        stored = load_memory_files(adapter, model)
+        trained = add_facts(self._memory_network(model), model, stored, examples, steps=steps, progress=progress)
+        save_memory(folder, trained.stored)
+        return self._memory_record(examples, trained, time.perf_counter() - started)
 
     def _train_lora(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from engram_bench.backends.cpu.memory import Memory, MemoryLayer, load_memory, new_layer
@@ -19,6 +18,7 @@ from engram_bench.backends.cpu.network import Network
 from engram_bench.backends.packing import pack
 from engram_bench.backends.protocol import Progress
 from engram_bench.backends.training_plan import encode_examples
+from engram_bench.errors import BackendError
 from engram_bench.memory.background import background_readings
 from engram_bench.memory.compression import compressed_ids
 from engram_bench.memory.config import config_of
@@ -99,22 +99,57 @@ def train_memory(
     return TrainedMemory(stored, done)
 
 
-def train_rows(
+def add_facts(
     network: Network,
+    model: Model,
     stored: StoredMemory,
-    facts: Sequence[Fact],
-    trainable: dict[int, NDArray[np.bool_]],
+    examples: Sequence[TrainingExample],
     *,
     steps: int,
-    pad_id: int,
     progress: Progress,
 ) -> TrainedMemory:
-    """The stored memory with its *trainable* rows (per block, by row) trained on *facts* and all else as it was."""
-    memory = load_memory(stored, network.device)
-    passes = memory_passes(network, memory, facts, pad_id, progress)
-    done = MemoryTrainer(passes, memory, facts, trainable=trainable).run(steps, progress=progress)
-    layers = {block: layer.stored() for block, layer in memory.layers.items()}
-    return TrainedMemory(replace(stored, layers=layers), done)
+    """The stored memory with the *examples* added: new rows are trained, all that was there stays to the bit.
+
+    Raises:
+        BackendError: The memory is hashed (its rows are everybody's), a pattern is stored already, or a question has
+            another answer there.
+    """
+    table = stored.table
+    facts = facts_of(model, examples, network.context_length)
+    if table.config.addressing == "hashed":
+        raise BackendError("memory: rows of hashed tables belong to many n-grams, expected exact addresses to add to")
+    if known := sorted({fact.pattern for fact in facts} & set(table.patterns)):
+        msg = f"memory: pattern {known[0]!r} is stored already, expected a new one (remove it first)"
+        raise BackendError(msg)
+    if table.config.whole:
+        asked = table.all_keys([fact.reading for fact in facts])[:, -1]
+        firsts = asked[np.cumsum([0] + [len(fact.labels) for fact in facts[:-1]])]
+        for fact, is_asked in zip(facts, np.isin(firsts, table.keys), strict=True):
+            if is_asked:
+                msg = f"memory: the question of {fact.pattern!r} is stored already, expected a new one"
+                raise BackendError(msg)
+    empty = replace(table, patterns=(), owned=())
+    grown = build_table(empty, facts, background=background_readings(model.tokenizer))
+    moved = np.searchsorted(grown.keys, table.keys) + 1  # old row i + 1 → new row
+    is_new = np.ones(len(grown.keys) + 1, dtype=np.bool_)
+    is_new[[0, *moved]] = False
+    to = np.concatenate([[0], moved])
+    grown = replace(
+        grown,
+        patterns=(*table.patterns, *grown.patterns),
+        owned=(*(to[rows] for rows in table.owned), *(rows[is_new[rows]] for rows in grown.owned)),
+    )
+    layers = {}
+    for block, layer in stored.layers.items():
+        rows = np.zeros((len(grown.keys) + 1, layer.rows.shape[1]), np.float32)
+        rows[to] = layer.rows
+        layers[block] = replace(layer, rows=rows)
+    memory = load_memory(replace(stored, table=grown, layers=layers), network.device)
+    passes = memory_passes(network, memory, facts, model.tokenizer.pad_id, progress)
+    trainer = MemoryTrainer(passes, memory, facts, trainable=dict.fromkeys(memory.layers, is_new))
+    done = trainer.run(steps, progress=progress)
+    kept = {block: layer.stored() for block, layer in memory.layers.items()}
+    return TrainedMemory(replace(stored, table=grown, layers=kept), done)
 
 
 def facts_of(model: Model, examples: Sequence[TrainingExample], context_length: int) -> list[Fact]:

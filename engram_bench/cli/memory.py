@@ -1,0 +1,156 @@
+"""Stored memories: what is in them, why they answer, facts out and in. An edit makes a new adapter; the old one stays."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engram_bench.cli.adapter import named
+from engram_bench.cli.arguments import add_json, add_settings
+from engram_bench.cli.console import progress, say, say_json, table
+from engram_bench.cli.project import settings_of
+from engram_bench.reporting.clean import printable
+
+if TYPE_CHECKING:
+    from engram_bench.adapter_store import Adapter
+    from engram_bench.models import Model
+    from engram_bench.options import Settings
+    from engram_bench.records import TrainingRecord
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """One subcommand per deed."""
+    deeds = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, run_it, summary in (
+        ("list", _list, "the patterns of a memory and how many rows each has"),
+        ("explain", _explain, "which n-grams of a prompt hit whose rows, at every token of the answer"),
+        ("remove", _remove, "a new memory without a pattern; all others answer as before, to the bit"),
+        ("add", _add, "a new memory with the patterns of a file; all others answer as before, to the bit"),
+    ):
+        deed = deeds.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        deed.add_argument("name", metavar="NAME", help="Adapter: name or start of a name, or the path of a folder.")
+        if name == "explain":
+            deed.add_argument("prompt", metavar="PROMPT", help="A question as a user asks it.")
+            deed.add_argument("--answer", metavar="TEXT", help="Explain this answer. Default: the model's own.")
+        if name == "remove":
+            deed.add_argument("pattern", metavar="ID", help="Id of a pattern, as list shows it.")
+        add_settings(deed, "adapter-dir", "backend", "model", "patterns", "steps", "seed")
+        add_json(deed)
+        deed.set_defaults(deed=run_it)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do the deed."""
+    return int(args.deed(args, settings_of(args)))
+
+
+def _list(args: argparse.Namespace, settings: Settings) -> int:
+    from engram_bench.memory.files import load_memory_files
+
+    stored = load_memory_files(named(settings.adapter_dir, args.name).path)
+    rows = [(name, len(owned)) for name, owned in zip(stored.table.patterns, stored.table.owned, strict=True)]
+    if args.json:
+        say_json([{"pattern": name, "rows": count} for name, count in rows])
+        return 0
+    say(*table([(printable(name), str(count)) for name, count in rows], "pattern", "rows"))
+    say(f"{len(rows)} patterns, {len(stored.table.keys)} n-grams, {stored.parameters:,} parameters")
+    return 0
+
+
+def _explain(args: argparse.Namespace, settings: Settings) -> int:
+    from dataclasses import asdict
+
+    from engram_bench.memory.edit import explain, explain_lines
+    from engram_bench.memory.files import load_memory_files
+    from engram_bench.records import GenerationSettings, Prompt
+
+    adapter, model = named(settings.adapter_dir, args.name), _model(settings)
+    stored, prompt, answer = load_memory_files(adapter.path, model), Prompt(args.prompt), args.answer
+    if answer is None:
+        from engram_bench import backends
+
+        generator = backends.create(_backend_name(settings)).load(model, adapter.path)
+        answer = generator.complete([prompt], GenerationSettings(max_tokens=settings.max_tokens))[0].text
+    places = explain(stored, model.tokenizer, prompt, answer)
+    if args.json:
+        say_json({"prompt": args.prompt, "answer": answer, "places": [asdict(place) for place in places]})
+    else:
+        say(f"{printable(args.prompt)} → {printable(answer)}", *map(printable, explain_lines(places)))
+    return 0
+
+
+def _remove(args: argparse.Namespace, settings: Settings) -> int:
+    from engram_bench.memory.edit import remove
+    from engram_bench.memory.files import load_memory_files, save_memory
+
+    adapter = named(settings.adapter_dir, args.name)
+    left = remove(load_memory_files(adapter.path), args.pattern)
+    with tempfile.TemporaryDirectory(dir=_made(settings.adapter_dir)) as folder:
+        save_memory(Path(folder), left)
+        return _publish(args, adapter, Path(folder), settings, adapter.manifest.training)
+
+
+def _add(args: argparse.Namespace, settings: Settings) -> int:
+    from engram_bench import backends
+    from engram_bench.memory.files import load_memory_files
+    from engram_bench.patterns.load import find_pattern_files, load_pattern_file
+    from engram_bench.patterns.render import training_examples
+
+    adapter, model = named(settings.adapter_dir, args.name), _model(settings)
+    there = set(load_memory_files(adapter.path, model).table.patterns)
+    sets = [load_pattern_file(path) for path in find_pattern_files(settings.patterns)]
+    examples = [example for example in training_examples(sets, seed=settings.seed) if example.pattern_id not in there]
+    if not examples:
+        say(f"{adapter.name} has every pattern of {', '.join(map(str, settings.patterns))}: nothing to add")
+        return 0
+    backend = backends.create(_backend_name(settings))
+    with tempfile.TemporaryDirectory(dir=_made(settings.adapter_dir)) as folder, progress(quiet=args.json) as show:
+        record = backend.extend_memory(  # type: ignore[attr-defined]  # only torch backends keep memories
+            model, adapter.path, examples, Path(folder), steps=settings.steps, progress=show
+        )
+        return _publish(args, adapter, Path(folder), settings, record)
+
+
+def _publish(
+    args: argparse.Namespace, old: Adapter, folder: Path, settings: Settings, training: TrainingRecord | None
+) -> int:
+    """Give the edited memory in *folder* a manifest and a name of its own, and say which."""
+    from dataclasses import replace
+
+    from engram_bench import adapter_manifest
+    from engram_bench.provenance import utc_now
+
+    files = adapter_manifest.stored_files(folder)
+    name = f"memory-{adapter_manifest.fingerprint(files)[:12]}"
+    manifest = replace(old.manifest, name=name, created=utc_now(), training=training, files=files)
+    adapter_manifest.write_manifest(folder, manifest)
+    target = settings.adapter_dir / name
+    if not target.exists():
+        shutil.copytree(folder, target)  # the folder is deleted by who made it
+    if args.json:
+        say_json({"from": old.name, "adapter": name, "path": str(target)})
+    else:
+        say(f"{name}: use it with --engram-adapter={target}")
+    return 0
+
+
+def _made(folder: Path) -> Path:
+    """A hidden folder for work in progress beside the adapters."""
+    partial = folder / ".partial"
+    partial.mkdir(parents=True, exist_ok=True)
+    return partial
+
+
+def _backend_name(settings: Settings) -> str:
+    from engram_bench.backends import choose_backend
+
+    return choose_backend(settings.backend)[0]
+
+
+def _model(settings: Settings) -> Model:
+    from engram_bench.backends import resolve_model
+
+    return resolve_model(_backend_name(settings), settings.model)

@@ -1,0 +1,119 @@
+"""Looking into a memory and taking facts out of it, without training: what is left stays as it was, to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_bench.errors import AdapterError
+from engram_bench.memory.files import Layer, StoredMemory
+from engram_bench.memory.reading import Reading, read_prompt, trail_of
+
+if TYPE_CHECKING:
+    from engram_bench.models import ChatTokenizer
+    from engram_bench.records import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One slot of a place."""
+
+    order: str
+    """Length of the n-gram, or ``whole``."""
+    ngram: str
+    """Its text; empty where the trail is too short."""
+    row: int
+    """0 where nothing is known of it."""
+    patterns: tuple[str, ...]
+    """Whose row it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place that predicts a token of an answer."""
+
+    predicts: str
+    """The token's text; empty for what comes after the answer."""
+    hits: tuple[Hit, ...]
+
+
+def explain(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt, answer: str) -> list[Place]:
+    """For each token of *answer* and for its end, which n-grams are looked up and whose rows they hit.
+
+    Of a memory before several blocks, the rows of the first.
+    """
+    table, config = stored.table, stored.table.config
+    ids, start = tokenizer.encode_example(prompt, answer)
+    reading = Reading(ids[:-1], read_prompt(tokenizer, prompt).content, start - 1)
+    rows = table.rows([reading], config.layers[0])
+    trail, _ = trail_of(reading, config)
+    owners = _owners(stored)
+    slots = [str(order) for order in config.orders for _ in range(config.heads)] + ["whole"] * config.whole
+    places = []
+    for label, end, found in zip(ids[start:], trail.ends, rows.tolist(), strict=True):
+        hits = []
+        for order, row in zip(slots, found, strict=True):
+            length = end if order == "whole" else int(order)
+            text = tokenizer.decode(trail.tokens[end - length : end]) if length <= end else ""
+            hits.append(Hit(order, text, row, owners.get(row, ())))
+        is_last = label == tokenizer.end_of_turn_id
+        places.append(Place("" if is_last else tokenizer.decode([label]), tuple(hits)))
+    return places
+
+
+def remove(stored: StoredMemory, pattern: str) -> StoredMemory:
+    """The memory without a pattern: rows that are its own are gone, rows that others of its answer read stay.
+
+    Raises:
+        AdapterError: The memory has no such pattern, or it is its only one.
+    """
+    table = stored.table
+    if pattern not in table.patterns:
+        some = ", ".join(table.patterns[:5])
+        msg = f"memory: no pattern {pattern!r} among {len(table.patterns)}, expected one such as {some}"
+        raise AdapterError(msg)
+    if len(table.patterns) == 1:
+        msg = f"memory: {pattern!r} is its only pattern, expected another to be left"
+        raise AdapterError(msg)
+    left = [place for place, name in enumerate(table.patterns) if name != pattern]
+    shared = np.unique(np.concatenate([table.owned[place] for place in left]))
+    gone = np.setdiff1d(table.owned[table.patterns.index(pattern)], shared)
+    patterns, owned = tuple(table.patterns[place] for place in left), tuple(table.owned[place] for place in left)
+    if table.config.addressing == "hashed":
+        layers = {block: replace(layer, rows=_zeroed(layer, gone)) for block, layer in stored.layers.items()}
+        return replace(stored, table=replace(table, patterns=patterns, owned=owned), layers=layers)
+    kept = np.setdiff1d(np.arange(len(table.keys) + 1), gone)
+    layers = {block: replace(layer, rows=layer.rows[kept]) for block, layer in stored.layers.items()}
+    owned = tuple(np.searchsorted(kept, rows) for rows in owned)
+    table = replace(table, keys=table.keys[kept[1:] - 1], patterns=patterns, owned=owned)
+    return replace(stored, table=table, layers=layers)
+
+
+def _owners(stored: StoredMemory) -> dict[int, tuple[str, ...]]:
+    owners: dict[int, tuple[str, ...]] = {}
+    for name, rows in zip(stored.table.patterns, stored.table.owned, strict=True):
+        for row in rows.tolist():
+            owners[row] = (*owners.get(row, ()), name)
+    return owners
+
+
+def _zeroed(layer: Layer, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    values = layer.rows.copy()
+    values[rows] = 0
+    return values
+
+
+def explain_lines(places: Sequence[Place]) -> list[str]:
+    """The explanation for people: a line per slot that hit, and what was looked for in vain."""
+    lines = []
+    for place in places:
+        found = [hit for hit in place.hits if hit.row]
+        lines.append(f"{place.predicts!r}" if place.predicts else "end of the answer")
+        lines += [f"  {hit.order:>5}  {hit.ngram!r}  row {hit.row}  {', '.join(hit.patterns)}" for hit in found]
+        if not found:
+            lines.append("         no n-gram is known: the base model answers alone")
+    return lines
