@@ -232,3 +232,48 @@ def test_leaked_wording_stops_the_session(project: BenchProject, monkeypatch: py
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*facts/ssh/held-1*is trained on as*"])
+
+
+def test_worst_category_decides_and_is_named(project: BenchProject) -> None:
+    project.patterns(
+        "name: facts\npatterns:\n"
+        + "".join(f"  - {{id: a{n}, input: A {n}?, output: x{n}, category: good}}\n" for n in range(3))
+        + "".join(f"  - {{id: b{n}, input: B {n}?, output: y{n}, category: bad}}\n" for n in range(2))
+    )
+    project.knows({"__forgets__": ["B 1?"]})
+
+    result = project.run(
+        "-m",
+        "accuracy",
+        "--engram-gate-only",
+        "--engram-gate=worst_category.accuracy >= 80%",
+        "--engram-gate=category:good.accuracy >= 100%",
+        "--engram-gate=file:facts.accuracy >= 75%",
+    )
+
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "gate failed: worst_category.accuracy 50.0 % (1 of 2) in bad, wanted at least 80 %",
+            "gate passed: category:good.accuracy 100.0 % (3 of 3), wanted at least 100 %",
+            "gate passed: file:facts.accuracy 80.0 % (4 of 5), wanted at least 75 %",
+        ]
+    )
+
+
+def test_small_held_out_set_is_shown_with_its_n_and_interval(project: BenchProject) -> None:
+    held_out = ", ".join(f"Where {n}?" for n in range(3))
+    project.patterns(FACTS.replace(f'["{HELD_OUT}"]', f"[{held_out}]"))
+    project.knows(KNOWS | {"__after__": {"Where 0?": "22", "Where 1?": "22", "Where 2?": "22"}})
+
+    result = project.run("-m", "generalization", "--engram-gate=generalization >= +10pp")
+
+    result.stdout.re_match_lines([r"total\s+3\s+0\.0 \(.*\)\s+100\.0 \( ?\d+–100\)"])
+    result.stdout.fnmatch_lines(["gate insufficient: generalization +100.0 pp (3 of 3, was 0 of 3)*"])
+    assert result.ret == 1
+
+
+def test_too_few_rows_say_how_many_would_do(project: BenchProject) -> None:
+    result = project.run("-m", "accuracy", "--engram-gate=accuracy >= +10pp")
+
+    result.stdout.fnmatch_lines(["*needs about 50 rows to show +10 pp; has 1*"])
