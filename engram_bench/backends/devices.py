@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,7 +33,8 @@ def mlx_device() -> DeviceInfo:
         return DeviceInfo(backend="mlx", device="cuda", dtype="bfloat16", versions=versions)
     blas = find_blas()
     matrices = f"BLAS {blas.name} ({blas.path})" if blas else f"reference BLAS, 30 to 100 times slower: {FIX}"
-    note = f"{_usable_cores()} threads, {matrices}"
+    fused = "" if shutil.which("g++") else ", no g++ to fuse kernels with"
+    note = f"{_usable_cores()} threads, {matrices}{fused}"
     return DeviceInfo(backend="mlx", device="cpu", dtype="float32", versions=versions, note=note)
 
 

@@ -521,3 +521,28 @@ def test_unknown_target_is_refused(backend, llama, tmp_path):
 def test_other_adapter_kind_is_refused(backend, llama, tmp_path):
     with pytest.raises(BackendError, match="kind is 'memory', expected 'lora'"):
         backend.train(llama, EXAMPLES, recipe(kind="memory"), tmp_path)
+
+
+# ── a bare machine ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_without_a_compiler_the_backend_works_unfused(llama, tmp_path):
+    """mlx builds fused CPU kernels with g++ and does without where there is none."""
+    script = f"""
+from pathlib import Path
+from engram_bench.backends import create, device_info
+from engram_bench.models import resolve_model
+from engram_bench.records import GenerationSettings, Prompt, Recipe, TrainingExample
+model = resolve_model({str(llama.folder)!r}, cache=Path({str(tmp_path)!r}))
+backend = create("mlx")
+record = backend.train(model, [TrainingExample(Prompt("a"), "b")], Recipe(steps=2), Path({str(tmp_path)!r}))
+backend.load(model, Path({str(tmp_path)!r})).complete([Prompt("a")], GenerationSettings(max_tokens=2))
+print(record.steps, device_info("mlx").note)
+"""
+    environment = {"PATH": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONPATH": str(Path.cwd())}
+    command = [sys.executable, "-c", script]
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert done.stdout.startswith("2 "), done.stderr
+    assert "no g++" in done.stdout

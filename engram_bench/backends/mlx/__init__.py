@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engram_bench.backends.adapter_layout import check_fits, read_peft
+from engram_bench.backends.blas import preload_blas
 from engram_bench.backends.devices import installed_versions, mlx_device
 from engram_bench.backends.mlx import runtime
 from engram_bench.backends.protocol import Progress, no_progress
@@ -64,7 +65,7 @@ class MlxBackend:
             device=runtime.device_name(),
             dtype=self._dtype,
             versions=installed_versions("mlx", "mlx-lm"),
-            note=mlx_device().note,
+            note=preload_blas()[1] or mlx_device().note,
         )
 
     def train(
