@@ -170,7 +170,7 @@ def test_retention_gate_without_evidence_is_insufficient(project: BenchProject, 
 
 
 def test_behaviour_stands_beside_accuracy(project: BenchProject) -> None:
-    project.run("-m", "accuracy", ANY)
+    project.run("-m", "accuracy or generalization", ANY)
 
     found = metrics(project)
 
@@ -180,6 +180,15 @@ def test_behaviour_stands_beside_accuracy(project: BenchProject) -> None:
     assert found["first_divergence"]["baseline"] == {"value": 0.0, "n": 1, "passed": None, "interval": None}
     assert found["first_divergence"]["candidate"] is None
     assert "perplexity" not in found
+
+
+def test_accuracy_alone_reads_nothing(project: BenchProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engram_bench.backends.fake.FakeGenerator.log_probs", None)
+
+    result = project.run("-m", "accuracy", ANY)
+
+    assert result.ret == 0
+    assert "answer_log_prob" not in metrics(project)
 
 
 def test_drift_is_measured_with_the_controls(project: BenchProject, workers: Sequence[str]) -> None:
