@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--backend", default="cpu")
     parser.add_argument("--model", default="tiny", help="tiny (random weights, made here) or a model reference")
     parser.add_argument("--tokens", type=int, default=2, help="new tokens per round")
-    parser.add_argument("--rounds", type=int, default=24, help="pairs before the first judgement")
+    parser.add_argument("--rounds", type=int, default=12, help="pairs before the first judgement")
     parser.add_argument("--budget", type=float, default=20.0, help="seconds of further pairs per repetition")
     parser.add_argument("--repetitions", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=3600.0, help="begin no repetition after this long")
