@@ -97,6 +97,7 @@ def _run(
         started = time.perf_counter()
         record = backend.train(model, examples, recipe, Path(folder))
         train_s = time.perf_counter() - started
+        print(f"{arm}: recall {record.recall} after {record.steps} steps, {train_s:.0f} s", flush=True)
         generator = backend.load(model, Path(folder))
         shares = {kind: _share(generator, cases[kind]) for kind in ("seen", "wrapped", "held_out")}
         controls = cases["controls"]

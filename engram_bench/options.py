@@ -27,6 +27,7 @@ class Settings:
     adapter: str
     adapter_dir: Path
     kind: str
+    route: str
     load_in_4bit: bool
     server_url: str
     baseline_model: str
@@ -171,6 +172,13 @@ def adapter_kind(text: str) -> str:
     return text
 
 
+def route(text: str) -> str:
+    """A reader of routes."""
+    if text not in ("always", "keys"):
+        raise ValueError("always or keys")
+    return text
+
+
 def optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
     """A reader that takes the empty text for None."""
     return lambda text: read(text) if text else None
@@ -219,6 +227,14 @@ OPTIONS: tuple[Option, ...] = (
         "lora",
         parse=adapter_kind,
         metavar="lora|memory",
+    ),
+    Option(
+        "route",
+        "When the adapter is asked: always, or keys (only where the question's tokens are those of trained questions; "
+        "the bare model answers all else).",
+        "always",
+        parse=route,
+        metavar="always|keys",
     ),
     Option("steps", "Optimizer steps at most per adapter.", "300", parse=whole_number(0), metavar="N"),
     Option("seed", "Seed of training and sampling.", "0", parse=whole_number(0, 2**32 - 1), metavar="N"),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from engram_bench import adapter_store, backends, provenance
 from engram_bench.adapter_store import Adapter, AdapterIdentity
 from engram_bench.backends.protocol import Backend, Generator, Progress, no_progress
+from engram_bench.backends.routed import RoutedGenerator
 from engram_bench.compare import compare
 from engram_bench.completion_store import STORE_FILE, CompletionStore
 from engram_bench.errors import AdapterError, UnsupportedError
@@ -49,6 +50,7 @@ from engram_bench.records import (
 from engram_bench.sweep import SWEPT, sweep
 
 if TYPE_CHECKING:
+    from engram_bench.memory.route import KeyRouter
     from engram_bench.models import Model
 
 
@@ -280,7 +282,7 @@ class Bench:
         return canonical_json(
             (
                 self.model.fingerprint,
-                adapter.fingerprint if adapter else "",
+                self._answers_as(adapter),
                 self.model.tokenizer.template_fingerprint,
                 (device.backend, device.dtype, device.versions),
             )
@@ -290,7 +292,7 @@ class Bench:
         return Answerer(
             side=side,
             model=self.model,
-            adapter=adapter.fingerprint if adapter else "",
+            adapter=self._answers_as(adapter),
             device=self.device,
             store=self.store,
             open_generator=lambda: self.open_generator(side),
@@ -300,7 +302,27 @@ class Bench:
     def open_generator(self, side: Side) -> Generator:
         """A loaded model for a side; the base weights are shared with the sides opened before."""
         adapter = self.adapter if side != "baseline" else None
-        return self.backend.load(self.model, adapter.path if adapter else None, fused=side == "fused")
+        generator = self.backend.load(self.model, adapter.path if adapter else None, fused=side == "fused")
+        if adapter is None or self.settings.route == "always":
+            return generator
+        return RoutedGenerator(generator, self.backend.load(self.model, None), self.router)
+
+    @cached_property
+    def router(self) -> KeyRouter:
+        """What tells the trained questions from others, with ``route=keys``."""
+        from engram_bench.memory.route import KeyRouter
+
+        return KeyRouter(self.model.tokenizer, [example.prompt for example in self.examples])
+
+    def _answers_as(self, adapter: Adapter | None) -> str:
+        """What the answers of a side depend on besides the base model: the adapter and when it is asked."""
+        if adapter is None or self.settings.route == "always":
+            return adapter.fingerprint if adapter else ""
+        return f"{adapter.fingerprint}{self._routing} {self.router.fingerprint}"
+
+    @property
+    def _routing(self) -> str:
+        return "" if self.settings.route == "always" else f", routed by {self.settings.route}"
 
     @property
     def has_forms(self) -> bool:
@@ -347,7 +369,7 @@ class Bench:
                 backend=self.device.backend,
                 device=self.device.device,
                 dtype=self.device.dtype,
-                adapter=self.adapter.name if self.adapter else "",
+                adapter=f"{self.adapter.name}{self._routing}" if self.adapter else "",
                 commit=provenance.git_commit(),
                 machine=provenance.machine(),
                 command="",
