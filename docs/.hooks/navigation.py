@@ -6,7 +6,7 @@ from typing import Any
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Use it": ("start", "patterns", "measures", "gates", "report", "ci", "extending"),
-    "Engines": ("backends", "speed", "performance"),
+    "Engines": ("backends", "memory", "speed", "performance"),
     "The project": ("architecture", "design", "experiments", "status", "plan", "video_script"),
 }
 

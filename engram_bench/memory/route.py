@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from engram_bench.memory.background import QUESTIONS
@@ -76,7 +77,7 @@ def _question(reading: Reading) -> list[int]:
 
 def _grams(question: Sequence[int]) -> set[Gram]:
     """Its tokens and pairs of neighbouring tokens."""
-    return {(token,) for token in question} | set(zip(question, question[1:], strict=False))
+    return {(token,) for token in question} | set(pairwise(question))
 
 
 def _share(grams: set[Gram], own: Iterable[Gram]) -> float:
