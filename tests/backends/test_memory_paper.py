@@ -25,7 +25,7 @@ RECIPE = Recipe(kind="memory", steps=80, options={"preset": "paper-small", "rows
 
 
 def normed(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return x / np.sqrt((x**2).mean() + 1e-5) * weight
+    return np.asarray(x / np.sqrt(np.mean(x**2) + 1e-5) * weight)
 
 
 @pytest.mark.parametrize("gate", ["none", "plain", "paper"])
