@@ -23,21 +23,22 @@ from engram_bench import matchers
 from engram_bench.backends import create, unavailable_reason
 from engram_bench.backends.nvidia import CPU_CHOICE, find_gpu
 from engram_bench.models import resolve_model
+from engram_bench.models.presets import DEFAULT_MODEL
 from engram_bench.patterns.load import find_pattern_files, load_pattern_file
 from engram_bench.patterns.render import training_examples
 from engram_bench.records import GenerationSettings, Recipe, TrainingExample, TrainingRecord
 
 if TYPE_CHECKING:
-    from engram_bench.backends.protocol import Backend
     from engram_bench.models import Model
 
 BACKENDS = ("cpu", "mlx", "cuda")
 PATTERNS = Path(__file__).parent.parent / "patterns"
-RECIPE = Recipe(steps=30, stop_at_recall=False)
-NUM_PROMPTS = 48
-NUM_SEQUENCES = 6
+RECIPE = Recipe(steps=15, stop_at_recall=False)
+NUM_PROMPTS = 24
+"""Trained on and asked, spread over the shipped patterns."""
+NUM_SEQUENCES = 4
 """Sequences whose log-probabilities are compared, at every token and for the whole vocabulary."""
-MAX_TOKENS = 16
+MAX_TOKENS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +58,16 @@ class Pair:
 def main() -> None:
     """Print training figures and the matrix."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="Preset, folder or Hub id. Default: %(default)s.")
     parser.add_argument("--work", nargs=3, metavar=("STEP", "BACKEND", "FOLDER"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.work:
         step, name, folder = asked.work
-        {"train": _train, "answer": _answer}[step](name, Path(folder))
+        {"train": _train, "answer": _answer}[step](name, resolve_model(asked.model), Path(folder))
         return
     with tempfile.TemporaryDirectory() as folder:
-        records, pairs = measure(Path(folder), [name for name in BACKENDS if why_not(name) is None])
+        names = [name for name in BACKENDS if why_not(name) is None]
+        records, pairs = measure(Path(folder), names, model=asked.model)
     print(training_table(records), matrix(pairs), sep="\n\n")
 
 
@@ -80,11 +83,13 @@ def why_not(name: str) -> str | None:
             os.environ[CPU_CHOICE] = before
 
 
-def measure(folder: Path, names: Sequence[str]) -> tuple[dict[str, TrainingRecord], list[Pair]]:
+def measure(
+    folder: Path, names: Sequence[str], *, model: str = DEFAULT_MODEL
+) -> tuple[dict[str, TrainingRecord], list[Pair]]:
     """Training records by backend, and every ordered pair in both forms; a few minutes on two cores."""
     for step in ("train", "answer"):
         for name in names:
-            _run(step, name, folder)
+            _run(step, name, folder, model)
     records = {name: TrainingRecord(**json.loads((folder / name / "record.json").read_text())) for name in names}
     return records, [
         _compared(folder, trained, answered, form)
@@ -127,32 +132,31 @@ def training_table(records: dict[str, TrainingRecord]) -> str:
 # ── in a process per backend ────────────────────────────────────────────────────────────────────
 
 
-def _run(step: str, name: str, folder: Path) -> None:
+def _run(step: str, name: str, folder: Path, model: str) -> None:
     environment = {**os.environ, CPU_CHOICE: "0" if find_gpu() else "1"}
-    command = [sys.executable, "-m", "benchmarks.parity", "--work", step, name, str(folder)]
+    command = [sys.executable, "-m", "benchmarks.parity", "--model", model, "--work", step, name, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         msg = f"{step} on {name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         raise RuntimeError(msg)
 
 
-def _open(name: str) -> tuple[Backend, Model, list[TrainingExample]]:
+def _examples() -> list[TrainingExample]:
     sets = [load_pattern_file(path, known_matchers=matchers.names()) for path in find_pattern_files([PATTERNS])]
     firsts = {example.pattern_id: example for example in reversed(training_examples(sets))}
     examples = sorted(firsts.values(), key=lambda example: example.pattern_id)
-    return create(name), resolve_model(), examples[:: len(examples) // NUM_PROMPTS][:NUM_PROMPTS]
+    return examples[:: len(examples) // NUM_PROMPTS][:NUM_PROMPTS]
 
 
-def _train(name: str, folder: Path) -> None:
-    backend, model, examples = _open(name)
+def _train(name: str, model: Model, folder: Path) -> None:
     target = folder / name / "adapter"
     target.mkdir(parents=True)
-    record = backend.train(model, examples, RECIPE, target)
+    record = create(name).train(model, _examples(), RECIPE, target)
     (folder / name / "record.json").write_text(json.dumps(asdict(record)))
 
 
-def _answer(name: str, folder: Path) -> None:
-    backend, model, examples = _open(name)
+def _answer(name: str, model: Model, folder: Path) -> None:
+    backend, examples = create(name), _examples()
     sequences = [model.tokenizer.encode_example(each.prompt, each.answer)[0] for each in examples[:NUM_SEQUENCES]]
     for trained in BACKENDS:
         if not (folder / trained / "adapter").is_dir():
