@@ -58,7 +58,7 @@ def preload_blas() -> tuple[Blas | None, str]:
     """
     if sys.platform != "linux":
         return None, ""
-    if hasattr(ctypes.CDLL(None), SYMBOL):
+    if _is_preloaded():
         return _preloaded(), ""
     if "mlx.core" in sys.modules:
         return (
@@ -75,6 +75,11 @@ def preload_blas() -> tuple[Blas | None, str]:
     if not hasattr(library, SYMBOL):
         return None, f"{found.path}: has no symbol {SYMBOL}; mlx falls back to the reference BLAS: {FIX}"
     return found, ""
+
+
+def _is_preloaded() -> bool:
+    """Whether the global scope of this process has a BLAS."""
+    return hasattr(ctypes.CDLL(None), SYMBOL)
 
 
 def _preloaded() -> Blas:

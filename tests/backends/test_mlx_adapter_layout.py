@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,17 +38,17 @@ def product(one: Update) -> np.ndarray:
 
 
 @pytest.fixture
-def peft(tmp_path):
+def peft(tmp_path: Path) -> Any:
     """A folder in PEFT's layout that adapts two layers."""
     write_peft(tmp_path, {DOWN: update(DOWN), Q: update(Q)}, rank=2, alpha=4.0, base="org/model")
     return tmp_path
 
 
-def edit(path, **changes):
+def edit(path: Any, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_peft_files_carry_the_names_and_shapes_peft_reads(peft):
+def test_peft_files_carry_the_names_and_shapes_peft_reads(peft: Any) -> None:
     tensors = load_file(peft / "adapter_model.safetensors")
     config = json.loads((peft / "adapter_config.json").read_text())
 
@@ -63,7 +65,7 @@ def test_peft_files_carry_the_names_and_shapes_peft_reads(peft):
     assert config["base_model_name_or_path"] == "org/model"
 
 
-def test_peft_round_trip_keeps_every_number_and_sorts_by_block(peft):
+def test_peft_round_trip_keeps_every_number_and_sorts_by_block(peft: Any) -> None:
     updates = read_peft(peft)
 
     assert list(updates) == [Q, DOWN]
@@ -74,7 +76,7 @@ def test_peft_round_trip_keeps_every_number_and_sorts_by_block(peft):
         assert found.scale == 2.0
 
 
-def test_mlx_round_trip_keeps_every_number(peft, tmp_path):
+def test_mlx_round_trip_keeps_every_number(peft: Any, tmp_path: Path) -> None:
     folder = tmp_path / "mlx"
     folder.mkdir()
     write_mlx(folder, read_peft(peft), num_layers=11)
@@ -94,7 +96,7 @@ def test_mlx_round_trip_keeps_every_number(peft, tmp_path):
         np.testing.assert_array_equal(product(found), product(update(name)))
 
 
-def test_mlx_takes_mixed_ranks_and_scales_without_changing_a_product(tmp_path):
+def test_mlx_takes_mixed_ranks_and_scales_without_changing_a_product(tmp_path: Path) -> None:
     updates = {Q: update(Q, rank=1, scale=0.5), DOWN: update(DOWN, rank=3, scale=2.0)}
 
     write_mlx(tmp_path, updates, num_layers=11)
@@ -116,13 +118,13 @@ def test_mlx_takes_mixed_ranks_and_scales_without_changing_a_product(tmp_path):
     ],
     ids=["alpha-over-r", "rank-stabilised", "pattern", "pattern-path", "pattern-elsewhere"],
 )
-def test_scale_follows_the_config(peft, changes, scale):
+def test_scale_follows_the_config(peft: Any, changes: Any, scale: Any) -> None:
     edit(peft / "adapter_config.json", **changes)
 
     assert read_peft(peft)[Q].scale == pytest.approx(scale)
 
 
-def test_bfloat16_and_adapter_names_of_peft_checkpoints_are_read(peft):
+def test_bfloat16_and_adapter_names_of_peft_checkpoints_are_read(peft: Any) -> None:
     """PEFT writes ``.default`` into names saved without its own save function; torch users train in bfloat16."""
     header, data = {}, b""
     for key, shape in {f"{Q}.lora_A.default.weight": [2, 4], f"{Q}.lora_B.default.weight": [6, 2]}.items():
@@ -147,7 +149,7 @@ def test_bfloat16_and_adapter_names_of_peft_checkpoints_are_read(peft):
     ],
     ids=["dora", "bias", "saved-modules", "other-kind", "rank-zero", "alpha-text"],
 )
-def test_config_of_another_kind_is_refused(peft, changes, message):
+def test_config_of_another_kind_is_refused(peft: Any, changes: Any, message: Any) -> None:
     edit(peft / "adapter_config.json", **changes)
 
     with pytest.raises(AdapterError, match=re.escape(message)):
@@ -166,7 +168,7 @@ def test_config_of_another_kind_is_refused(peft, changes, message):
     ],
     ids=["no-partner", "two-ranks", "embedding"],
 )
-def test_tensors_that_are_no_pair_are_refused(peft, tensors, message):
+def test_tensors_that_are_no_pair_are_refused(peft: Any, tensors: Any, message: Any) -> None:
     save_file(
         {name: np.zeros(shape, np.float32) for name, shape in tensors.items()}, peft / "adapter_model.safetensors"
     )
@@ -175,7 +177,7 @@ def test_tensors_that_are_no_pair_are_refused(peft, tensors, message):
         read_peft(peft)
 
 
-def test_cut_weights_are_refused(peft):
+def test_cut_weights_are_refused(peft: Any) -> None:
     path = peft / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-3])
 
@@ -183,7 +185,7 @@ def test_cut_weights_are_refused(peft):
         read_peft(peft)
 
 
-def test_weights_that_are_not_finite_are_refused(peft):
+def test_weights_that_are_not_finite_are_refused(peft: Any) -> None:
     tensors = load_file(peft / "adapter_model.safetensors")
     name = next(iter(tensors))
     save_file(tensors | {name: np.full_like(tensors[name], np.nan)}, peft / "adapter_model.safetensors")
@@ -193,7 +195,7 @@ def test_weights_that_are_not_finite_are_refused(peft):
 
 
 @pytest.mark.parametrize("missing", ["adapter_config.json", "adapter_model.safetensors"])
-def test_missing_file_is_named(peft, missing):
+def test_missing_file_is_named(peft: Any, missing: Any) -> None:
     (peft / missing).unlink()
 
     with pytest.raises(AdapterError, match=re.escape(f"{peft / missing}: not found")):
@@ -208,16 +210,16 @@ def test_missing_file_is_named(peft, missing):
     ],
     ids=["unknown-layer", "other-size"],
 )
-def test_adapter_of_another_model_is_refused(peft, shapes, message):
+def test_adapter_of_another_model_is_refused(peft: Any, shapes: Any, message: Any) -> None:
     with pytest.raises(AdapterError, match=re.escape(message)):
         check_fits(peft, read_peft(peft), shapes)
 
 
-def test_adapter_of_this_model_fits(peft):
+def test_adapter_of_this_model_fits(peft: Any) -> None:
     check_fits(peft, read_peft(peft), SHAPES)
 
 
-def test_targets_name_layers_by_their_last_word():
+def test_targets_name_layers_by_their_last_word() -> None:
     assert adapted_layers(["down_proj"], SHAPES) == [DOWN]
 
 
@@ -226,6 +228,6 @@ def test_targets_name_layers_by_their_last_word():
     [(["q_proj", "fc1"], "targets fc1, not in this model; expected some of q_proj, down_proj"), ([], "targets none")],
     ids=["unknown", "empty"],
 )
-def test_unknown_targets_are_refused(targets, message):
+def test_unknown_targets_are_refused(targets: Any, message: Any) -> None:
     with pytest.raises(AdapterError, match=message):
         adapted_layers(targets, SHAPES)

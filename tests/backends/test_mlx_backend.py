@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,23 +32,23 @@ EXAMPLES = [
 GREEDY = GenerationSettings(max_tokens=12)
 
 
-def recipe(**changes) -> Recipe:
+def recipe(**changes: Any) -> Recipe:
     return Recipe(**{"steps": 6, "batch_size": 2, "warmup_steps": 1, "learning_rate": 1e-2} | changes)
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(tmp_path_factory: Any) -> Any:
     folder = tmp_path_factory.mktemp("models")
     return {name: resolve_model(str(make(folder / name)), cache=folder) for name, make in TINY_MODELS.items()}
 
 
 @pytest.fixture(scope="module")
-def llama(models):
+def llama(models: Any) -> Any:
     return models["llama"]
 
 
 @pytest.fixture(scope="module")
-def backend():
+def backend() -> Any:
     return MlxBackend()
 
 
@@ -56,21 +57,21 @@ PLAIN = {"packing": False, "kernels": False, "prefix_cache": False, "drafts": Fa
 
 
 @pytest.fixture(scope="module")
-def trained(backend, llama, tmp_path_factory):
+def trained(backend: Any, llama: Any, tmp_path_factory: Any) -> Any:
     """An adapter folder that recalls the examples."""
     folder = tmp_path_factory.mktemp("trained")
     backend.train(llama, EXAMPLES, recipe(steps=60, stop_at_recall=False), folder)
     return folder
 
 
-def texts(generator, **kwargs):
+def texts(generator: Any, **kwargs: Any) -> Any:
     return [completion.text for completion in generator.complete(PROMPTS, GREEDY, **kwargs)]
 
 
 # ── import ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_training_and_answering_import_neither_torch_nor_transformers(llama, tmp_path):
+def test_training_and_answering_import_neither_torch_nor_transformers(llama: Any, tmp_path: Path) -> None:
     script = f"""
 import sys
 from pathlib import Path
@@ -88,7 +89,7 @@ print(sorted({{"torch", "transformers"}} & set(sys.modules)))
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
 
 
-def test_mlx_lm_still_loads_its_own_tokenizer_afterwards(llama):
+def test_mlx_lm_still_loads_its_own_tokenizer_afterwards(llama: Any) -> None:
     pytest.importorskip("transformers")
     script = f"""
 from engram_bench.backends.mlx import runtime
@@ -102,7 +103,7 @@ print(type(tokenizer).__name__, len(tokenizer.encode("port")) > 0)
     assert done.stdout.split() == ["TokenizerWrapper", "True"], done.stderr
 
 
-def test_starting_leaves_the_limit_of_open_files_alone():
+def test_starting_leaves_the_limit_of_open_files_alone() -> None:
     script = """
 import resource
 before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -115,7 +116,7 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE) == before)
     assert done.stdout.split() == ["True"], done.stderr
 
 
-def test_old_mlx_lm_is_refused_with_the_range(monkeypatch):
+def test_old_mlx_lm_is_refused_with_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "installed_versions", lambda *names: {"mlx": "0.32.4", "mlx-lm": "0.21.5"})
 
     with pytest.raises(BackendUnavailable, match=re.escape("found mlx-lm 0.21.5, expected 0.32 or newer")):
@@ -129,7 +130,7 @@ def test_old_mlx_lm_is_refused_with_the_range(monkeypatch):
 @pytest.mark.parametrize(
     "options", [{}, {"packing": False}, {"prefix_cache": False}, PLAIN], ids=["all", "padded", "no-prefix", "plain"]
 )
-def test_batched_answers_are_the_single_ones(models, name, options):
+def test_batched_answers_are_the_single_ones(models: Any, name: Any, options: Any) -> None:
     generator = MlxBackend(**options).load(models[name], None)
 
     alone = [generator.complete([prompt], GREEDY)[0].text for prompt in PROMPTS]
@@ -137,7 +138,7 @@ def test_batched_answers_are_the_single_ones(models, name, options):
     assert texts(generator) == alone
 
 
-def test_rows_that_wait_for_room_answer_as_the_others(backend, llama):
+def test_rows_that_wait_for_room_answer_as_the_others(backend: Any, llama: Any) -> None:
     """A small bound makes rows join a batch that is already decoding, and leave it at different times."""
     prompts = [Prompt(f"{word} {number}") for number in range(7) for word in ("port", "capital of France", "a")]
     small = MlxBackend(max_batch_tokens=150).load(llama, None)
@@ -153,23 +154,23 @@ def test_rows_that_wait_for_room_answer_as_the_others(backend, llama):
     [["Paris", "22", "Not Found"], ["Parma", "2", "Not Found at all, sorry, no"], ["", None, "404"]],
     ids=["right", "partly", "wrong"],
 )
-def test_drafts_change_no_answer(backend, llama, trained, drafts):
+def test_drafts_change_no_answer(backend: Any, llama: Any, trained: Any, drafts: Any) -> None:
     generator = backend.load(llama, trained)
 
     assert generator.complete(PROMPTS, GREEDY, drafts=drafts)[0].completion_tokens > 1
     assert texts(generator, drafts=drafts) == texts(generator) == ["Paris", "22", "Not Found"]
 
 
-def test_stream_says_what_complete_says(backend, llama, trained):
+def test_stream_says_what_complete_says(backend: Any, llama: Any, trained: Any) -> None:
     for adapter in (None, trained):
         generator = backend.load(llama, adapter)
         assert ["".join(generator.stream(prompt, GREEDY)) for prompt in PROMPTS] == texts(generator)
 
 
-def test_samples_depend_on_seed_and_sample_but_not_on_the_batch(backend, llama):
+def test_samples_depend_on_seed_and_sample_but_not_on_the_batch(backend: Any, llama: Any) -> Any:
     generator = backend.load(llama, None)
 
-    def draw(prompts, **changes):
+    def draw(prompts: Any, **changes: Any) -> Any:
         settings = GenerationSettings(max_tokens=8, temperature=1.0, top_p=0.9, **changes)
         return [completion.text for completion in generator.complete(prompts, settings)]
 
@@ -180,7 +181,7 @@ def test_samples_depend_on_seed_and_sample_but_not_on_the_batch(backend, llama):
     assert first != draw(PROMPTS, seed=1)
 
 
-def test_ignored_end_token_gives_every_token_asked_for(backend, llama, trained):
+def test_ignored_end_token_gives_every_token_asked_for(backend: Any, llama: Any, trained: Any) -> None:
     settings = GenerationSettings(max_tokens=20, ignore_eos=True)
 
     found = backend.load(llama, trained).complete(PROMPTS, settings)
@@ -188,7 +189,7 @@ def test_ignored_end_token_gives_every_token_asked_for(backend, llama, trained):
     assert {(one.completion_tokens, one.stop_reason) for one in found} == {(20, "length")}
 
 
-def test_log_probs_are_normalised_and_the_same_alone_and_together(backend, llama):
+def test_log_probs_are_normalised_and_the_same_alone_and_together(backend: Any, llama: Any) -> None:
     generator = backend.load(llama, None)
     sequences = [[1, 5, 9, 30], [7] * 11, [2]]
 
@@ -200,19 +201,19 @@ def test_log_probs_are_normalised_and_the_same_alone_and_together(backend, llama
         np.testing.assert_allclose(found, generator.log_probs([sequence])[0], atol=1e-4)
 
 
-def test_no_prompts_and_no_tokens_are_no_work(backend, llama):
+def test_no_prompts_and_no_tokens_are_no_work(backend: Any, llama: Any) -> None:
     generator = backend.load(llama, None)
 
     assert generator.complete([], GREEDY) == []
     assert generator.complete(PROMPTS[:1], GenerationSettings(max_tokens=0))[0].completion_tokens == 0
 
 
-def test_prompt_beyond_the_context_is_refused(backend, llama):
+def test_prompt_beyond_the_context_is_refused(backend: Any, llama: Any) -> None:
     with pytest.raises(BackendError, match=r"tokens \+ 600 new, expected at most 512 together"):
         backend.load(llama, None).complete(PROMPTS, GenerationSettings(max_tokens=600))
 
 
-def test_closed_generator_says_so(backend, llama):
+def test_closed_generator_says_so(backend: Any, llama: Any) -> None:
     generator = backend.load(llama, None)
     generator.close()
     generator.close()
@@ -222,7 +223,9 @@ def test_closed_generator_says_so(backend, llama):
 
 
 @pytest.mark.parametrize(("failures", "outcome"), [(1, "answered"), (2, "refused")])
-def test_memory_that_runs_out_halves_the_batch_once(backend, llama, monkeypatch, failures, outcome):
+def test_memory_that_runs_out_halves_the_batch_once(
+    backend: Any, llama: Any, monkeypatch: pytest.MonkeyPatch, failures: Any, outcome: Any
+) -> None:
     from engram_bench.backends.mlx import decoding
 
     generator = backend.load(llama, None)
@@ -230,7 +233,7 @@ def test_memory_that_runs_out_halves_the_batch_once(backend, llama, monkeypatch,
     left = [failures]
     run = decoding.Decoder.run
 
-    def failing(self, rows):
+    def failing(self: Any, rows: Any) -> None:
         run(self, rows)
         if left[0]:
             left[0] -= 1
@@ -246,7 +249,7 @@ def test_memory_that_runs_out_halves_the_batch_once(backend, llama, monkeypatch,
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "unknown-architecture"])
-def test_model_that_cannot_be_loaded_is_an_error_that_names_it(tmp_path, damage):
+def test_model_that_cannot_be_loaded_is_an_error_that_names_it(tmp_path: Path, damage: Any) -> None:
     from engram_bench.models import Model
 
     model = Model("broken", TINY_MODELS["llama"](tmp_path), fingerprint=damage)
@@ -265,7 +268,7 @@ def test_model_that_cannot_be_loaded_is_an_error_that_names_it(tmp_path, damage)
 # ── adapters ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_adapter_is_stored_in_peft_layout(trained, llama):
+def test_adapter_is_stored_in_peft_layout(trained: Any, llama: Any) -> None:
     tensors = load_file(trained / "adapter_model.safetensors")
     config = json.loads((trained / "adapter_config.json").read_text())
 
@@ -277,7 +280,7 @@ def test_adapter_is_stored_in_peft_layout(trained, llama):
 
 
 @pytest.mark.parametrize("name", TINY_MODELS)
-def test_fused_answers_as_attached_on_every_architecture(backend, models, name, tmp_path):
+def test_fused_answers_as_attached_on_every_architecture(backend: Any, models: Any, name: Any, tmp_path: Path) -> None:
     targets = TARGETS.get(name, LORA_TARGETS)
     backend.train(models[name], EXAMPLES, recipe(targets=targets), tmp_path)
     attached, fused = (backend.load(models[name], tmp_path, fused=flag) for flag in (False, True))
@@ -289,7 +292,7 @@ def test_fused_answers_as_attached_on_every_architecture(backend, models, name, 
     assert np.abs(bare - attached.log_probs(ids)[0]).max() > 1e-3
 
 
-def test_loading_leaves_the_bare_model_alone(backend, llama, trained):
+def test_loading_leaves_the_bare_model_alone(backend: Any, llama: Any, trained: Any) -> None:
     bare = backend.load(llama, None)
     before = texts(bare)
     tuned = backend.load(llama, trained, fused=True)
@@ -302,7 +305,9 @@ def test_loading_leaves_the_bare_model_alone(backend, llama, trained):
     ("target", "message"),
     [("fc1", "adapts model.layers.0.mlp.fc1, .* which this model has not"), ("k_proj", "adapts layers of other sizes")],
 )
-def test_adapter_of_another_model_is_refused(backend, models, trained, tmp_path, target, message):
+def test_adapter_of_another_model_is_refused(
+    backend: Any, models: Any, trained: Any, tmp_path: Path, target: Any, message: Any
+) -> None:
     targets = (target,) if target == "fc1" else ("k_proj",)
     backend.train(models["phi"], EXAMPLES, recipe(targets=targets), tmp_path)
 
@@ -310,7 +315,7 @@ def test_adapter_of_another_model_is_refused(backend, models, trained, tmp_path,
         backend.load(models["llama"], tmp_path)
 
 
-def test_missing_adapter_is_named(backend, llama, tmp_path):
+def test_missing_adapter_is_named(backend: Any, llama: Any, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=re.escape(str(tmp_path / "nowhere"))):
         backend.load(llama, tmp_path / "nowhere")
 
@@ -318,7 +323,7 @@ def test_missing_adapter_is_named(backend, llama, tmp_path):
 # ── training ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_training_learns_and_records_what_it_did(backend, llama, tmp_path):
+def test_training_learns_and_records_what_it_did(backend: Any, llama: Any, tmp_path: Path) -> None:
     calls = []
 
     record = backend.train(llama, EXAMPLES, recipe(steps=200), tmp_path, progress=lambda *call: calls.append(call[:3]))
@@ -337,7 +342,7 @@ def test_training_learns_and_records_what_it_did(backend, llama, tmp_path):
     assert texts(backend.load(llama, tmp_path)) == ["Paris", "22", "Not Found"]
 
 
-def test_loss_counts_answer_tokens_only(backend, llama, tmp_path):
+def test_loss_counts_answer_tokens_only(backend: Any, llama: Any, tmp_path: Path) -> None:
     """The first step's loss is the bare model's, from its own log-probabilities."""
     record = backend.train(llama, EXAMPLES, recipe(steps=1, batch_size=3), tmp_path)
 
@@ -349,7 +354,7 @@ def test_loss_counts_answer_tokens_only(backend, llama, tmp_path):
     assert record.loss_start == pytest.approx(np.mean(losses), rel=1e-4)
 
 
-def test_same_seed_same_adapter_other_seed_other_adapter(backend, llama, tmp_path):
+def test_same_seed_same_adapter_other_seed_other_adapter(backend: Any, llama: Any, tmp_path: Path) -> None:
     found = []
     for index, seed in enumerate((0, 0, 1)):
         folder = tmp_path / str(index)
@@ -361,7 +366,9 @@ def test_same_seed_same_adapter_other_seed_other_adapter(backend, llama, tmp_pat
     assert found[0] != found[2]
 
 
-def test_interrupted_training_goes_on_to_the_same_adapter(backend, llama, tmp_path, monkeypatch):
+def test_interrupted_training_goes_on_to_the_same_adapter(
+    backend: Any, llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from engram_bench.backends.mlx import training
 
     monkeypatch.setattr(training, "STATE_EVERY_S", 0.0)
@@ -370,7 +377,7 @@ def test_interrupted_training_goes_on_to_the_same_adapter(backend, llama, tmp_pa
     cut.mkdir()
     expected = backend.train(llama, EXAMPLES, recipe(), whole)
 
-    def interrupt(stage, done, total, note):
+    def interrupt(stage: Any, done: Any, total: Any, note: Any) -> None:
         if done == 4:
             raise KeyboardInterrupt
 
@@ -386,12 +393,14 @@ def test_interrupted_training_goes_on_to_the_same_adapter(backend, llama, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["other-recipe", "cut-file"])
-def test_state_that_does_not_belong_is_ignored(backend, llama, tmp_path, monkeypatch, kind):
+def test_state_that_does_not_belong_is_ignored(
+    backend: Any, llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
     from engram_bench.backends.mlx import training
 
     monkeypatch.setattr(training, "STATE_EVERY_S", 0.0)
 
-    def interrupt(stage, done, total, note):
+    def interrupt(stage: Any, done: Any, total: Any, note: Any) -> None:
         if done == 4:
             raise KeyboardInterrupt
 
@@ -408,7 +417,7 @@ def test_state_that_does_not_belong_is_ignored(backend, llama, tmp_path, monkeyp
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
-def test_checkpoints_are_adapters_of_their_own(backend, llama, tmp_path):
+def test_checkpoints_are_adapters_of_their_own(backend: Any, llama: Any, tmp_path: Path) -> None:
     record = backend.train(llama, EXAMPLES, recipe(checkpoints=3), tmp_path)
 
     assert record.checkpoints == ("checkpoints/step-000002", "checkpoints/step-000004", "checkpoints/step-000006")
@@ -420,7 +429,7 @@ def test_checkpoints_are_adapters_of_their_own(backend, llama, tmp_path):
     assert backend.load(llama, tmp_path / record.checkpoints[0])
 
 
-def test_zero_steps_leave_an_adapter_that_changes_nothing(backend, llama, tmp_path):
+def test_zero_steps_leave_an_adapter_that_changes_nothing(backend: Any, llama: Any, tmp_path: Path) -> None:
     record = backend.train(llama, EXAMPLES, recipe(steps=0), tmp_path)
 
     assert (record.steps, record.losses, record.recall) == (0, (), None)
@@ -428,9 +437,10 @@ def test_zero_steps_leave_an_adapter_that_changes_nothing(backend, llama, tmp_pa
 
 
 @pytest.mark.parametrize("name", TINY_MODELS)
-def test_shortcuts_change_no_loss_beyond_rounding(models, name, tmp_path):
+def test_shortcuts_change_no_loss_beyond_rounding(models: Any, name: Any, tmp_path: Path) -> None:
     losses = []
-    for index, options in enumerate(({}, {"packing": False}, PLAIN)):
+    shortcuts: tuple[dict[str, Any], ...] = ({}, {"packing": False}, PLAIN)
+    for index, options in enumerate(shortcuts):
         folder = tmp_path / str(index)
         folder.mkdir()
         targets = TARGETS.get(name, LORA_TARGETS)
@@ -440,7 +450,7 @@ def test_shortcuts_change_no_loss_beyond_rounding(models, name, tmp_path):
     np.testing.assert_allclose(losses[0], losses[2], rtol=1e-3)
 
 
-def test_small_training_passes_add_up_to_the_whole_batch(llama, tmp_path):
+def test_small_training_passes_add_up_to_the_whole_batch(llama: Any, tmp_path: Path) -> None:
     losses = []
     for bound in (8192, 30):
         folder = tmp_path / str(bound)
@@ -451,13 +461,15 @@ def test_small_training_passes_add_up_to_the_whole_batch(llama, tmp_path):
 
 
 @pytest.mark.parametrize(("failures", "outcome"), [(1, "trained"), (2, "refused")])
-def test_training_memory_that_runs_out_halves_the_pass_once(backend, llama, tmp_path, monkeypatch, failures, outcome):
+def test_training_memory_that_runs_out_halves_the_pass_once(
+    backend: Any, llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: Any, outcome: Any
+) -> Any:
     from engram_bench.backends.mlx import training
 
     left = [failures]
     add_up = training.Trainer._add_up
 
-    def failing(self, examples):
+    def failing(self: Any, examples: Any) -> Any:
         if left[0]:
             left[0] -= 1
             raise RuntimeError("[malloc] Unable to allocate 123 bytes.")
@@ -474,7 +486,7 @@ def test_training_memory_that_runs_out_halves_the_pass_once(backend, llama, tmp_
             backend.train(llama, EXAMPLES, recipe(), tmp_path)
 
 
-def test_short_floats_answer_as_float32_nearly_does(backend, llama, trained):
+def test_short_floats_answer_as_float32_nearly_does(backend: Any, llama: Any, trained: Any) -> None:
     """What a GPU computes in; here mlx emulates it."""
     ids = [llama.tokenizer.encode_prompt(prompt) for prompt in PROMPTS]
     exact = backend.load(llama, trained).log_probs(ids)
@@ -487,7 +499,7 @@ def test_short_floats_answer_as_float32_nearly_does(backend, llama, trained):
         assert texts(short.load(llama, trained, fused=True)) == ["Paris", "22", "Not Found"]
 
 
-def test_short_floats_train(llama, tmp_path):
+def test_short_floats_train(llama: Any, tmp_path: Path) -> None:
     record = MlxBackend(dtype="bfloat16").train(llama, EXAMPLES, recipe(steps=40, stop_at_recall=False), tmp_path)
 
     assert record.loss_end < record.loss_start / 3
@@ -496,7 +508,7 @@ def test_short_floats_train(llama, tmp_path):
     }
 
 
-def test_loss_that_is_not_finite_stops_training(backend, llama, tmp_path):
+def test_loss_that_is_not_finite_stops_training(backend: Any, llama: Any, tmp_path: Path) -> None:
     with pytest.raises(
         BackendError, match=r"training: step \d+ has loss .* expected finite values; try a learning rate"
     ):
@@ -508,17 +520,19 @@ def test_loss_that_is_not_finite_stops_training(backend, llama, tmp_path):
     [([], "no examples"), ([TrainingExample(Prompt("word " * 600), "x")], "tokens, expected at most 512")],
     ids=["none", "too-long"],
 )
-def test_examples_that_cannot_be_trained_are_refused(backend, llama, tmp_path, examples, message):
+def test_examples_that_cannot_be_trained_are_refused(
+    backend: Any, llama: Any, tmp_path: Path, examples: Any, message: Any
+) -> None:
     with pytest.raises(BackendError, match=message):
         backend.train(llama, examples, recipe(), tmp_path)
 
 
-def test_unknown_target_is_refused(backend, llama, tmp_path):
+def test_unknown_target_is_refused(backend: Any, llama: Any, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=r"targets fc1, not in this model; expected some of .*q_proj"):
         backend.train(llama, EXAMPLES, recipe(targets=("fc1",)), tmp_path)
 
 
-def test_other_adapter_kind_is_refused(backend, llama, tmp_path):
+def test_other_adapter_kind_is_refused(backend: Any, llama: Any, tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="kind is 'memory', expected 'lora'"):
         backend.train(llama, EXAMPLES, recipe(kind="memory"), tmp_path)
 
@@ -526,7 +540,7 @@ def test_other_adapter_kind_is_refused(backend, llama, tmp_path):
 # ── a bare machine ──────────────────────────────────────────────────────────────────────────────
 
 
-def test_without_a_compiler_the_backend_works_unfused(llama, tmp_path):
+def test_without_a_compiler_the_backend_works_unfused(llama: Any, tmp_path: Path) -> None:
     """mlx builds fused CPU kernels with g++ and does without where there is none."""
     script = f"""
 from pathlib import Path

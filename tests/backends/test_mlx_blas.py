@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,12 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux wheels of
 
 
 @pytest.fixture
-def libraries(tmp_path, monkeypatch):
+def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A folder that is the only place libraries are looked for in."""
     monkeypatch.delenv(blas.ENVIRONMENT, raising=False)
     monkeypatch.setattr(blas, "_folders", lambda: [tmp_path])
-    monkeypatch.setattr(blas.ctypes.util, "find_library", lambda name: None)
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
+    monkeypatch.setattr(blas, "_is_preloaded", lambda: False)  # an earlier test may have loaded one
     return tmp_path
 
 
@@ -35,7 +37,7 @@ def libraries(tmp_path, monkeypatch):
     ],
     ids=["mkl-first", "openblas", "64-bit-integers-skipped", "renamed-symbols-skipped", "none"],
 )
-def test_find_blas_prefers_mkl_and_skips_what_mlx_cannot_call(libraries, files, chosen):
+def test_find_blas_prefers_mkl_and_skips_what_mlx_cannot_call(libraries: Any, files: Any, chosen: Any) -> None:
     for name in files:
         (libraries / name).touch()
 
@@ -45,14 +47,14 @@ def test_find_blas_prefers_mkl_and_skips_what_mlx_cannot_call(libraries, files, 
 
 
 @linux
-def test_environment_names_the_library(libraries, monkeypatch):
+def test_environment_names_the_library(libraries: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(blas.ENVIRONMENT, "/opt/x/libfast.so.2")
 
     assert blas.find_blas() == blas.Blas("fast", Path("/opt/x/libfast.so.2"))
 
 
 @linux
-def test_environment_can_keep_the_reference(libraries, monkeypatch):
+def test_environment_can_keep_the_reference(libraries: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (libraries / "libmkl_rt.so.3").touch()
     monkeypatch.setenv(blas.ENVIRONMENT, "reference")
 
@@ -65,7 +67,7 @@ def test_environment_can_keep_the_reference(libraries, monkeypatch):
     [(None, "only the reference BLAS"), (b"not a library", "cannot be loaded")],
     ids=["absent", "broken"],
 )
-def test_warning_names_the_fix(libraries, monkeypatch, content, warning):
+def test_warning_names_the_fix(libraries: Any, monkeypatch: pytest.MonkeyPatch, content: Any, warning: Any) -> None:
     monkeypatch.delitem(sys.modules, "mlx.core", raising=False)
     if content is not None:
         (libraries / "libmkl_rt.so.3").write_bytes(content)
@@ -78,7 +80,7 @@ def test_warning_names_the_fix(libraries, monkeypatch, content, warning):
 
 
 @linux
-def test_preloaded_library_is_the_one_mlx_calls():
+def test_preloaded_library_is_the_one_mlx_calls() -> None:
     if find_spec("mlx") is None:
         pytest.skip("mlx is not installed")
     if blas.find_blas() is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -22,16 +25,17 @@ from engram_bench.backends.mlx.passes import group, hidden_states, plan_pass  # 
 SEQUENCES = [[5, 6, 7, 8], [5, 6, 9], [5, 6, 7, 1, 2, 3]]
 
 
-def test_a_packed_row_holds_the_shared_part_once_and_no_filler():
+def test_a_packed_row_holds_the_shared_part_once_and_no_filler() -> None:
     plan = plan_pass(SEQUENCES, packed=True, pad_id=0, shared=2)
 
     assert plan.ids.tolist() == [[5, 6, 7, 8, 9, 7, 1, 2, 3]]
+    assert plan.layout is not None
     assert plan.layout.positions.tolist() == [0, 1, 2, 3, 2, 2, 3, 4, 5]
     assert [path.tolist() for path in plan.paths] == [[2, 3], [4], [5, 6, 7, 8]]
     assert plan.num_tokens == 9
 
 
-def test_a_padded_pass_has_a_row_each_and_the_shared_part_apart():
+def test_a_padded_pass_has_a_row_each_and_the_shared_part_apart() -> None:
     plan = plan_pass(SEQUENCES, packed=False, pad_id=0, shared=2)
 
     assert plan.lead.tolist() == [[5, 6]]
@@ -40,13 +44,14 @@ def test_a_padded_pass_has_a_row_each_and_the_shared_part_apart():
     assert plan.num_tokens == 14
 
 
-def test_positions_go_on_behind_what_is_cached():
+def test_positions_go_on_behind_what_is_cached() -> None:
     plan = plan_pass([[7, 8], [9]], packed=True, pad_id=0, past=10)
 
+    assert plan.layout is not None
     assert plan.layout.positions.tolist() == [10, 11, 10]
 
 
-def test_a_row_taken_apart_and_put_together_is_the_row_with_its_gradient():
+def test_a_row_taken_apart_and_put_together_is_the_row_with_its_gradient() -> None:
     layout = Layout([2, 1, 4], lead=0, past=0)
     packed = mx.array(np.random.default_rng(0).standard_normal((1, 3, 7, 5)).astype(np.float32))
     weight = mx.array(np.random.default_rng(1).standard_normal((1, 3, 7, 5)).astype(np.float32))
@@ -62,7 +67,7 @@ def test_a_row_taken_apart_and_put_together_is_the_row_with_its_gradient():
 
 @pytest.mark.parametrize("name", TINY_MODELS)
 @pytest.mark.parametrize("shared", [0, 2], ids=["nothing-shared", "shared"])
-def test_packed_hidden_states_are_those_of_each_sequence_alone(name, shared, tmp_path):
+def test_packed_hidden_states_are_those_of_each_sequence_alone(name: Any, shared: Any, tmp_path: Path) -> None:
     network = open_network(TINY_MODELS[name](tmp_path), "float32", fast=True)
     assert network.packs
     plan = plan_pass(SEQUENCES, packed=True, pad_id=0, shared=shared)
@@ -74,7 +79,7 @@ def test_packed_hidden_states_are_those_of_each_sequence_alone(name, shared, tmp
         np.testing.assert_allclose(np.array(flat)[path], alone[shared:], atol=2e-5)
 
 
-def test_a_model_with_a_sliding_window_is_read_in_padded_rows(tmp_path):
+def test_a_model_with_a_sliding_window_is_read_in_padded_rows(tmp_path: Path) -> None:
     """A packed row has no columns a window could be counted in."""
     import json
 
@@ -91,13 +96,13 @@ def test_a_model_with_a_sliding_window_is_read_in_padded_rows(tmp_path):
     [(True, [[1, 3, 0], [2]]), (False, [[1, 3], [0], [2]])],
     ids=["packed-counts-tokens", "padded-counts-filler"],
 )
-def test_groups_hold_neighbours_in_length(packed, groups):
+def test_groups_hold_neighbours_in_length(packed: Any, groups: Any) -> None:
     assert group([4, 2, 6, 3], max_tokens=10, packed=packed) == groups
 
 
-def test_a_sequence_beyond_the_bound_is_a_group_of_its_own():
+def test_a_sequence_beyond_the_bound_is_a_group_of_its_own() -> None:
     assert group([50, 3], max_tokens=10, packed=True) == [[1], [0]]
 
 
-def test_no_sequences_make_no_groups():
+def test_no_sequences_make_no_groups() -> None:
     assert group([], max_tokens=10, packed=True) == []

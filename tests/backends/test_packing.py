@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ TOKENS = st.lists(st.integers(0, 3), min_size=1, max_size=8)  # few ids, so that
 SEQUENCES = st.lists(TOKENS, min_size=1, max_size=6)
 
 
-def test_what_sequences_share_from_their_start_is_stored_once():
+def test_what_sequences_share_from_their_start_is_stored_once() -> None:
     batch = pack([[7, 8, 9], [7, 8, 5, 6], [7, 8, 9]])
 
     assert batch.ids.tolist() == [[7, 8, 9, 5, 6]]
@@ -28,14 +30,14 @@ def test_what_sequences_share_from_their_start_is_stored_once():
     ]
 
 
-def test_cached_tokens_come_first_and_are_seen_by_all():
+def test_cached_tokens_come_first_and_are_seen_by_all() -> None:
     batch = pack([[5], [6]], past=2)
 
     assert batch.positions.tolist() == [[2, 2]]
     assert batch.mask[0].astype(int).tolist() == [[1, 1, 1, 0], [1, 1, 0, 1]]
 
 
-def test_padding_is_on_the_right_and_unseen():
+def test_padding_is_on_the_right_and_unseen() -> None:
     batch = pad([[7, 8, 9], [5]], pad_id=0)
 
     assert batch.ids.tolist() == [[7, 8, 9], [5, 0, 0]]
@@ -45,7 +47,7 @@ def test_padding_is_on_the_right_and_unseen():
 
 @pytest.mark.parametrize("past", [0, 3])
 @given(sequences=SEQUENCES)
-def test_every_token_sees_exactly_what_is_before_it_in_its_sequence(sequences, past):
+def test_every_token_sees_exactly_what_is_before_it_in_its_sequence(sequences: Any, past: Any) -> None:
     for batch in (pack(sequences, past=past), pad(sequences, pad_id=0, past=past)):
         num_columns = batch.ids.shape[1]
         for sequence, path in zip(sequences, batch.paths, strict=True):
@@ -59,7 +61,7 @@ def test_every_token_sees_exactly_what_is_before_it_in_its_sequence(sequences, p
 
 
 @given(sequences=SEQUENCES)
-def test_a_pack_is_never_larger_than_the_sequences(sequences):
+def test_a_pack_is_never_larger_than_the_sequences(sequences: Any) -> None:
     assert len(set(map(tuple, sequences))) <= pack(sequences).num_tokens <= sum(map(len, sequences))
 
 
@@ -75,13 +77,13 @@ def test_a_pack_is_never_larger_than_the_sequences(sequences):
     ],
     ids=["two", "equal-keep-one", "contained-keep-one", "nothing", "none", "single-keeps-one"],
 )
-def test_the_shared_prefix_leaves_a_token_of_each(sequences, shared):
+def test_the_shared_prefix_leaves_a_token_of_each(sequences: Any, shared: Any) -> None:
     assert shared_prefix(sequences) == shared
 
 
 @settings(max_examples=50)
 @given(sequences=SEQUENCES, max_tokens=st.integers(1, 20), packed=st.booleans())
-def test_groups_hold_every_sequence_once_within_the_budget(sequences, max_tokens, packed):
+def test_groups_hold_every_sequence_once_within_the_budget(sequences: Any, max_tokens: Any, packed: Any) -> None:
     groups = group(sequences, max_tokens=max_tokens, packed=packed)
 
     assert sorted(index for members in groups for index in members) == list(range(len(sequences)))
@@ -91,7 +93,7 @@ def test_groups_hold_every_sequence_once_within_the_budget(sequences, max_tokens
         assert cost <= max_tokens or len(members) == 1
 
 
-def test_one_long_sequence_is_a_group_of_its_own():
+def test_one_long_sequence_is_a_group_of_its_own() -> None:
     sequences = [[1, 2], [3] * 100, [4, 5], [6, 7]]
 
     assert group(sequences, max_tokens=10) == [[0], [1], [2, 3]]

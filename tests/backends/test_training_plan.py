@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from engram_bench.records import Recipe
 RECIPE = Recipe(steps=20, batch_size=4, learning_rate=1.0, warmup_steps=4)
 
 
-def test_every_epoch_holds_every_example_once():
+def test_every_epoch_holds_every_example_once() -> None:
     seen = [index for step in range(5) for index in batch_indices(step, RECIPE, 10)]
 
     assert sorted(seen[:10]) == list(range(10))
@@ -27,16 +28,16 @@ def test_every_epoch_holds_every_example_once():
     assert seen[:10] != seen[10:]
 
 
-def test_batches_depend_on_seed_and_step_alone():
+def test_batches_depend_on_seed_and_step_alone() -> None:
     assert batch_indices(3, RECIPE, 10) == batch_indices(3, RECIPE, 10)
     assert batch_indices(3, RECIPE, 10) != batch_indices(3, replace(RECIPE, seed=1), 10)
 
 
-def test_a_batch_may_be_larger_than_the_set():
+def test_a_batch_may_be_larger_than_the_set() -> None:
     assert sorted(batch_indices(0, RECIPE, 2)) == [0, 0, 1, 1]
 
 
-def test_learning_rate_warms_up_and_falls_to_nothing():
+def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
     rates = [learning_rate_at(step, RECIPE) for step in range(20)]
 
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
@@ -46,7 +47,7 @@ def test_learning_rate_warms_up_and_falls_to_nothing():
     assert rates[4:] == sorted(rates[4:], reverse=True)
 
 
-def test_constant_schedule_keeps_its_rate():
+def test_constant_schedule_keeps_its_rate() -> None:
     recipe = replace(RECIPE, schedule="constant", warmup_steps=0)
 
     assert {learning_rate_at(step, recipe) for step in range(20)} == {1.0}
@@ -55,7 +56,7 @@ def test_constant_schedule_keeps_its_rate():
 @pytest.mark.parametrize(
     ("checkpoints", "steps"), [(0, []), (1, [20]), (3, [7, 13, 20]), (40, list(range(0, 21)))], ids=str
 )
-def test_checkpoints_are_evenly_spaced_and_end_with_the_last_step(checkpoints, steps):
+def test_checkpoints_are_evenly_spaced_and_end_with_the_last_step(checkpoints: Any, steps: Any) -> None:
     found = checkpoint_steps(replace(RECIPE, checkpoints=checkpoints))
 
     assert list(found) == steps
@@ -67,15 +68,15 @@ def test_checkpoints_are_evenly_spaced_and_end_with_the_last_step(checkpoints, s
     [(9, [0.1] * 10, True), (8, [0.1] * 9, False), (9, [5.0] * 9 + [0.1], False), (9, [9.0] * 7 + [0.1] * 3, True)],
     ids=["low", "not-a-fifth", "still-high", "last-epoch-counts"],
 )
-def test_recall_is_checked_when_the_last_epoch_went_well(step, losses, checked):
+def test_recall_is_checked_when_the_last_epoch_went_well(step: Any, losses: Any, checked: Any) -> None:
     assert should_check_recall(step, RECIPE, losses, num_examples=10) is checked
 
 
-def test_recall_is_not_checked_where_nobody_stops_for_it():
+def test_recall_is_not_checked_where_nobody_stops_for_it() -> None:
     assert not should_check_recall(9, replace(RECIPE, stop_at_recall=False), [0.1] * 10, num_examples=10)
 
 
-def test_identity_changes_with_all_that_changes_a_training():
+def test_identity_changes_with_all_that_changes_a_training() -> None:
     examples = [Encoded((1, 2, 3), 1)]
     first = identity_of(RECIPE, examples, "base", "float32")
 
