@@ -63,10 +63,7 @@ def _print(rows: Sequence[RunRow], total: int) -> None:
         (row.name.split("-")[0], row.started[:16].replace("T", " "), row.commit[:7], *_figures(row, names))
         for row in rows
     ]
-    lines = table(cells, *headers, align="lll" + "r" * len(names))
-    if max(map(len, lines)) > width():
-        lines = [line for row, cell in zip(rows, cells, strict=True) for line in _stacked(row, cell, names)]
-    say(*lines)
+    say(*table(cells, *headers, align="lll" + "r" * len(names)))
     notes = []
     if len(rows) < total:
         notes.append(f"the last {len(rows)} of {total} runs; all of them with --last {total}")
@@ -86,12 +83,6 @@ def _figures(row: RunRow, names: Sequence[str]) -> list[str]:
         return f"{point.value:.2f}" if name == "speed ratio" else f"{100 * point.value:.1f} %"
 
     return [words(row.points.get(name), name) for name in names]
-
-
-def _stacked(row: RunRow, cells: Sequence[str], names: Sequence[str]) -> list[str]:
-    """One run over several lines, where a terminal is too narrow for a table."""
-    figures = [f"  {name:<12}{figure:>8}" for name, figure in zip(names, cells[3:], strict=True) if figure]
-    return [printable("  ".join(cells[:3])), *figures]
 
 
 def _mixed(word: str, rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[str]:

@@ -31,6 +31,9 @@ SECTIONS: Mapping[str, str] = {
 }
 """Section → title of its table of measures."""
 
+NARROW = 60
+"""Columns below which a table that is too wide becomes a list."""
+
 _States = Counter[State]
 
 _ROW = DataRow("", "  ", "")
@@ -51,13 +54,34 @@ class Table:
     """Set apart from the rows."""
 
     def plain(self, width: int | None = None) -> list[str]:
-        """Lines for a terminal of *width* columns (None: as wide as it gets), headers at the bottom of their column."""
+        """Lines for a terminal of *width* columns (None: as wide as it gets), headers at the bottom of their column.
+
+        Below ``NARROW`` columns a table that does not fit is a list: a row's first cell, then a line per cell.
+        """
         lines = self._laid_out(self.rows)
         excess = max(map(len, lines)) - width if width else 0
-        if excess <= 0 or self.align[-1] == "r":
-            return lines
-        longest = max(len(row[-1]) for row in (self.headers, *self.rows))
-        return self._laid_out([part for row in self.rows for part in _wrapped(row, max(12, longest - excess))])
+        if excess > 0 and self.align[-1] == "l":
+            longest = max(len(row[-1]) for row in (self.headers, *self.rows))
+            rows = [part for row in self.rows for part in _wrapped(row, max(12, longest - excess))]
+            lines = self._laid_out(rows)
+        if width and width < NARROW and max(map(len, lines)) > width:
+            return [line for row in (*self.rows, *filter(None, [self.total])) for line in self._listed(row, width)]
+        return lines
+
+    def _listed(self, row: tuple[str, ...], width: int) -> list[str]:
+        """A row over several lines, empty cells left out."""
+        headers = self._flat_headers
+        names = max(map(len, headers[1:]), default=0) + 2
+        cells = [
+            textwrap.wrap(f"  {header:<{names}}{' '.join(cell.split())}", width, subsequent_indent=" " * (names + 2))
+            for header, cell in zip(headers[1:], row[1:], strict=True)
+            if cell.strip()
+        ]
+        return [row[0], *(line for cell in cells for line in cell)]
+
+    @property
+    def _flat_headers(self) -> list[str]:
+        return [header.replace("/\n", "/").replace("\n", " ") for header in self.headers]
 
     def _laid_out(self, body: Sequence[tuple[str, ...]]) -> list[str]:
         parts = [header.split("\n") for header in self.headers]
@@ -75,8 +99,7 @@ class Table:
         if self.total is not None:
             rows.append([f"**{write(cell)}**" if cell else "" for cell in self.total])
         cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-        headers = [header.replace("/\n", "/").replace("\n", " ") for header in self.headers]
-        return tabulate(cells, headers, "pipe", disable_numparse=True, colalign=self._alignment)
+        return tabulate(cells, self._flat_headers, "pipe", disable_numparse=True, colalign=self._alignment)
 
     @property
     def _alignment(self) -> list[str]:

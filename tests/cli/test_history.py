@@ -110,7 +110,7 @@ def test_narrow_terminal_gets_a_run_over_several_lines(two_runs: Shell, monkeypa
 
     lines = two_runs("history").splitlines()
 
-    assert "  accuracy      50.0 %" in lines
+    assert "  accuracy     50.0 %" in lines
     assert max(map(len, lines)) <= 40
 
 

@@ -36,7 +36,9 @@ def test_a_last_column_of_text_wraps() -> None:
 
 
 def test_a_text_never_wraps_below_twelve_columns() -> None:
-    assert max(map(len, TABLE.plain(5))) == 25
+    table = Table("", ("name", "text"), "ll", (("n" * 60, "twelve chars"),))
+
+    assert max(map(len, table.plain(61))) == 60 + 2 + 12
 
 
 def test_a_page_has_one_line_headers_and_no_stray_bars() -> None:
@@ -79,3 +81,17 @@ def test_a_single_category_is_its_total() -> None:
 
     assert table is not None
     assert (table.rows, table.total and table.total[0]) == ((), "total")
+
+
+def test_table_too_wide_for_a_narrow_terminal_is_a_list() -> None:
+    rows = (("ports", "10/2", "words of a note"),)
+    table = Table("", ("category", "re/\nal", "note"), "lrl", rows, ("total", "", "end"))
+
+    assert table.plain(20) == [
+        "ports",
+        "  re/al  10/2",
+        "  note   words of a",
+        "         note",
+        "total",
+        "  note   end",
+    ]
