@@ -33,15 +33,20 @@ class Opener:
 
     def __call__(self, html: str, **options: Any) -> Page:
         """The page, loaded; a test that ends with something on ``page.said`` has not looked at it."""
-        path = self.folder / "latest.html"
-        path.write_text(html, "utf-8")
+        address = self.write(html)
         page = self.browser.new_page(**{"viewport": {"width": 1180, "height": 900}, **options})
         self.said: list[str] = []
         page.on("console", lambda message: self.said.append(message.text))
         page.on("pageerror", lambda error: self.said.append(str(error)))
         page.on("request", lambda request: self._note_request(request.url))
-        page.goto(path.as_uri())
+        page.goto(address)
         return page
+
+    def write(self, html: str) -> str:
+        """The address of a file with this text."""
+        path = self.folder / "latest.html"
+        path.write_text(html, "utf-8")
+        return path.as_uri()
 
     def _note_request(self, url: str) -> None:
         if not url.startswith(("file:", "data:")):
