@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny", help="tiny (random weights, made here) or a model reference")
     parser.add_argument("--tokens", type=int, default=2, help="new tokens per round")
     parser.add_argument("--rounds", type=int, default=12, help="pairs before the first judgement")
-    parser.add_argument("--budget", type=float, default=20.0, help="seconds of further pairs per repetition")
+    parser.add_argument("--budget", type=float, default=60.0, help="seconds of further pairs per repetition")
     parser.add_argument("--repetitions", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=3600.0, help="begin no repetition after this long")
     parser.add_argument("--slowdown", type=float, default=0.10, help="share by which the slowed side is slower")
@@ -69,9 +69,9 @@ def main() -> None:
             found: dict[str, list[tuple[str, int, float]]] = {name: [] for name in sides}
             end = time.monotonic() + options.seconds
             for _ in range(options.repetitions):
-                if time.monotonic() > end:
-                    break
                 for name, side in sides.items():
+                    if time.monotonic() > end:
+                        break
                     found[name].append(_judged(side, work, options.rounds, options.budget))
                     outcome, pairs, ratio = found[name][-1]
                     print(f"{name}: {outcome} after {pairs} pairs, ratio {ratio:.3f}", file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engram_bench import speed
-from engram_bench.backends import fake
+from engram_bench.backends import conditions, fake
 from tests.conftest import BenchProject
 
 needs_benchmark = pytest.mark.skipif(
@@ -242,3 +242,36 @@ def test_a_model_that_cannot_be_had_is_tried_once(timed: BenchProject) -> None:
 
     result.assert_outcomes(errors=3, deselected=13)
     result.stdout.fnmatch_lines(["*not answered: AdapterError at *decode_speed?baseline?*"])
+
+
+@needs_benchmark
+def test_no_rounds_in_the_file_are_refused_by_line(timed: BenchProject) -> None:
+    timed.patterns(SPEED_FILE.replace("rounds: 4", "rounds: 0"), "speed.yaml")
+
+    result = run(timed)
+
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*speed.yaml*line 5: rounds*0*"])
+
+
+@needs_benchmark
+def test_cores_changed_between_sides_fail_the_test(timed: BenchProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = itertools.chain([conditions.Conditions(2, None)] * 3, itertools.repeat(conditions.Conditions(1, None)))
+    monkeypatch.setattr(conditions, "_read", lambda: next(found))
+
+    result = run(timed, *FUSED)
+
+    result.assert_outcomes(failed=1, deselected=15)
+    result.stdout.fnmatch_lines(["*1 core after a round, expected 2 cores as before*"])
+
+
+@needs_benchmark
+def test_a_run_is_compared_with_an_earlier_one_by_their_baselines(timed: BenchProject) -> None:
+    run(timed, *FUSED)
+    timed.knows({"__token_s__": {"bare": 0.01, "fused": 0.02}})
+
+    result = run(timed, *FUSED, "--engram-compare", "--engram-gate=decode_speed >= -60%")
+
+    result.stdout.fnmatch_lines(
+        ["since run 0001-*", "decode_speed *1000.0 tok/s *50.0 tok/s *-50.0 %*each", "*own baseline*"]
+    )
