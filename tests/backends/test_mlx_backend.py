@@ -342,6 +342,26 @@ def test_training_learns_and_records_what_it_did(backend: Any, llama: Any, tmp_p
     assert texts(backend.load(llama, tmp_path)) == ["Paris", "22", "Not Found"]
 
 
+def test_a_check_of_recall_asks_the_last_misses_first(backend, llama, tmp_path, monkeypatch):
+    from engram_bench.backends.mlx import training
+
+    asked = []
+    recalled_in = training.Trainer._recalled_in
+
+    def spy(self, members):
+        asked.append(list(members))
+        return recalled_in(self, members)
+
+    monkeypatch.setattr(training.Trainer, "_recalled_in", spy)
+    monkeypatch.setattr(training, "should_check_recall", lambda *args: True)
+    backend.train(llama, EXAMPLES, recipe(steps=2, learning_rate=1e-9), tmp_path)
+
+    first, second, *final = asked
+    assert sorted(first) == [0, 1, 2]
+    assert set(second) <= {0, 1, 2}
+    assert sorted(member for members in final for member in members) == [0, 1, 2]
+
+
 def test_loss_counts_answer_tokens_only(backend: Any, llama: Any, tmp_path: Path) -> None:
     """The first step's loss is the bare model's, from its own log-probabilities."""
     record = backend.train(llama, EXAMPLES, recipe(steps=1, batch_size=3), tmp_path)

@@ -97,6 +97,8 @@ class Trainer:
         )
         self._optimizer.init(self._module.trainable_parameters())
         self._loss_and_gradients = nn.value_and_grad(self._module, self._loss)
+        self._missed: list[int] = []
+        """Examples that kept the last check of recall from succeeding."""
         self.done = Trained()
 
     @property
@@ -226,8 +228,13 @@ class Trainer:
         return found
 
     def _all_recalled(self) -> bool:
-        """Whether every example is recalled; stops at the first group that has a miss."""
-        return all(self._recalled_in(members).all() for members in self._recall_groups())
+        """Whether every example is recalled; the last check's misses are asked first, and the first new miss ends it."""
+        for members in ([self._missed] if self._missed else []) + self._recall_groups():
+            right = self._recalled_in(members)
+            if not right.all():
+                self._missed = [member for member, is_right in zip(members, right, strict=True) if not is_right]
+                return False
+        return True
 
     def _recall_groups(self) -> list[list[int]]:
         return self._groups(self._examples, RECALL_TOKENS)
