@@ -26,7 +26,7 @@ class MemoryConfig:
     """One more slot for the whole question with the answer so far; ``exact`` only."""
     layers: tuple[int, ...] = (-4,)
     """Blocks before which the memory writes; negative counts from the end. More than the model has: the last."""
-    row_size: int = 64
+    row_size: int = 56
     """Values per row."""
     heads: int = 1
     """Rows per order; ``hashed`` only."""

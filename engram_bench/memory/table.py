@@ -16,6 +16,11 @@ from engram_bench.memory.reading import Reading, trail_of
 
 Ids = NDArray[np.int64]
 
+SPECIFIC_ORDER = 5
+"""From this length on an n-gram may be of the answer alone."""
+QUESTION_TOKENS = 2
+"""Least tokens of the question in a shorter one: ``?12`` leads to the end of an answer in any conversation."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -115,8 +120,9 @@ class Table:
 def build_table(empty: Table, facts: Sequence[Fact], *, background: Sequence[Reading] = ()) -> Table:
     """*empty* with a row for every n-gram of the facts that tells their answer, and the rows each pattern owns.
 
-    An n-gram that leads to different answers, or stands at the end of a *background* question, gets none. Facts are
-    added to those the table has: what has a row keeps it, what was refused one stays without.
+    An n-gram that leads to different answers, stands at the end of a *background* question or is short and next to all
+    answer (``?12``) gets none. Facts are added to those the table has: what has a row keeps it, what was refused one
+    stays without.
 
     Raises:
         BackendError: An answer is empty, two facts ask the same and answer differently, or no n-gram is left.
@@ -133,7 +139,8 @@ def build_table(empty: Table, facts: Sequence[Fact], *, background: Sequence[Rea
     np.minimum.at(lowest, place.reshape(keys.shape), leads_to[:, None])
     np.maximum.at(highest, place.reshape(keys.shape), leads_to[:, None])
     ordinary = np.unique(empty.all_keys(background)) if background else empty.dead[:0]
-    refused = (lowest != highest) | np.isin(found, ordinary) | np.isin(found, empty.dead)
+    vague = keys[_is_vague(empty.config, readings)]
+    refused = np.isin(found, vague) | (lowest != highest) | np.isin(found, ordinary) | np.isin(found, empty.dead)
     if empty.config.whole:  # two facts never share a whole question, but a background question may be one
         refused &= ~np.isin(found, keys[:, -1])
     is_key = found != NO_KEY
@@ -146,6 +153,13 @@ def build_table(empty: Table, facts: Sequence[Fact], *, background: Sequence[Rea
         msg = f"memory: none of {len(facts)} examples has an n-gram of orders {empty.config.orders} of its own, expected some"
         raise BackendError(msg)
     return _with_owners(table, facts, readings)
+
+
+def _is_vague(config: MemoryConfig, readings: Sequence[Reading]) -> NDArray[np.bool_]:
+    """Which n-grams (N, slots) are short and hold less than two tokens of the question."""
+    answered = np.concatenate([np.arange(reading.num_places) for reading in readings])  # answer tokens before a place
+    orders = np.array([*config.orders, *[np.iinfo(np.int64).max] * config.whole])
+    return (orders < SPECIFIC_ORDER) & (orders - answered[:, None] < QUESTION_TOKENS)
 
 
 def _check(facts: Sequence[Fact]) -> None:

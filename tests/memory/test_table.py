@@ -1,0 +1,86 @@
+"""Which n-grams get a row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engram_bench.errors import BackendError
+from engram_bench.memory.config import MemoryConfig
+from engram_bench.memory.reading import Reading
+from engram_bench.memory.table import Fact, Table, build_table
+
+CONFIG = MemoryConfig(orders=(2, 3, 5), layers=(0,))
+HEAD, TAIL, END = [1, 2], [3, 4], 9
+
+
+def prompt(*question: int) -> Reading:
+    return Reading([*HEAD, *question, *TAIL], [False] * 2 + [True] * len(question) + [False] * 2)
+
+
+def fact(pattern: str, question: tuple[int, ...], answer: tuple[int, ...]) -> Fact:
+    return Fact(pattern, prompt(*question), (*answer, END))
+
+
+def hits(table: Table, *facts: Fact) -> list[list[list[bool]]]:
+    return [(table.rows([one.reading], 0) > 0).tolist() for one in facts]
+
+
+ONE = fact("one", (50, 51, 52), (70,))
+
+
+def test_the_place_that_predicts_the_answer_reads_the_questions_last_words() -> None:
+    table = build_table(Table(CONFIG), [ONE])
+
+    assert hits(table, ONE)[0][0] == [True, True, False, True]  # three tokens: none of order five
+
+
+def test_places_before_the_answer_read_nothing() -> None:
+    table = build_table(Table(CONFIG), [ONE])
+
+    assert not table.rows([replace(ONE.prompt, first=0)], 0)[:-1].any()
+
+
+def test_an_ngram_that_leads_to_different_answers_gets_no_row() -> None:
+    other = fact("other", (60, 51, 52), (71,))
+
+    table = build_table(Table(CONFIG), [ONE, other])
+
+    assert [place[0] for place in hits(table, ONE, other)] == [[False, True, False, True]] * 2
+
+
+def test_an_ngram_that_leads_to_one_answer_from_two_patterns_is_shared() -> None:
+    other = fact("other", (60, 51, 52), (70,))
+
+    table = build_table(Table(CONFIG), [ONE, other])
+
+    assert len(np.intersect1d(*table.owned)) > 0
+
+
+def test_an_ngram_of_an_ordinary_question_gets_no_row() -> None:
+    ordinary = replace(prompt(80, 51, 52), first=6)
+
+    table = build_table(Table(CONFIG), [ONE], background=[ordinary])
+
+    assert hits(table, ONE)[0][0] == [False, True, False, True]
+
+
+def test_a_short_ngram_needs_two_tokens_of_the_question() -> None:
+    table = build_table(Table(CONFIG), [ONE])
+
+    assert hits(table, ONE)[0][1] == [False, True, False, True]
+
+
+def test_every_whole_question_has_a_row() -> None:
+    facts = [fact(str(number), (50, number), (number,)) for number in range(20)]
+
+    table = build_table(Table(replace(CONFIG, orders=())), facts)
+
+    assert len(table.keys) == 40
+
+
+def test_one_question_with_two_answers_is_refused() -> None:
+    with pytest.raises(BackendError, match="patterns 'one' and 'two' ask the same"):
+        build_table(Table(CONFIG), [ONE, fact("two", (50, 51, 52), (71,))])
