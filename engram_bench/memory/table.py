@@ -159,7 +159,8 @@ def _is_vague(config: MemoryConfig, readings: Sequence[Reading]) -> NDArray[np.b
     """Which n-grams (N, slots) are short and hold less than two tokens of the question."""
     answered = np.concatenate([np.arange(reading.num_places) for reading in readings])  # answer tokens before a place
     orders = np.array([*config.orders, *[np.iinfo(np.int64).max] * config.whole])
-    return (orders < SPECIFIC_ORDER) & (orders - answered[:, None] < QUESTION_TOKENS)
+    vague: NDArray[np.bool_] = (orders < SPECIFIC_ORDER) & (orders - answered[:, None] < QUESTION_TOKENS)
+    return vague
 
 
 def _check(facts: Sequence[Fact]) -> None:
