@@ -342,13 +342,15 @@ def test_training_learns_and_records_what_it_did(backend: Any, llama: Any, tmp_p
     assert texts(backend.load(llama, tmp_path)) == ["Paris", "22", "Not Found"]
 
 
-def test_a_check_of_recall_asks_the_last_misses_first(backend, llama, tmp_path, monkeypatch):
+def test_a_check_of_recall_asks_the_last_misses_first(
+    backend: Any, llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Any:
     from engram_bench.backends.mlx import training
 
     asked = []
     recalled_in = training.Trainer._recalled_in
 
-    def spy(self, members):
+    def spy(self, members: Any) -> Any:
         asked.append(list(members))
         return recalled_in(self, members)
 
