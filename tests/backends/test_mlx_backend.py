@@ -350,7 +350,7 @@ def test_a_check_of_recall_asks_the_last_misses_first(
     asked = []
     recalled_in = training.Trainer._recalled_in
 
-    def spy(self, members: Any) -> Any:
+    def spy(self: Any, members: Any) -> Any:
         asked.append(list(members))
         return recalled_in(self, members)
 
