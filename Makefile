@@ -17,7 +17,7 @@ bench-full: $(VENV)/.ready ## every quality measure over the shipped patterns; t
 	$(BIN)/python -m pytest -m "sanity or accuracy or generalization or consistency or retention" --engram-gate-only patterns
 
 test: $(VENV)/.ready ## the project's own tests: no model, no network, under 3 minutes
-	$(BIN)/python -m pytest tests -m "not model and not browser" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "not model and not browser" -n 2  # two workers, a core each
 
 test-model: $(VENV)/.ready ## the tests that need the default model
 	$(BIN)/python -m pytest tests -m model
