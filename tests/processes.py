@@ -4,6 +4,7 @@ import ctypes
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,8 +19,18 @@ REPOSITORY = Path(__file__).parents[1]
 def start_python(code: str, *arguments: object) -> subprocess.Popen[str]:
     """A process that runs *code*; ``sys.argv[1:]`` are the *arguments*."""
     return subprocess.Popen(
-        _command(code, arguments), env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        _command(code, arguments),
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_hear_interrupts,
     )
+
+
+def _hear_interrupts() -> None:
+    """Undo what a shell does to jobs in the background: they and their children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_python(code: str, *arguments: object) -> str:
