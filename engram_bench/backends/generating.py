@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from engram_bench.backends.halving import halving
 from engram_bench.backends.sampling import row_random
 from engram_bench.errors import BackendError
 from engram_bench.records import Completion, GenerationSettings, Prompt
@@ -131,10 +132,6 @@ class TextGenerator(ABC):
     def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
         """Log-probabilities of sequences that fit."""
 
-    @abstractmethod
-    def _is_out_of_memory(self, error: BaseException) -> bool:
-        """Whether the library raised *error* because memory ran out."""
-
     # ── rows and texts ──────────────────────────────────────────────────────────────────────────
 
     def _row(self, prompt: Prompt, draft: str | None, settings: GenerationSettings) -> Row:
@@ -158,25 +155,14 @@ class TextGenerator(ABC):
         Raises:
             BackendError: Memory ran out twice.
         """
-        whole, half = self._max_batch_tokens, self._max_batch_tokens // 2
-        try:
-            self._decoder(settings, whole).run(rows)
-        except (RuntimeError, MemoryError) as error:
-            if not self._is_out_of_memory(error):
-                raise
+
+        def answer(max_batch_tokens: int) -> None:
             for row in rows:
                 row.new, row.stopped = [], False
                 row.random = row_random(settings, row.prompt)
-            try:
-                self._decoder(settings, half).run(rows)
-            except (RuntimeError, MemoryError) as again:
-                if not self._is_out_of_memory(again):
-                    raise
-                msg = (
-                    f"answering {len(rows)} prompts: memory ran out with {whole} tokens in a batch and with {half}, "
-                    f"expected max_batch_tokens to fit"
-                )
-                raise BackendError(msg) from again
+            self._decoder(settings, max_batch_tokens).run(rows)
+
+        halving(answer, self._max_batch_tokens, doing=f"answering {len(rows)} prompts")
 
     def _completion(self, row: Row) -> Completion:
         return Completion(

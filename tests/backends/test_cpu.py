@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 pytest.importorskip("torch")
 
 from engram_bench.backends.cpu import CpuBackend
+from engram_bench.backends.cpu.training import Trainer
+from engram_bench.errors import BackendError
 from engram_bench.models import Model
 from tests.backends.contract import EXAMPLES, BackendContract, weights_of
 from tests.tiny_models import TINY_MODELS
@@ -65,3 +67,46 @@ def test_an_interrupted_training_goes_on_to_the_same_adapter(tmp_path: Path, mon
 def stop_at_step_8(stage: str, done: int, total: int, note: str) -> None:
     if done == 8:
         raise KeyboardInterrupt
+
+
+def test_training_halves_its_passes_for_good_once_memory_ran_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model("llama", TINY_MODELS["llama"](tmp_path / "model"), fingerprint="llama")
+    tried = limited_memory(monkeypatch, fits_in=100)
+    (tmp_path / "adapter").mkdir()
+
+    record = CpuBackend().train(model, EXAMPLES, replace(BackendContract.recipe, steps=2), tmp_path / "adapter")
+
+    assert record.steps == 2
+    assert len(tried) == 3
+    assert tried[0] > 100
+    assert tried[1:] == [tried[0] // 2] * 2
+
+
+def test_training_memory_that_runs_out_twice_is_an_error_with_the_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model("llama", TINY_MODELS["llama"](tmp_path / "model"), fingerprint="llama")
+    limited_memory(monkeypatch, fits_in=1)
+
+    with pytest.raises(
+        BackendError,
+        match=r"training 4 examples of up to \d+ tokens: memory ran out with \d+ tokens at once and with \d+",
+    ):
+        CpuBackend().train(model, EXAMPLES, BackendContract.recipe, tmp_path)
+
+
+def limited_memory(monkeypatch: pytest.MonkeyPatch, *, fits_in: int) -> list[int]:
+    """Let a step fail whose passes may hold more than *fits_in* tokens; the bounds that were tried."""
+    tried: list[int] = []
+    accumulate = Trainer._accumulate
+
+    def accumulate_if_it_fits(self: Trainer, indices: Any, batch: Any, num_labels: int, max_tokens: int) -> float:
+        tried.append(max_tokens)
+        if max_tokens > fits_in:
+            raise MemoryError
+        return accumulate(self, indices, batch, num_labels, max_tokens)
+
+    monkeypatch.setattr(Trainer, "_accumulate", accumulate_if_it_fits)
+    return tried

@@ -158,7 +158,7 @@ def test_memory_that_runs_out_twice_is_an_error_with_figures(model: Model, monke
     generator = CpuBackend(max_batch_tokens=1000).load(model, None)
     fail_on_call(monkeypatch, 4, 7)
 
-    with pytest.raises(BackendError, match="memory ran out with 1000 tokens in a batch and with 500"):
+    with pytest.raises(BackendError, match="memory ran out with 1000 tokens at once and with 500"):
         generator.complete(MIXED, SETTINGS)
 
 

@@ -244,7 +244,7 @@ def test_memory_that_runs_out_halves_the_batch_once(
     if outcome == "answered":
         assert texts(generator) == expected
     else:
-        with pytest.raises(BackendError, match="memory ran out with 8192 tokens in a batch and with 4096"):
+        with pytest.raises(BackendError, match="memory ran out with 8192 tokens at once and with 4096"):
             texts(generator)
 
 
@@ -491,11 +491,11 @@ def test_training_memory_that_runs_out_halves_the_pass_once(
     left = [failures]
     add_up = training.Trainer._add_up
 
-    def failing(self: Any, examples: Any) -> Any:
+    def failing(self: Any, examples: Any, max_tokens: int) -> Any:
         if left[0]:
             left[0] -= 1
             raise RuntimeError("[malloc] Unable to allocate 123 bytes.")
-        return add_up(self, examples)
+        return add_up(self, examples, max_tokens)
 
     monkeypatch.setattr(training.Trainer, "_add_up", failing)
 
@@ -503,7 +503,7 @@ def test_training_memory_that_runs_out_halves_the_pass_once(
         assert backend.train(llama, EXAMPLES, recipe(), tmp_path).steps == 6
     else:
         with pytest.raises(
-            BackendError, match=r"memory ran out with \d+ tokens in a pass and with \d+, expected a batch of 2"
+            BackendError, match=r"training 2 examples .*: memory ran out with \d+ tokens at once and with"
         ):
             backend.train(llama, EXAMPLES, recipe(), tmp_path)
 

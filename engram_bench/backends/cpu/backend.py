@@ -20,7 +20,7 @@ from engram_bench.backends.cpu.lora import Lora, load_lora, new_lora
 from engram_bench.backends.cpu.memory import Memory, load_memory
 from engram_bench.backends.cpu.memory_recipe import TrainedMemory, add_facts, train_memory
 from engram_bench.backends.cpu.network import Network
-from engram_bench.backends.cpu.training import Trainer, is_out_of_memory
+from engram_bench.backends.cpu.training import Trainer
 from engram_bench.backends.generating import Decoder as AnyDecoder
 from engram_bench.backends.generating import TextGenerator
 from engram_bench.backends.protocol import Progress, no_progress
@@ -295,9 +295,6 @@ class TorchGenerator(TextGenerator):
             memory=self._memory,
             read=partial(read_ids, self._tokenizer),
         )
-
-    def _is_out_of_memory(self, error: BaseException) -> bool:
-        return is_out_of_memory(error)
 
     def _open_network(self) -> Network:
         if self._network is None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.network import Network
 from engram_bench.backends.curriculum import KNOWN_LOSS, Curriculum
+from engram_bench.backends.halving import halving
 from engram_bench.backends.packing import Integers, TokenBatch, group, pack, pad
 from engram_bench.backends.protocol import Progress
 from engram_bench.backends.training_plan import (
@@ -71,7 +72,7 @@ class Trainer:
         self._recipe = recipe
         self._packing = packing
         self._pad_id = pad_id
-        self._max_batch_tokens = max_batch_tokens
+        self._pass_tokens = min(PASS_TOKENS, max_batch_tokens)
         lora.require_gradients()
         self._learner = network.learner(lora, products)
         self._curriculum = Curriculum(len(examples), recipe)
@@ -111,15 +112,10 @@ class Trainer:
         """Mean loss (nats per answer token) of the batch, after which the adapter has moved."""
         indices = self._curriculum.batch(step)
         batch = [self._examples[i] for i in indices]
-        gradient = self._lora.require_gradients()
         num_labels = sum(len(example.labels) for example in batch)
-        total = 0.0
-        for members in self._groups(batch):
-            tokens, rows, labels, starts = self._batch([batch[i] for i in members])
-            losses = self._learner.loss_and_gradients(tokens, rows, labels, 1 / num_labels)
-            self._curriculum.note([indices[i] for i in members], _worst(losses, starts))
-            self.done.tokens += tokens.num_tokens
-            total += float(losses.sum())
+        total = self._gradients(indices, batch, num_labels)
+        gradient = self._lora.gradient
+        assert gradient is not None
         loss = total / num_labels
         norm = float(torch.linalg.vector_norm(gradient))
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -134,10 +130,36 @@ class Trainer:
         self._lora.version += 1
         return loss
 
-    def _groups(self, examples: Sequence[Encoded]) -> list[list[int]]:
+    def _gradients(self, indices: Sequence[int], batch: Sequence[Encoded], num_labels: int) -> float:
+        """Sum of the batch's losses; its mean's gradients are in the adapter. In passes of half the size once memory ran out.
+
+        Raises:
+            BackendError: Memory ran out twice in this step.
+        """
+        longest, whole = max(len(example.ids) for example in batch), sum(len(example.ids) for example in batch)
+        bound = min(self._pass_tokens, whole)
+        doing = f"training {len(batch)} examples of up to {longest} tokens"
+        total, fitted = halving(lambda tokens: self._accumulate(indices, batch, num_labels, tokens), bound, doing=doing)
+        if fitted < bound:
+            self._pass_tokens = fitted
+        return total
+
+    def _accumulate(self, indices: Sequence[int], batch: Sequence[Encoded], num_labels: int, max_tokens: int) -> float:
+        self._lora.require_gradients()
+        total, num_tokens = 0.0, 0
+        for members in self._groups(batch, max_tokens):
+            tokens, rows, labels, starts = self._batch([batch[i] for i in members])
+            losses = self._learner.loss_and_gradients(tokens, rows, labels, 1 / num_labels)
+            self._curriculum.note([indices[i] for i in members], _worst(losses, starts))
+            num_tokens += tokens.num_tokens
+            total += float(losses.sum())
+        self.done.tokens += num_tokens
+        return total
+
+    def _groups(self, examples: Sequence[Encoded], max_tokens: int) -> list[list[int]]:
         """Indices of *examples* that go through the model together."""
         inputs = [example.ids[:-1] for example in examples]
-        return group(inputs, max_tokens=min(PASS_TOKENS, self._max_batch_tokens), packed=self._packing)
+        return group(inputs, max_tokens=max_tokens, packed=self._packing)
 
     def _batch(self, examples: Sequence[Encoded]) -> tuple[TokenBatch, Integers, Integers, Integers]:
         """Input tokens, places that predict answer tokens, those tokens, and where each example's start."""
@@ -164,11 +186,11 @@ class Trainer:
         dtype of its products. The others go through the network, which answers.
         """
         recalled = np.zeros(len(self._examples), dtype=np.bool_)
-        for members in self._groups(self._examples):
+        for members in self._groups(self._examples, self._pass_tokens):
             tokens, rows, labels, starts = self._batch([self._examples[i] for i in members])
             recalled[members] = _worst(self._learner.losses(tokens, rows, labels), starts) < KNOWN_LOSS
         unsettled = np.flatnonzero(~recalled).tolist()
-        for places in self._groups([self._examples[i] for i in unsettled]):
+        for places in self._groups([self._examples[i] for i in unsettled], self._pass_tokens):
             members = [unsettled[place] for place in places]
             tokens, rows, labels, starts = self._batch([self._examples[i] for i in members])
             guesses = self._network.logits(tokens, rows, lora=self._lora).argmax(-1).cpu().numpy()
@@ -242,10 +264,3 @@ class Adam:
         scale = (self.square / (1 - BETAS[1] ** self.updates)).sqrt_().add_(EPSILON)
         self._values.mul_(1 - learning_rate * self._weight_decay)
         self._values.addcdiv_(self.mean, scale, value=-learning_rate / (1 - BETAS[0] ** self.updates))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch raised *error* because memory ran out."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from engram_bench.backends.cpu.generation import DecodingPlan, read_log_probs
 from engram_bench.backends.cpu.lora import Lora
-from engram_bench.backends.cpu.training import is_out_of_memory
 from engram_bench.backends.cuda.network import UnslothNetwork
 from engram_bench.backends.generating import Row, TextGenerator
 from engram_bench.backends.packing import group
@@ -61,9 +60,6 @@ class UnslothGenerator(TextGenerator):
 
     def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
         return read_log_probs(self._open_network(), self._lora, sequences, self._plan, self._tokenizer.pad_id)
-
-    def _is_out_of_memory(self, error: BaseException) -> bool:
-        return is_out_of_memory(error)
 
     def _open_network(self) -> UnslothNetwork:
         if self._network is None:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from engram_bench.backends.generating import TextGenerator
 from engram_bench.backends.mlx.decoding import Decoder, DecodingPlan, read_log_probs
 from engram_bench.backends.mlx.network import Network
-from engram_bench.backends.mlx.runtime import is_out_of_memory
 from engram_bench.errors import BackendError
 from engram_bench.records import GenerationSettings
 
@@ -47,9 +46,6 @@ class MlxGenerator(TextGenerator):
 
     def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
         return read_log_probs(self._open_network(), sequences, self._plan, self._tokenizer.pad_id)
-
-    def _is_out_of_memory(self, error: BaseException) -> bool:
-        return is_out_of_memory(error)
 
     def _open_network(self) -> Network:
         if self._network is None:

@@ -80,18 +80,6 @@ def forget_peak() -> None:
     mx.reset_peak_memory()
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether mlx raised *error* because memory ran out."""
-    text = str(error)
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(
-            sign in text
-            for sign in ("Unable to allocate", "[malloc", "bad_alloc", "out of memory", "Insufficient Memory")
-        )
-    )
-
-
 @contextmanager
 def _kept_file_limits() -> Iterator[None]:
     """While this is open nobody sets resource limits: mlx-lm lowers the process's hard limit of open files on import."""

@@ -21,10 +21,10 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from numpy.typing import NDArray
 
 from engram_bench.backends.adapter_layout import adapted_layers, write_peft
+from engram_bench.backends.halving import halving
 from engram_bench.backends.mlx.kernels import cross_entropy
 from engram_bench.backends.mlx.network import Network, attach, lora_updates
 from engram_bench.backends.mlx.passes import Pass, group, hidden_states, plan_pass, shared_prefix
-from engram_bench.backends.mlx.runtime import is_out_of_memory
 from engram_bench.backends.protocol import Progress
 from engram_bench.backends.training_plan import (
     Encoded,
@@ -160,31 +160,21 @@ class Trainer:
         """Loss of a whole batch and its gradients; with passes of half the size once memory has run out.
 
         Raises:
-            BackendError: Memory ran out twice.
+            BackendError: Memory ran out twice in this step.
         """
-        try:
-            return self._add_up(examples)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            whole = min(self._max_batch_tokens, sum(len(example.ids) for example in examples))
-            self._max_batch_tokens = half = max(1, whole // 2)
-            try:
-                return self._add_up(examples)
-            except (RuntimeError, MemoryError) as again:
-                if not is_out_of_memory(again):
-                    raise
-                msg = (
-                    f"training: memory ran out with {whole} tokens in a pass and with {half}, "
-                    f"expected a batch of {len(examples)} examples to fit; try a smaller batch size"
-                )
-                raise BackendError(msg) from again
+        longest, whole = max(len(example.ids) for example in examples), sum(len(example.ids) for example in examples)
+        bound = min(self._max_batch_tokens, whole)
+        doing = f"training {len(examples)} examples of up to {longest} tokens"
+        found, fitted = halving(lambda tokens: self._add_up(examples, tokens), bound, doing=doing)
+        if fitted < bound:
+            self._max_batch_tokens = fitted
+        return found
 
-    def _add_up(self, examples: Sequence[Encoded]) -> tuple[mx.array, Any]:
+    def _add_up(self, examples: Sequence[Encoded], max_tokens: int) -> tuple[mx.array, Any]:
         """Loss and gradients of a batch, pass by pass."""
         total = sum(len(example.labels) for example in examples)
         loss, gradients, num_tokens = mx.array(0.0), None, 0
-        for members in self._groups(examples, self._max_batch_tokens):
+        for members in self._groups(examples, max_tokens):
             batch = self._batch([examples[i] for i in members], total=total)
             part, found = self._loss_and_gradients(batch)
             mx.eval(part, found)
