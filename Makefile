@@ -58,9 +58,9 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	@touch $@
 
 # Unsloth is installed without its dependencies: they bring CUDA builds of torch and triton, which its CPU fallback does not
-# need (on a machine with an NVIDIA GPU use `pip install unsloth`). The rest is what it imports, and the two servers' needs.
+# need (on a machine with an NVIDIA GPU use `pip install unsloth`). The rest is what it imports, and what three servers need.
 UNSLOTH_NEEDS := trl "datasets<5" accelerate psutil protobuf sentencepiece tyro msgspec pillow hf_transfer structlog
 $(VENV)/.backends: $(VENV)/.ready
-	$(PIP) --editable ".[mlx]" $(UNSLOTH_NEEDS) "transformers[serving]"
+	$(PIP) --editable ".[mlx]" $(UNSLOTH_NEEDS) "transformers[serving]" xllamacpp
 	$(PIP) --no-deps unsloth unsloth_zoo
 	@touch $@

@@ -1,4 +1,4 @@
-"""The server backend against two real servers on this machine, each with an adapter of ours in its own form."""
+"""The server backend against real servers on this machine, each with an adapter of ours in its own form."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from engram_bench.errors import BackendError
 from engram_bench.models import Model
 from engram_bench.records import GenerationSettings
 from tests.backends.contract import EXAMPLES, PROMPTS, BackendContract, texts
+from tests.tiny_gguf import write_gguf
 from tests.tiny_models import TINY_MODELS
 
 pytestmark = pytest.mark.model
@@ -94,6 +95,25 @@ def test_mlx_lm_server_answers_with_the_exported_adapter(
         with pytest.raises(BackendError, match="no/such-model"):
             backend.load(any_model, Path("no/such-model")).complete(PROMPTS[:1], SETTINGS)
         backend.close()
+
+
+@pytest.mark.skipif(find_spec("xllamacpp") is None, reason="xllamacpp, which brings llama.cpp, is not installed")
+def test_llama_cpp_answers_with_the_exported_adapter(
+    model: Model, adapter: adapter_store.Adapter, tmp_path: Path
+) -> None:
+    (exported,) = export_adapter(adapter, "gguf-lora", tmp_path / "gguf", model=model)
+    base = write_gguf(model.folder, tmp_path / "base.gguf")
+    command = [sys.executable, "-m", "tests.llama_server", "--model", str(base)]
+    any_model: Any = served_model("base")
+    answers = {}
+    for name, lora in {"bare": [], "tuned": ["--lora", str(exported)]}.items():
+        with serving([*command, *lora], tmp_path / "log") as url:
+            backend = ServerBackend(server_url=url, baseline_model="base", candidate_model=name)
+            answers[name] = texts(backend.load(any_model, Path(name)).complete(PROMPTS, SETTINGS))
+            backend.close()
+
+    assert answers["tuned"] == ANSWERS
+    assert answers["bare"] != ANSWERS
 
 
 @pytest.mark.skipif(find_spec("uvicorn") is None, reason="transformers[serving] is not installed")
