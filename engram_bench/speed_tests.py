@@ -7,16 +7,25 @@ faster. A generator returns finished text, so whatever it queued on a device is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engram_bench import backends
 from engram_bench.backends.conditions import Conditions, clock_mhz, peak_memory_mb, pin, reset_peak_memory
 from engram_bench.backends.protocol import Backend, Generator
-from engram_bench.errors import BackendError, PatternFileError
+from engram_bench.errors import BackendError, EngramBenchError, PatternFileError
 from engram_bench.gate import Gate, judge, session_gates
 from engram_bench.pipeline import Bench
-from engram_bench.plan import SpeedCase
-from engram_bench.records import Comparison, GenerationSettings, PatternSet, Prompt, Side, SpeedPlan, SpeedRounds
+from engram_bench.plan import SPEED_TESTS, SpeedCase, speed_cases
+from engram_bench.records import (
+    Comparison,
+    GenerationSettings,
+    PatternSet,
+    Prompt,
+    Run,
+    Side,
+    SpeedPlan,
+    SpeedRounds,
+)
 from engram_bench.speed import PairedTimer, Round, Work, nothing
 from engram_bench.speed_metrics import RATIO_METRICS, speed_measure
 
@@ -78,6 +87,40 @@ class SpeedLab:
         ]
         if mistakes:
             raise PatternFileError(path, mistakes)
+
+
+def with_speed(bench: Bench, run: Run) -> tuple[Run, dict[str, str]]:
+    """*run* with every side timed that the speed files of *bench* name; and test → why it could not be timed.
+
+    A test that fails is missing in the run, so that no gate can pass it over; the others are kept.
+    """
+    asked = [
+        (pattern_set, case)
+        for pattern_set in bench.sets
+        for test in SPEED_TESTS
+        for case in speed_cases(pattern_set, test)
+    ]
+    lab, found, failed = SpeedLab(bench), [], {}
+    try:
+        for number, (pattern_set, case) in enumerate(asked):
+            name = f"{pattern_set.path}::test_{case.test}[{case.id}]"
+            bench.progress("speed", number, len(asked), f"{case.test} {case.id}")
+            try:
+                found.append(_timed(lab.timing(pattern_set, case)))
+            except (EngramBenchError, MemoryError) as error:
+                failed[name] = str(error) or type(error).__name__
+        bench.progress("speed", len(asked), len(asked), "")
+    finally:
+        lab.close()
+    return replace(run, speed=tuple(found), missing=tuple(sorted({*run.missing, *failed}))), failed
+
+
+def _timed(timing: SpeedTiming) -> SpeedRounds:
+    for _ in range(timing.rounds):
+        timing.prepare()
+        timing.work()
+    timing.finish()
+    return timing.result()
 
 
 class SpeedTiming:

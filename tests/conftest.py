@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ import pytest
 import scipy.special  # noqa: F401
 import yaml  # noqa: F401
 
+import engram_bench.backends.fake
 import engram_bench.patterns.load
-import engram_bench.pipeline  # noqa: F401
+import engram_bench.pipeline
+import engram_bench.speed
 
 hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no mistake of the code
 hypothesis.settings.load_profile("suite")
@@ -82,6 +85,15 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Bench
     made.patterns(TWO_FACTS)
     made.knows({})
     return made
+
+
+@pytest.fixture
+def token_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timed rounds see a clock that only the fake backend's tokens move, so that nothing depends on a busy machine."""
+    ticks = itertools.count(step=1e-9)  # loading takes a nanosecond
+    slept = [0.0]
+    monkeypatch.setattr(engram_bench.speed, "now", lambda: next(ticks) + sum(slept))
+    monkeypatch.setattr(engram_bench.backends.fake, "sleep", slept.append)
 
 
 @pytest.fixture

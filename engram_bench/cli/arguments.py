@@ -8,8 +8,8 @@ from engram_bench.options import OPTIONS
 
 PATTERNS = ("patterns",)
 TRAINING = (*PATTERNS, "backend", "model", "kind", "load-in-4bit", "adapter-dir", "retrain", "steps", "seed")
-OF_TESTS = ("gate-only", "null-control", "speed-rounds", "speed-budget")
-"""What only a session of tests does: tell misses from gates, guard, time."""
+OF_TESTS = ("gate-only", "null-control")
+"""What only a session of tests does: tell misses from gates, guard."""
 EVERYTHING = tuple(option.name for option in OPTIONS if option.name not in OF_TESTS)
 """Of a whole evaluation."""
 
@@ -22,6 +22,13 @@ def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
     for option in OPTIONS:
         if option.name in names:
             option.declare(group.add_argument, prefix="--")
+
+
+def add_speed(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--speed``."""
+    parser.add_argument(
+        "--speed", action="store_true", help="Time the sides too, as pattern files of kind speed say: minutes on a CPU."
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from engram_bench.cli.console import encoding, progress, say, say_error, say_json, width
 from engram_bench.cli.project import find_project
+from engram_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from engram_bench.adapter_store import Adapter
@@ -65,8 +66,18 @@ def evaluate_and_show(bench: Bench, args: argparse.Namespace) -> int:
     from engram_bench.pipeline import conclude, evaluate, save
 
     settings = bench.settings
+    is_timed = getattr(args, "speed", False)
+    if is_timed and not any(each.speed for each in bench.sets):
+        raise UsageError("--speed: no pattern file is of kind speed, expected one with prompts to time")
     older = run_store.load_run(run_store.find_run(settings.report_dir, settings.compare)) if settings.compare else None
-    conclusion = save(conclude(evaluate(bench), settings), settings.report_dir)
+    run = evaluate(bench)
+    if is_timed:
+        from engram_bench.speed_tests import with_speed
+
+        run, failed = with_speed(bench, run)
+        for name, reason in failed.items():
+            say_error(f"{name}: {reason}")
+    conclusion = save(conclude(run, settings), settings.report_dir)
     page = settings.report_dir / "latest.html"
     return show(conclusion, settings, page=page, older=older, as_json=getattr(args, "json", False))
 

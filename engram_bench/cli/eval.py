@@ -1,19 +1,20 @@
 """Ask the bare and the tuned model everything the patterns ask, compare case by case, judge the gates, save the run.
 
-The same cases as pytest's, the same run file and reports. The gates and required patterns decide the exit status; for a
-test per case, run: pytest
+The same cases as pytest's, the same run file and reports; with --speed, the same timed sides. The gates and required
+patterns decide the exit status; for a test per case, run: pytest
 """
 
 from __future__ import annotations
 
 import argparse
 
-from engram_bench.cli.arguments import EVERYTHING, add_json, add_quiet, add_settings
+from engram_bench.cli.arguments import EVERYTHING, add_json, add_quiet, add_settings, add_speed
 from engram_bench.cli.bench import evaluate_and_show, open_bench
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """The settings of training, answering and judging."""
+    add_speed(parser)
     add_settings(parser, *EVERYTHING)
     add_quiet(parser)
     add_json(parser)

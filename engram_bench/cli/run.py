@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from engram_bench.cli.arguments import EVERYTHING, add_quiet, add_settings
+from engram_bench.cli.arguments import EVERYTHING, add_quiet, add_settings, add_speed
 from engram_bench.cli.bench import adapter_words, evaluate_and_show, open_bench
 from engram_bench.cli.console import say
 from engram_bench.cli.generate import OUT
@@ -19,6 +19,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """The settings of everything, and what to leave out."""
     parser.add_argument("-o", "--out", metavar="DIR", default=OUT, help=f"Folder of the training data. Default: {OUT}.")
     parser.add_argument("--skip-demo", action="store_true", help="No demo at the end.")
+    add_speed(parser)
     add_settings(parser, *EVERYTHING)
     add_quiet(parser)
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from engram_bench import speed
-from engram_bench.backends import conditions, fake
+from engram_bench.backends import conditions
 from tests.conftest import BenchProject
 
 needs_benchmark = pytest.mark.skipif(
@@ -30,15 +29,8 @@ FUSED = ("-k", "decode_speed and fused")
 
 
 @pytest.fixture
-def timed(project: BenchProject, monkeypatch: pytest.MonkeyPatch) -> BenchProject:
-    """The project with a speed file; a token takes a millisecond, and an attached adapter doubles that.
-
-    Only tokens move the clock, so nothing here depends on how busy the machine is.
-    """
-    clock = itertools.count(step=1e-9)  # loading takes a nanosecond
-    slept = [0.0]
-    monkeypatch.setattr(speed, "now", lambda: next(clock) + sum(slept))
-    monkeypatch.setattr(fake, "sleep", slept.append)
+def timed(project: BenchProject, token_clock: None, monkeypatch: pytest.MonkeyPatch) -> BenchProject:
+    """The project with a speed file; a token takes a millisecond, and an attached adapter doubles that."""
     monkeypatch.delenv(
         "PYTEST_XDIST_WORKER", raising=False
     )  # pytest-benchmark times nothing in a worker of ours either
@@ -219,8 +211,10 @@ def test_a_model_that_ends_at_once_is_timed_over_all_tokens(timed: BenchProject)
 
 @needs_benchmark
 def test_an_answer_is_timed_to_its_own_end(timed: BenchProject) -> None:
-    run(timed, "-k", "time_to_answer", "--engram-gate=time_to_answer <= -10%")
+    result = run(timed, "-k", "time_to_answer", "--engram-gate=time_to_answer <= -10%")
 
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*gate passed: time_to_answer*"])
     assert metric(timed, "time_to_answer")["ratio"]["value"] == pytest.approx(
         3.5 / 15
     )  # bytes of "22" and "404" against "I do not know."
