@@ -27,9 +27,9 @@ FLOORS = (
         "reading",
         "sanity",
     },
-    {"compare", "gate", "gate_grammar", "speed_history", "sweep", "history"},
+    {"compare", "gate", "gate_grammar", "speed_history", "sweep", "history", "arm_row"},
     {"reporting"},
-    {"options", "plan", "pipeline", "speed_tests", "inspection"},
+    {"options", "plan", "pipeline", "speed_tests", "inspection", "arms"},
     {"plugin", "suite", "speed_suite", "speed_suite_untimed", "cli"},
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "train the adapter of the patterns, or find the stored one",
     "eval": "ask the bare and the tuned model everything, compare, judge the gates",
     "run": "the whole pipeline: check, generate, train, evaluate, report",
+    "arms": "every way to teach the patterns, one table: learned, forgotten, cost",
     "demo": "before and after, side by side, token by token",
     "report": "show or judge a saved run again, without a model",
     "compare": "what changed between two saved runs, newly broken cases first",
