@@ -39,6 +39,8 @@ class MemoryConfig:
     compress: bool = False
     """Tokens whose text is equal up to case, accents and white space count as one."""
     gate: Gate = "none"
+    kernel: int = 0
+    """Places that the short convolution over what was written sees, as far apart as the longest order; 0: none."""
     train_projection: bool = False
     """False keeps the random projection of the seed: all that is learned is in the rows."""
     row_rate: float = 0.2
@@ -76,6 +78,7 @@ PRESETS: Mapping[str, MemoryConfig] = {
         answers_only=False,
         compress=True,
         gate="paper",
+        kernel=4,
         train_projection=True,
         row_rate=5e-3,
         key_dropout=0.0,
@@ -126,6 +129,7 @@ def checked(config: MemoryConfig) -> MemoryConfig:
         ("orders", orders, orders == tuple(sorted(set(orders))), "rising lengths, each once"),
         ("orders", orders, bool(orders) or config.whole, "at least one, or whole"),
         ("layers", config.layers, bool(config.layers), "at least one block"),
+        ("kernel", config.kernel, config.kernel >= 0, "at least 0"),
         ("row_size", config.row_size, config.row_size >= 1, "at least 1"),
         ("heads", config.heads, config.heads >= 1, "at least 1"),
         ("heads", config.heads, config.heads == 1 or config.addressing == "hashed", "1 with exact addresses"),

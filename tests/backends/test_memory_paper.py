@@ -12,9 +12,9 @@ pytest.importorskip("torch")
 import torch
 
 from engram_bench.backends.cpu import CpuBackend
-from engram_bench.backends.cpu.memory import MemoryLayer
+from engram_bench.backends.cpu.memory import MemoryLayer, new_layer, padded_earlier
 from engram_bench.memory.config import PRESETS, MemoryConfig
-from engram_bench.memory.files import Layer
+from engram_bench.memory.files import Layer, load_memory_files
 from engram_bench.memory.table import Table
 from engram_bench.models import Model
 from engram_bench.records import Recipe
@@ -54,6 +54,35 @@ def test_a_write_is_the_papers_equations(gate: str) -> None:
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
 
 
+def test_the_short_convolution_is_the_papers_equation() -> None:
+    """Place by place in float64, after equation 5: causal, depthwise, dilated by the longest order; nothing before the start."""
+    random = np.random.default_rng(1)
+    value, weight, scale = random.standard_normal((8, 16)), random.standard_normal((3, 16)), random.uniform(0.5, 2, 16)
+    expected = np.zeros((8, 16))
+    for place in range(8):
+        mixed = np.zeros(16)
+        for tap in range(3):
+            if place - 3 * tap >= 0:
+                mixed += weight[tap] * normed(value[place - 3 * tap], scale)
+        expected[place] = value[place] + mixed / (1 + np.exp(-mixed))
+    extra = {"conv_weight": weight.astype(np.float32), "conv_norm": scale.astype(np.float32)}
+    layer = MemoryLayer(Layer(np.zeros((1, 4), np.float32), np.zeros((4, 16), np.float32), 1.0, extra), "none", "cpu")
+    earlier = padded_earlier(replace(PRESETS["paper-small"], kernel=3), 1, 8)
+    assert earlier is not None
+    written = torch.tensor(value, dtype=torch.float32)
+
+    found = layer.convolved(written, earlier.of(written, 0))
+
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+def test_an_untrained_convolution_adds_nothing() -> None:
+    layer = MemoryLayer(new_layer(replace(PRESETS["paper-small"]), 3, 16, 1.0, 1), "paper", "cpu")
+    value = torch.randn(5, 16)
+
+    assert (layer.convolved(value, torch.randn(5, 3, 16)) == value).all()
+
+
 def test_no_two_tables_have_the_same_size() -> None:
     config = replace(PRESETS["paper-small"], layers=(1, 14))
     table = Table(config, vocabulary=49_152)
@@ -82,3 +111,17 @@ def test_a_memory_that_writes_everywhere_answers_as_it_was_trained(tmp_path: Pat
 
     assert record.losses[-1] < record.losses[0]
     assert texts(backend.load(model, tmp_path).complete(PROMPTS, SHORT)) == answers
+    assert moved_convolution(tmp_path) > 0
+    assert_splits_agree(backend, model, tmp_path)
+
+
+def moved_convolution(folder: Path) -> float:
+    return max(float(np.abs(layer.gate["conv_weight"]).max()) for layer in load_memory_files(folder).layers.values())
+
+
+def assert_splits_agree(backend: CpuBackend, model: Model, folder: Path) -> None:
+    """What a convolution saw in an earlier pass it sees in the next one."""
+    ids, start = model.tokenizer.encode_example(EXAMPLES[3].prompt, EXAMPLES[3].answer)
+    whole = backend.load(model, folder).log_probs([ids])[0]
+    for end in range(start, len(ids)):
+        np.testing.assert_allclose(backend.load(model, folder).log_probs([ids[:end]])[0], whole[:end], atol=1e-4)

@@ -17,6 +17,8 @@ class PackCache:
         self._prefix = prefix
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
+        self.written: list[Tensor] = []
+        """What a memory with a convolution wrote, per block it writes before (B, 1, P + T, H)."""
 
     @property
     def length(self) -> int:
@@ -26,12 +28,15 @@ class PackCache:
     def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """All keys and values the pass's tokens may look at. The signature is that of transformers' ``Cache``."""
         if self._prefix is not None:
-            rows = key.shape[0]
-            key = torch.cat([self._prefix.keys[layer_idx].expand(rows, -1, -1, -1), key], dim=2)
-            value = torch.cat([self._prefix.values[layer_idx].expand(rows, -1, -1, -1), value], dim=2)
+            key, value = _after(self._prefix.keys[layer_idx], key), _after(self._prefix.values[layer_idx], value)
         self.keys.append(key)
         self.values.append(value)
         return key, value
+
+    def write(self, written: Tensor, index: int) -> Tensor:
+        """All that a memory's *index*-th layer wrote before and with the pass's tokens."""
+        self.written.append(written if self._prefix is None else _after(self._prefix.written[index], written))
+        return self.written[index]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens before this pass (asked by some transformers models)."""
@@ -47,6 +52,7 @@ class RowCache:
     def __init__(self) -> None:
         self._keys: list[Tensor] = []  # per block (R, H, S, D)
         self._values: list[Tensor] = []
+        self._written: list[Tensor] = []
         self._lengths = torch.zeros(0, dtype=torch.long)
         self._longest = 0
 
@@ -55,7 +61,7 @@ class RowCache:
         old = self._keys[0].shape if self._keys else (0, 0, 0, 0)
         if rows <= old[0] and length <= old[2]:
             return
-        for buffers, examples in ((self._keys, like.keys), (self._values, like.values)):
+        for buffers, examples in self._pairs(like):
             for layer, example in enumerate(examples):
                 _, heads, _, size = example.shape
                 grown = example.new_zeros(max(rows, old[0]), heads, max(length, old[2]), size)
@@ -73,7 +79,7 @@ class RowCache:
             padded[row, : len(place)] = place
         index = torch.from_numpy(padded).to(source.keys[0].device)  # (rows, longest)
         rows = slice(first_row, first_row + len(places))
-        for buffers, tensors in ((self._keys, source.keys), (self._values, source.values)):
+        for buffers, tensors in self._pairs(source):
             for buffer, tensor in zip(buffers, tensors, strict=True):
                 flat = tensor.transpose(0, 1).flatten(1, 2)  # (H, B·(P+T), D)
                 buffer[rows, :, :longest] = flat[:, index].transpose(0, 1)
@@ -85,19 +91,30 @@ class RowCache:
 
     def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Store one new token per row; all keys and values of the rows, (R', H, longest, D)."""
-        rows = torch.arange(len(self._lengths), device=key.device)
-        found = []
-        for buffers, new in ((self._keys, key), (self._values, value)):
-            buffer = buffers[layer_idx]
-            buffer[rows, :, self._lengths] = new[:, :, 0]
-            found.append(buffer[: len(rows), :, : self._longest])
-        return found[0], found[1]
+        return self._stored(self._keys[layer_idx], key), self._stored(self._values[layer_idx], value)
+
+    def write(self, written: Tensor, index: int) -> Tensor:
+        """Store what a memory's *index*-th layer wrote, (R', 1, 1, H); all of the rows, (R', 1, longest, H)."""
+        return self._stored(self._written[index], written)
 
     def move(self, source: Sequence[int], target: Sequence[int]) -> None:
         """Copy rows *source* over rows *target*."""
-        for buffer in (*self._keys, *self._values):
+        for buffer in (*self._keys, *self._values, *self._written):
             buffer[list(target), :, : self._longest] = buffer[list(source), :, : self._longest]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens before this step in the longest row (asked by some transformers models)."""
         return self._longest - 1
+
+    def _pairs(self, other: PackCache) -> list[tuple[list[Tensor], list[Tensor]]]:
+        return [(self._keys, other.keys), (self._values, other.values), (self._written, other.written)]
+
+    def _stored(self, buffer: Tensor, new: Tensor) -> Tensor:
+        rows = torch.arange(len(self._lengths), device=new.device)
+        buffer[rows, :, self._lengths] = new[:, :, 0]
+        return buffer[: len(rows), :, : self._longest]
+
+
+def _after(prefix: Tensor, new: Tensor) -> Tensor:
+    """*new* (B, H, T, D) behind the prefix (1, H, P, D) in every row."""
+    return torch.cat([prefix.expand(new.shape[0], -1, -1, -1), new], dim=2)

@@ -20,7 +20,7 @@ from torch import Tensor
 from engram_bench.backends.cpu.cache import PackCache, RowCache
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.memory import Memory, batch_writes
-from engram_bench.backends.cpu.network import Network, Writes
+from engram_bench.backends.cpu.network import Cache, Network, Writes
 from engram_bench.backends.generating import Row
 from engram_bench.backends.packing import TokenBatch, group, pack, pad, shared_prefix
 from engram_bench.backends.sampling import draw
@@ -120,7 +120,7 @@ class Decoder:
             return
         self._prefix = PackCache()
         batch = pack([rows[0].prompt[:shared]])
-        writes = self._writes(batch, [Reading(rows[0].prompt[:shared], rows[0].content)])
+        writes = self._writes(batch, [Reading(rows[0].prompt[:shared], rows[0].content)], self._prefix)
         self._network.logits(batch, batch.paths[0][-1:], lora=self._lora, cache=self._prefix, writes=writes)
 
     def _read(self, rows: Sequence[Row]) -> None:
@@ -134,7 +134,9 @@ class Decoder:
         batch = pack(inputs, past=past) if self._plan.packing else pad(inputs, pad_id=self._pad_id, past=past)
         cache = PackCache(self._prefix)
         ends = [path[len(row.prompt) - past - 1 :] for path, row in zip(batch.paths, rows, strict=True)]
-        writes = self._writes(batch, [Reading([*row.prompt, *row.draft[:-1]], row.content, past) for row in rows])
+        writes = self._writes(
+            batch, [Reading([*row.prompt, *row.draft[:-1]], row.content, past) for row in rows], cache
+        )
         logits = self._network.logits(batch, np.concatenate(ends), lora=self._lora, cache=cache, writes=writes)
         best = logits.argmax(-1).cpu().numpy()  # (N,)
         offset = 0
@@ -175,7 +177,8 @@ class Decoder:
         self._cache.begin_step(torch.from_numpy(lengths))
         places = np.arange(len(active))
         batch = TokenBatch(ids, lengths[:, None], mask, tuple(places[:, None]))
-        writes = self._writes(batch, [Reading([*row.prompt, *row.new], row.content, row.length) for row in active])
+        readings = [Reading([*row.prompt, *row.new], row.content, row.length) for row in active]
+        writes = self._writes(batch, readings, self._cache)
         logits = self._network.logits(batch, places, lora=self._lora, cache=self._cache, writes=writes)  # (R, V)
         best = logits.argmax(-1).tolist()
         for place, row in enumerate(active):
@@ -183,8 +186,8 @@ class Decoder:
         self._share_time(active, time.perf_counter() - started)
         self._evict()
 
-    def _writes(self, batch: TokenBatch, readings: Sequence[Reading]) -> Writes | None:
-        return batch_writes(self._memory, batch, readings) if self._memory is not None else None
+    def _writes(self, batch: TokenBatch, readings: Sequence[Reading], cache: Cache) -> Writes | None:
+        return batch_writes(self._memory, batch, readings, cache) if self._memory is not None else None
 
     def _evict(self) -> None:
         """Take out finished rows; rows from the end move into their places."""

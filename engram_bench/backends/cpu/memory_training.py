@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from engram_bench.backends.cpu.memory import Memory, MemoryLayer, MemoryWrites
+from engram_bench.backends.cpu.memory import Earlier, Memory, MemoryLayer, MemoryWrites, padded_earlier
 from engram_bench.backends.cpu.memory_passes import Passes
 from engram_bench.backends.protocol import Progress
 from engram_bench.errors import BackendError
@@ -133,9 +133,8 @@ class MemoryTrainer:
             places[block], layers[block], compact[block] = _leaf(layer, slots[block], config)
         labels = np.searchsorted(self._rivals, np.concatenate([self._labels[index] for index in members]))
         with torch.enable_grad():
-            logits = self._passes.logits(
-                members, MemoryWrites(Memory(self._memory.table, layers), compact), self._vocabulary
-            )
+            writes = MemoryWrites(Memory(self._memory.table, layers), compact, self._earlier(members, slots))
+            logits = self._passes.logits(members, writes, self._vocabulary)
             losses = functional.cross_entropy(
                 logits, torch.from_numpy(labels).to(logits.device), reduction="none"
             )  # (N,)
@@ -170,6 +169,11 @@ class MemoryTrainer:
             found[block] = self._passes.arrange(members, chosen)
         return found
 
+    def _earlier(self, members: Sequence[int], slots: Mapping[int, NDArray[np.int64]]) -> Earlier | None:
+        """Where the places of an arranged batch, a row per member, find those before them."""
+        places = next(iter(slots.values())).shape[0]
+        return padded_earlier(self._config, len(members), places // len(members))
+
     def _dropped(self, index: int, rows: NDArray[np.int64], step: int) -> NDArray[np.int64]:
         """Rows (places, S) with some slots empty, never all: which, depends on step, example and place alone."""
         random = np.random.default_rng([self._config.seed, step, index])
@@ -188,7 +192,8 @@ class MemoryTrainer:
         rivals = [self._rivals]
         for batch in self._batches(members):
             with torch.no_grad():
-                logits = self._passes.logits(batch, MemoryWrites(self._memory, self._arranged(batch)))
+                slots = self._arranged(batch)
+                logits = self._passes.logits(batch, MemoryWrites(self._memory, slots, self._earlier(batch, slots)))
             likely = logits.topk(min(RIVALS, logits.shape[-1])).indices.cpu().numpy()  # (N, rivals)
             best = likely[:, 0]
             rivals.append(np.unique(likely))
