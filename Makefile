@@ -17,7 +17,7 @@ bench-full: $(VENV)/.ready ## every quality measure over the shipped patterns; t
 	$(BIN)/python -m pytest -m "sanity or accuracy or generalization or consistency or retention" --engram-gate-only patterns
 
 arms: $(VENV)/.ready ## every way to teach the shipped patterns side by side: one table, one plot
-	$(BIN)/engram-bench arms
+	$(BIN)/engram-bench arms --speed
 
 test: $(VENV)/.ready ## the project's own tests: no model, no network, under 3 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "not model and not browser" -n 2  # two workers, a core each

@@ -1,6 +1,6 @@
 """Teach the same facts in every way there is and put the same questions to each: one table, one plot.
 
-Adapters and answers are stored, so a second run trains and asks only what is new; decoding is timed anew unless --no-speed.
+Adapters and answers are stored, so a second run trains and asks only what is new; decoding is timed anew, with --speed.
 Leaves arms.json, arms.md and plots/arms.svg in the report folder.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from engram_bench.cli.arguments import TRAINING, add_json, add_quiet, add_settings
+from engram_bench.cli.arguments import TRAINING, add_json, add_quiet, add_settings, add_speed
 from engram_bench.cli.bench import open_bench
 from engram_bench.cli.console import say, say_json, width
 from engram_bench.errors import UsageError
@@ -29,18 +29,22 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="baseline, or KIND or KIND+ROUTE as --kind and --route have them. Default: %(default)s.",
     )
     parser.add_argument(
-        "--adapter", action="append", default=[], metavar="ARM=PATH", help="Take this adapter, train none for the arm."
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="ARM=PATH",
+        help="Take this adapter, train none for the arm. Default: none.",
     )
     parser.add_argument(
         "--beside",
         action="append",
         default=[],
         metavar="FILE",
-        help="Show the rows of this arms.json too, in table and plot.",
+        help="Show the rows of this arms.json too, in table and plot. Default: none.",
     )
-    parser.add_argument("--no-speed", action="store_true", help="Time nothing.")
     shared = (*TRAINING, "report-dir", "max-tokens", "limit", "no-cache", "speed-rounds")
     add_settings(parser, *(name for name in shared if name not in OF_ARMS))
+    add_speed(parser)
     add_quiet(parser)
     add_json(parser)
 
@@ -64,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
     with open_bench(args) as bench:
         settings = arm_settings(bench.settings, names, adapters)
-        arms = run_arms(bench, settings, speed=not args.no_speed, watch=watch)
+        arms = run_arms(bench, settings, speed=args.speed, watch=watch)
         report_dir = bench.settings.report_dir
     rows = [*beside, *arms.rows]
     made = arms.provenance

@@ -52,7 +52,7 @@ def test_wrapped_prompts_are_others_than_the_trained_ones(taught: Shell) -> None
 
 
 def test_the_table_has_a_line_per_arm_and_says_how_many_were_asked(taught: Shell) -> None:
-    output = taught("arms", "--arms=baseline,lora", "--no-speed")
+    output = taught("arms", "--arms=baseline,lora")
 
     assert "lora             2   100.0" in output
     assert "n: 2 prompts, 2 held-out wordings, 2 controls, 1 known controls" in output
@@ -87,7 +87,7 @@ def test_a_given_adapter_is_taken_as_it_is(taught: Shell) -> None:
 
 def test_decoding_is_timed_beside_the_bare_model(taught: Shell) -> None:
     taught.patterns(TIMED, "speed.yaml")
-    baseline, lora = taught.json("arms", "--arms=baseline,lora")["rows"]
+    baseline, lora = taught.json("arms", "--arms=baseline,lora", "--speed")["rows"]
 
     assert lora["decode_ratio"]["n"] == 2
     assert baseline["decode_ratio"] is None
