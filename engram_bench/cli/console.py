@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
-from engram_bench.backends.protocol import Progress, no_progress
+from engram_bench.backends.protocol import MESSAGES, Progress
 from engram_bench.reporting.clean import encodable, printable
 
 if TYPE_CHECKING:
@@ -73,15 +73,21 @@ def table(rows: Iterable[Iterable[str]], *headers: str, align: str = "") -> list
 
 @contextmanager
 def progress(*, quiet: bool = False) -> Iterator[Progress]:
-    """A bar for the stage at work on stderr: nothing where that is no terminal, nothing with *quiet*, nothing left behind."""
+    """A bar for the stage at work on stderr, gone when it is done; where that is no terminal, or *quiet*, messages alone."""
     if quiet or not sys.stderr.isatty():
-        yield no_progress
+        yield say_message
         return
     bars = StageBars()
     try:
         yield bars
     finally:
         bars.clear()
+
+
+def say_message(stage: str, done: int, total: int, note: str) -> None:
+    """The note on stderr, if it is a message and no state of a work."""
+    if stage in MESSAGES:
+        say_error(f"engram-bench: {note}")
 
 
 class StageBars:
@@ -95,6 +101,9 @@ class StageBars:
         """Show a state of a stage; its last one, or another stage, ends it."""
         if stage != self._stage:
             self.clear()
+        if stage in MESSAGES:
+            say_message(stage, done, total, note)
+            return
         shown = encodable(printable(note, 40), sys.stderr.encoding or "ascii").replace("[", r"\[")
         if self._bars is None:
             self._stage, self._bars = stage, _started_bars(stage, total)

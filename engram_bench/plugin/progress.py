@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from engram_bench.backends.protocol import Progress, no_progress
+from engram_bench.backends.protocol import MESSAGES, Progress, no_progress
 
 REDRAW_S = 0.2
 """Shortest time between two states of the line on a terminal."""
@@ -15,7 +15,7 @@ REPORT_S = 20.0
 
 
 def terminal_progress(config: pytest.Config) -> Progress:
-    """Progress on pytest's terminal: one line redrawn where it is one, now and then a line where it is not.
+    """Progress on pytest's terminal: one line redrawn where it is one, else messages alone, or with ``-v`` a line now and then.
 
     Silent with ``-q`` and in xdist workers, which have no terminal.
     """
@@ -31,11 +31,14 @@ class StageProgress:
         self._writer = config.get_terminal_writer()
         self._capture = config.pluginmanager.get_plugin("capturemanager")
         self._is_terminal = bool(self._writer.hasmarkup)
+        self._tells_all = self._is_terminal or config.get_verbosity() > 0
         self._stage = ""
         self._shown_at = 0.0
 
     def __call__(self, stage: str, done: int, total: int, note: str) -> None:
         """Show a state if the last one is old enough, and every last state of a stage."""
+        if not self._tells_all and stage not in MESSAGES:
+            return
         now = time.monotonic()
         is_new, is_last = stage != self._stage, done >= total
         pause = REDRAW_S if self._is_terminal else REPORT_S

@@ -31,9 +31,6 @@ SECTIONS: Mapping[str, str] = {
 }
 """Section → title of its table of measures."""
 
-NARROW = 60
-"""Columns below which a table that is too wide becomes a list."""
-
 _States = Counter[State]
 
 _ROW = DataRow("", "  ", "")
@@ -56,7 +53,7 @@ class Table:
     def plain(self, width: int | None = None) -> list[str]:
         """Lines for a terminal of *width* columns (None: as wide as it gets), headers at the bottom of their column.
 
-        Below ``NARROW`` columns a table that does not fit is a list: a row's first cell, then a line per cell.
+        A table that does not fit is a list: a row's first cell, then a line per cell.
         """
         lines = self._laid_out(self.rows)
         excess = max(map(len, lines)) - width if width else 0
@@ -64,7 +61,7 @@ class Table:
             longest = max(len(row[-1]) for row in (self.headers, *self.rows))
             rows = [part for row in self.rows for part in _wrapped(row, max(12, longest - excess))]
             lines = self._laid_out(rows)
-        if width and width < NARROW and max(map(len, lines)) > width:
+        if width and max(map(len, lines)) > width:
             return [line for row in (*self.rows, *filter(None, [self.total])) for line in self._listed(row, width)]
         return lines
 

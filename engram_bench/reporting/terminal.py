@@ -52,7 +52,7 @@ def comparison_lines(
         run: For its provenance, training record and timing.
         comparison: What to print.
         verdicts: Of the gates, in their order.
-        width: Columns of the terminal; at least 60 are used, and a verdict is never broken in two.
+        width: Columns of the terminal; at least 40 are used, and neither a verdict nor a case's place is broken in two.
         encoding: Of the stream that the lines go to; what it lacks is replaced.
         report: Path of the page that holds everything, named where a list is cut.
         show: Which cases are listed, a key of ``SHOWN``.
@@ -129,7 +129,7 @@ def _ledger(comparison: Comparison, width: int, report: str, show: str) -> Itera
         return f"expected '{printable(entry.expected, width // 2)}', found '{printable(entry.candidate, width)}'"
 
     limit = sys.maxsize if show == "all" else MAX_ENTRIES
-    yield ledger_sentences(comparison.ledger)
+    yield [line for text in ledger_sentences(comparison.ledger) for line in _wrapped(text, width, indent=2)]
     for state in SHOWN[show]:
         for split, found in entries(comparison.ledger, state).items():
             # A control that nobody knows is no news.
@@ -155,5 +155,5 @@ def _verdicts(verdicts: Sequence[Verdict], width: int) -> Iterator[str]:
 
 def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
     return textwrap.wrap(
-        text, max(width, 60), subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+        text, max(width, 40), subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
     )

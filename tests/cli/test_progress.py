@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from engram_bench.backends.protocol import no_progress
 from engram_bench.cli.console import StageBars, clear_progress, progress
 
 
@@ -59,4 +58,20 @@ def test_no_terminal_or_quiet_means_nothing(monkeypatch: pytest.MonkeyPatch, qui
         monkeypatch.setattr(sys, "stderr", io.StringIO())
 
     with progress(quiet=quiet) as show:
-        assert show is no_progress
+        show("train", 1, 3, "loss 2.81")
+
+    assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_a_message_is_a_line_wherever_stderr_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = a_terminal(monkeypatch)
+    with progress() as show:
+        show("train", 1, 3, "loss 2.81")
+        show("wait", 0, 1, "another process trains this adapter")
+    on_terminal = terminal.getvalue()
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with progress(quiet=True) as show:
+        show("wait", 0, 1, "another process trains this adapter")
+
+    assert "engram-bench: another process trains this adapter\n" in on_terminal
+    assert sys.stderr.getvalue() == "engram-bench: another process trains this adapter\n"  # type: ignore[attr-defined]

@@ -74,11 +74,11 @@ gate passed: accuracy 33.3 % (1 of 3), wanted at least 30 %
 """.strip()
 
 
-def test_no_line_is_wider_than_the_terminal_but_verdicts() -> None:
-    for width in (80, 90, 100, 120):
-        lines = comparison_lines(BIG, BIG_COMPARISON, BIG_VERDICTS, width=width)
+@pytest.mark.parametrize("width", [40, 60, 80, 90, 100, 120])
+def test_no_line_is_wider_than_the_terminal_but_verdicts_and_places(width: int) -> None:
+    lines = comparison_lines(BIG, BIG_COMPARISON, BIG_VERDICTS, width=width)
 
-        assert [line for line in lines if len(line) > width and not line.startswith("gate ")] == []
+    assert [line for line in lines if len(line) > width and not line.startswith(("gate ", "  patterns/"))] == []
 
 
 def test_every_category_has_its_row_at_80_columns() -> None:
@@ -193,7 +193,7 @@ def test_any_names_and_answers_print(category: str, answer: str, width: int) -> 
     assert all(line.isprintable() for line in lines)
 
 
-@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize("width", [80, 100])
 def test_columns_line_up(width: int) -> None:
     lines = comparison_lines(BIG, BIG_COMPARISON, (), width=width)
     start = next(i for i, line in enumerate(lines) if line.startswith("category"))
