@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         facts = [_facts(each) for each in sets]
         headers = ("file", "kind", "patterns", "held out", "prompts to train")
-        say(*table([[str(fact[header]) for header in headers] for fact in facts], *headers, align="llrrr"))
+        say(*table([map(str, fact.values()) for fact in facts], *headers, align="llrrr"))
         say("", f"no mistakes in {len(sets)} file{'s' * (len(sets) > 1)}", style="green")
     return 2 if mistakes else 0
 
@@ -95,8 +95,8 @@ def _facts(pattern_set: PatternSet) -> dict[str, Any]:
         "file": pattern_set.path,
         "kind": pattern_set.kind,
         "patterns": len(patterns) or len(pattern_set.speed.prompts if pattern_set.speed else ()),
-        "held out": sum(len(pattern.held_out) for pattern in patterns),
-        "prompts to train": sum(1 + len(pattern.wordings) for pattern in patterns) if is_memory else 0,
+        "held_out": sum(len(pattern.held_out) for pattern in patterns),
+        "prompts_to_train": sum(1 + len(pattern.wordings) for pattern in patterns) if is_memory else 0,
     }
 
 
