@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     started = utc_now()
     with open_bench(args) as bench:
         patterns = sum(len(each.patterns) for each in bench.sets)
-        _stage(1, f"patterns: {patterns} in {len(bench.sets)} files, no mistakes")
+        _stage(1, f"patterns: {patterns} in {len(bench.sets)} file{'s' * (len(bench.sets) > 1)}, no mistakes")
         if bench.examples:
             write_chat_jsonl(bench.examples, Path(args.out), seed=bench.settings.seed)
         _stage(2, f"training data: {len(bench.examples)} examples in {args.out}")

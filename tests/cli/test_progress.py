@@ -60,7 +60,7 @@ def test_no_terminal_or_quiet_means_nothing(monkeypatch: pytest.MonkeyPatch, qui
     with progress(quiet=quiet) as show:
         show("train", 1, 3, "loss 2.81")
 
-    assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+    assert sys.stderr.getvalue() == ""  # type: ignore[union-attr]
 
 
 def test_a_message_is_a_line_wherever_stderr_goes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,4 +74,4 @@ def test_a_message_is_a_line_wherever_stderr_goes(monkeypatch: pytest.MonkeyPatc
         show("wait", 0, 1, "another process trains this adapter")
 
     assert "engram-bench: another process trains this adapter\n" in on_terminal
-    assert sys.stderr.getvalue() == "engram-bench: another process trains this adapter\n"  # type: ignore[attr-defined]
+    assert sys.stderr.getvalue() == "engram-bench: another process trains this adapter\n"  # type: ignore[union-attr]
