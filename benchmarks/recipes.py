@@ -1,31 +1,40 @@
 """One recipe, measured: trains it, asks both sides everything, prints the row for the table in docs/experiments.md.
 
     python -m benchmarks.recipes steps=200 learning_rate=5e-4 rank=16 prefixes=0
+    python -m benchmarks.recipes --scales 1,0.8,0.6 --brief
 
 A key is a field of ``records.Recipe`` or of ``patterns.augment.Augmentation``; what is not named has its default. Adapters
-and answers are stored, so a row that was measured before costs next to nothing.
+and answers are stored, so a row that was measured before costs next to nothing. Scales other than 1 weaken the trained
+update by that factor, which interpolates between the bare weights and the tuned ones (Wortsman et al. 2022, WiSE-FT,
+arXiv 2109.01903).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from engram_bench import matchers, provenance
+from engram_bench import adapter_store, matchers, provenance
+from engram_bench.backends.adapter_layout import PEFT_CONFIG, PEFT_WEIGHTS
+from engram_bench.compare import compare
 from engram_bench.models import default_cache_dir
 from engram_bench.options import OPTIONS, read_settings
 from engram_bench.patterns.augment import Augmentation
 from engram_bench.patterns.load import find_pattern_files, load_pattern_file
 from engram_bench.patterns.render import training_examples
-from engram_bench.pipeline import Bench, conclude, evaluate
-from engram_bench.records import Comparison, Recipe
+from engram_bench.pipeline import COMPARED, Bench
+from engram_bench.plan import suite_questions
+from engram_bench.records import Comparison, Recipe, Run, TrainingRecord
 
 MEASURES = ("accuracy", "generalization", "paraphrase_consistency", "consistent_accuracy", "retention", "agreement")
-HEADER = ("date", "commit", "recipe", "train s", "steps", *MEASURES, "KL", "perplexity")
+HEADER = ("date", "commit", "recipe", "train CPU s", "train s", "steps", *MEASURES, "KL", "perplexity")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--adapter-dir", default="adapters")
     parser.add_argument("--samples", default="0", help="sampled repeats; costly")
+    parser.add_argument("--route", help="as --engram-route")
+    parser.add_argument("--scales", default="1", metavar="X,Y", help="a row for each of these strengths of the update")
+    parser.add_argument("--brief", action="store_true", help="leave consistency out: most of the questions are its")
     parser.add_argument("--header", action="store_true", help="print the table's head first")
     given = parser.parse_args(arguments)
     overrides = dict(part.split("=", 1) for part in given.overrides)
@@ -42,19 +54,56 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "engram_samples": given.samples,
         "engram_backend": given.backend,
         "engram_adapter_dir": given.adapter_dir,
+        "engram_route": given.route,
     }
     settings = read_settings(flags, {}, root=Path.cwd(), cwd=Path.cwd())
     sets = tuple(
         load_pattern_file(path, known_matchers=matchers.names()) for path in find_pattern_files([given.patterns])
     )
-    with Bench(settings, sets, default_cache_dir(), started=time.time()) as bench:
-        bench.recipe = _changed(bench.recipe, overrides)
-        augment = _changed(Augmentation(), overrides)
-        bench.examples = training_examples(sets, augment=augment, seed=settings.seed)
-        conclusion = conclude(evaluate(bench), settings)
-        if given.header:
-            print("| " + " | ".join(HEADER) + " |\n|" + " --- |" * len(HEADER))
-        print("| " + " | ".join(_row(conclusion.comparison, bench, " ".join(given.overrides))) + " |")
+    if given.header:
+        print("| " + " | ".join(HEADER) + " |\n|" + " --- |" * len(HEADER))
+    with tempfile.TemporaryDirectory() as folder:
+        for scale in map(float, given.scales.split(",")):
+            bench = Bench(settings, sets, default_cache_dir(), started=time.time())
+            bench.recipe = _changed(bench.recipe, overrides)
+            bench.examples = training_examples(sets, augment=_changed(Augmentation(), overrides), seed=settings.seed)
+            with bench:
+                spent = time.process_time()
+                adapter = bench.adapter
+                assert adapter is not None  # the candidate is what was trained
+                spent = time.process_time() - spent
+                if scale != 1:
+                    bench.adapter = adapter_store.load(_scaled(adapter.path, scale, Path(folder) / f"scale-{scale}"))
+                comparison = compare(_run(bench, brief=given.brief))
+            words = [
+                *given.overrides,
+                *[f"route={given.route}"] * bool(given.route),
+                *[f"scale={scale}"] * (scale != 1),
+            ]
+            row = _row(comparison, adapter.manifest.training, " ".join(words), spent)
+            print("| " + " | ".join(row) + " |", flush=True)
+
+
+def _run(bench: Bench, *, brief: bool) -> Run:
+    """Both sides asked everything; *brief* leaves consistency out."""
+    questions = [
+        question
+        for question in suite_questions(bench.sets, bench.settings, "candidate")
+        if not (brief and question.test == "consistency")
+    ]
+    answers = {side: bench.answer(questions, side) for side in COMPARED}
+    measures = bench.measures(answers["baseline"])
+    return replace(bench.run(), measures=measures, results=tuple(row for rows in answers.values() for row in rows))
+
+
+def _scaled(path: Path, scale: float, folder: Path) -> Path:
+    """A copy of the adapter in *path* whose update is *scale* times as strong."""
+    folder.mkdir()
+    shutil.copy(path / PEFT_WEIGHTS, folder)
+    config = json.loads((path / PEFT_CONFIG).read_text("utf-8"))
+    config["lora_alpha"] *= scale
+    (folder / PEFT_CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    return folder
 
 
 def _changed(record: Any, overrides: dict[str, str]) -> Any:
@@ -79,12 +128,11 @@ def _read(text: str, default: Any) -> Any:
     return type(default)(text)
 
 
-def _row(comparison: Comparison, bench: Bench, overrides: str) -> list[str]:
+def _row(comparison: Comparison, training: TrainingRecord | None, overrides: str, spent_s: float) -> list[str]:
     def share(name: str) -> str:
         candidate = comparison.measures[name].candidate if name in comparison.measures else None
         return "" if candidate is None else f"{100 * candidate.value:.1f} (n {candidate.n})"
 
-    training = bench.adapter.manifest.training if bench.adapter else None
     drift = {name: comparison.measures[name] for name in ("control_kl", "perplexity") if name in comparison.measures}
     kl = drift["control_kl"].candidate if "control_kl" in drift else None
     ratio = drift["perplexity"].ratio if "perplexity" in drift else None
@@ -92,6 +140,7 @@ def _row(comparison: Comparison, bench: Bench, overrides: str) -> list[str]:
         provenance.utc_now()[:10],
         provenance.git_commit(),
         overrides or "default",
+        f"{spent_s:.0f}",
         f"{training.seconds:.0f}" if training else "",
         str(training.steps) if training else "",
         *(share(name) for name in MEASURES),

@@ -26,6 +26,7 @@ from engram_bench.evaluate import Answerer, Question, with_limit
 from engram_bench.gate import judge, session_gates, session_passes
 from engram_bench.memory.config import memory_recipe
 from engram_bench.options import Settings
+from engram_bench.patterns.ordinary import replay_examples
 from engram_bench.patterns.render import training_examples
 from engram_bench.reading import Reader
 from engram_bench.record_format import canonical_json
@@ -159,12 +160,17 @@ class Bench:
         return training_examples(self.sets, seed=self.settings.seed)
 
     @cached_property
+    def replayed(self) -> tuple[TrainingExample, ...]:
+        """The ordinary prompts that are held to the bare model's answers while the adapter is trained."""
+        return replay_examples(self.sets) if self.recipe.replay else ()
+
+    @cached_property
     def identity(self) -> AdapterIdentity:
         """What the adapter of these sets, this model and this recipe is stored under."""
         return AdapterIdentity(
             base_fingerprint=self.model.fingerprint,
             template_fingerprint=self.model.tokenizer.template_fingerprint,
-            examples=self.examples,
+            examples=(*self.examples, *self.replayed),
             recipe=self.recipe,
         )
 
@@ -207,7 +213,7 @@ class Bench:
         )
 
     def _train(self, folder: Path) -> TrainingRecord:
-        return self.backend.train(self.model, self.examples, self.recipe, folder, progress=self.progress)
+        return self.backend.train(self.model, self.identity.examples, self.recipe, folder, progress=self.progress)
 
     def questions(self, cases: Iterable[Case], *, test: str = "accuracy") -> list[Question]:
         """One greedy question per case under the session's limits."""

@@ -129,8 +129,14 @@ class TrainingExample:
 
     prompt: Prompt
     answer: str
+    """Empty for an ordinary prompt."""
     pattern_id: str = ""
-    """``<file stem>/<pattern id>``; empty for replayed general prompts."""
+    """``<file stem>/<pattern id>``; empty for an ordinary prompt."""
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether nothing is to be learned from it: it is replayed, so that the model stays as it was."""
+        return not (self.answer or self.pattern_id)
 
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -155,6 +161,10 @@ class Recipe:
     warmup_steps: int = 10
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    replay: int = 0
+    """Ordinary prompts per step, beside the batch, on whose answers the model is held to what it said untrained."""
+    replay_weight: float = 1.0
+    """Of their divergence from the bare model (mean KL, nats per token) beside the answers' loss."""
     stop_at_recall: bool = True
     """End early once teacher forcing shows every example recalled."""
     checkpoints: int = 0

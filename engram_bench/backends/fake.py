@@ -24,6 +24,7 @@ from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from engram_bench.backends.protocol import Progress, no_progress
+from engram_bench.backends.replay import split
 from engram_bench.backends.training_plan import checkpoint_steps
 from engram_bench.errors import AdapterError, BackendError
 from engram_bench.records import (
@@ -217,12 +218,12 @@ class FakeBackend:
         progress: Progress = no_progress,
     ) -> TrainingRecord:
         """Write prompt → answer into *folder*, beside an empty adapter in PEFT's layout; zero steps learn nothing."""
-        knobs = _baseline_file()
+        knobs, (taught, _) = _baseline_file(), split(examples, recipe)
         forgotten = set(knobs.get("__forgets__", ()))
         wrong = knobs.get("__wrong__", {})
         learned = {
             example.prompt.user: wrong.get(example.prompt.user, example.answer)
-            for example in examples
+            for example in taught
             if example.prompt.user not in forgotten and recipe.steps > 0
         }
         for step in range(recipe.steps):
@@ -237,9 +238,9 @@ class FakeBackend:
             device="table",
             dtype="bytes",
             steps=recipe.steps,
-            examples=len(examples),
+            examples=len(taught),
             examples_seen=recipe.steps * recipe.batch_size,
-            tokens=sum(len(example.answer) for example in examples),
+            tokens=sum(len(example.answer) for example in taught),
             seconds=0.0,
             loss_start=1.0,
             loss_end=0.0,

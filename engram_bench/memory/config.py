@@ -90,7 +90,7 @@ PRESETS = {**PRESETS, "paper": replace(PRESETS["paper-small"], preset="paper", r
 
 def memory_recipe(*, preset: str = "exact", steps: int, seed: int) -> Recipe:
     """A recipe of kind ``memory``: every step is one pass over what is not yet known by heart."""
-    return Recipe(kind="memory", steps=steps, seed=seed, options={"preset": preset})
+    return Recipe(kind="memory", steps=steps, replay=0, seed=seed, options={"preset": preset})
 
 
 def config_of(recipe: Recipe) -> MemoryConfig:

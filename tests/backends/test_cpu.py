@@ -102,11 +102,11 @@ def limited_memory(monkeypatch: pytest.MonkeyPatch, *, fits_in: int) -> list[int
     tried: list[int] = []
     accumulate = Trainer._accumulate
 
-    def accumulate_if_it_fits(self: Trainer, indices: Any, batch: Any, num_labels: int, max_tokens: int) -> float:
+    def accumulate_if_it_fits(self: Trainer, indices: Any, max_tokens: int) -> float:
         tried.append(max_tokens)
         if max_tokens > fits_in:
             raise MemoryError
-        return accumulate(self, indices, batch, num_labels, max_tokens)
+        return accumulate(self, indices, max_tokens)
 
     monkeypatch.setattr(Trainer, "_accumulate", accumulate_if_it_fits)
     return tried

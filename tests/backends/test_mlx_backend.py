@@ -491,11 +491,11 @@ def test_training_memory_that_runs_out_halves_the_pass_once(
     left = [failures]
     add_up = training.Trainer._add_up
 
-    def failing(self: Any, examples: Any, max_tokens: int) -> Any:
+    def failing(self: Any, learned: Any, held: Any, max_tokens: int) -> Any:
         if left[0]:
             left[0] -= 1
             raise RuntimeError("[malloc] Unable to allocate 123 bytes.")
-        return add_up(self, examples, max_tokens)
+        return add_up(self, learned, held, max_tokens)
 
     monkeypatch.setattr(training.Trainer, "_add_up", failing)
 

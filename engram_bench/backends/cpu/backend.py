@@ -24,6 +24,7 @@ from engram_bench.backends.cpu.training import Trainer
 from engram_bench.backends.generating import Decoder as AnyDecoder
 from engram_bench.backends.generating import TextGenerator
 from engram_bench.backends.protocol import Progress, no_progress
+from engram_bench.backends.replay import own_answers, split
 from engram_bench.backends.training_plan import encode_examples, identity_of, peak_memory_mb
 from engram_bench.errors import BackendError
 from engram_bench.memory.files import is_memory, load_memory_files, save_memory
@@ -132,22 +133,25 @@ class TorchBackend(ABC):
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
     ) -> TrainingRecord:
         network = self._open(model)
-        encoded = encode_examples(model, examples, network.context_length)
+        learned, ordinary = split(examples, recipe)
+        encoded = encode_examples(model, learned, network.context_length)
+        held = own_answers(model, self._generator(network, None, model.tokenizer), ordinary)
         lora = new_lora(network.shapes, recipe, network.device)
         trainer = Trainer(
             network,
             lora,
             encoded,
             recipe,
+            ordinary=held,
             packing=self._plan.packing,
             pad_id=model.tokenizer.pad_id,
             max_batch_tokens=self._plan.max_batch_tokens,
             products=DTYPES[self._products],
         )
-        identity = identity_of(recipe, encoded, model.fingerprint, self._training_settings())
+        identity = identity_of(recipe, [*encoded, *held], model.fingerprint, self._training_settings())
         done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
         return self._record(
-            examples,
+            learned,
             losses=done.losses,
             tokens=done.tokens,
             seconds=done.seconds,

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from engram_bench.backends.adapter_files import Floats
 from engram_bench.backends.adapter_layout import Shapes
 from engram_bench.backends.cpu.lora import Lora
-from engram_bench.backends.cpu.network import Cache, Writes
+from engram_bench.backends.cpu.network import Anchor, Cache, Writes
 from engram_bench.backends.packing import Integers, TokenBatch
 from engram_bench.errors import BackendError
 
@@ -139,15 +140,29 @@ class TransformersLearner:
         self._network = network
         self._lora = lora
 
-    def loss_and_gradients(self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float) -> Floats:
-        """The losses (nats) of *labels* after *rows*; adds the gradients of *scale* · their sum to the adapter's."""
+    def loss_and_gradients(
+        self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float, anchor: Anchor | None = None
+    ) -> Floats:
+        """The losses (nats) of *labels* after *rows*, then the anchor's; adds their gradients to the adapter's."""
         with torch.enable_grad():
-            logits = self._network.forward(batch, rows, self._lora, None)  # (N, V)
+            every = rows if anchor is None else np.concatenate([rows, anchor.rows])
+            logits = self._network.forward(batch, every, self._lora, None)  # (N, V)
             targets = torch.from_numpy(labels).to(logits.device)
-            losses = nn.functional.cross_entropy(logits, targets, reduction="none")  # (N,)
-            torch.autograd.backward(losses.sum() * scale)
+            losses = nn.functional.cross_entropy(logits[: len(labels)], targets, reduction="none")  # (N,)
+            total = losses.sum() * scale
+            if anchor is not None:
+                bare = anchor.taught.float().log_softmax(-1)
+                divergences = (bare.exp() * (bare - logits[len(labels) :].log_softmax(-1))).sum(-1)
+                total = total + divergences.sum() * anchor.scale
+                losses = torch.cat([losses, divergences])
+            torch.autograd.backward(total)
         found: Floats = losses.detach().numpy(force=True)
         return found
+
+    def teach(self, batch: TokenBatch, rows: Integers) -> Tensor:
+        """(N, V) the bare model's logits after *rows*, in half precision: they are kept for the whole training."""
+        with torch.no_grad():
+            return self._network.forward(batch, rows, None, None).half()
 
     def losses(self, batch: TokenBatch, rows: Integers, labels: Integers) -> Floats:
         """The losses (nats) of *labels* after *rows*."""

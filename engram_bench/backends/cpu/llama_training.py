@@ -17,6 +17,7 @@ from engram_bench.backends.adapter_files import Floats
 from engram_bench.backends.cpu.attention import Span, attend, attend_backward, plan_spans
 from engram_bench.backends.cpu.llama import LlamaNetwork, Update, join_heads, prepare_updates, rotate
 from engram_bench.backends.cpu.lora import Lora
+from engram_bench.backends.cpu.network import Anchor
 from engram_bench.backends.packing import Integers, TokenBatch
 
 KEPT_TOKENS = 1024
@@ -86,16 +87,18 @@ class LlamaLearner:
         ]
         self._head = network.head.to(dtype)
 
-    def loss_and_gradients(self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float) -> Floats:
-        """The losses (nats) of *labels* after *rows*; adds the gradients of *scale* · their sum to the adapter's."""
+    def loss_and_gradients(
+        self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float, anchor: Anchor | None = None
+    ) -> Floats:
+        """The losses (nats) of *labels* after *rows*, then the anchor's; adds their gradients to the adapter's."""
         with torch.no_grad():
-            run = self._begin(batch, rows)
+            run = self._begin(batch, rows if anchor is None else np.concatenate([rows, anchor.rows]))
             x, kept = self._embed(batch), []
             for index in range(len(self._blocks)):
                 inputs = x
                 x, saved = self._forward(x, index, run)
                 kept.append(saved if batch.num_tokens <= KEPT_TOKENS else inputs)
-            losses, d_x = self._losses(x, run, labels, scale)
+            losses, d_x = self._losses(x, run, labels, scale, anchor)
             for index in reversed(range(len(self._blocks))):
                 last = kept.pop()
                 saved = self._forward(last, index, run)[1] if isinstance(last, Tensor) else last
@@ -106,16 +109,28 @@ class LlamaLearner:
         """The losses (nats) of *labels* after *rows*."""
         with torch.no_grad():
             run = self._begin(batch, rows)
-            x = self._embed(batch)
-            for index in range(len(self._blocks)):
-                x, _ = self._forward(x, index, run)
-            return self._losses(x, run, labels, scale=None)[0]
+            return self._losses(self._last(batch, run), run, labels, scale=None)[0]
 
-    def _begin(self, batch: TokenBatch, rows: Integers) -> _Pass:
-        network = self._network
+    def teach(self, batch: TokenBatch, rows: Integers) -> Tensor:
+        """(N, E) the bare model's last states at *rows*: the head makes logits of them, in a hundredth of the space."""
+        with torch.no_grad():
+            run = self._begin(batch, rows, adapted=False)
+            return self._norm(self._last(batch, run), self._network.final_norm)[0][run.place]
+
+    def _last(self, batch: TokenBatch, run: _Pass) -> Tensor:
+        """What comes out of the last block, (kept, E)."""
+        x = self._embed(batch)
+        for index in range(len(self._blocks)):
+            x, _ = self._forward(x, index, run)
+        return x
+
+    def _begin(self, batch: TokenBatch, rows: Integers, *, adapted: bool = True) -> _Pass:
+        network, num_blocks = self._network, len(self._blocks)
         kept, place = np.unique(rows, return_inverse=True)
         return _Pass(
-            updates=prepare_updates(network.layers(), self._lora, len(self._blocks), self._dtype),
+            updates=prepare_updates(network.layers(), self._lora, num_blocks, self._dtype)
+            if adapted
+            else [{}] * num_blocks,
             rope=network.rope(batch),
             spans=plan_spans(batch, network.device),
             shape=(batch.ids.shape[0], batch.ids.shape[1]),
@@ -166,17 +181,31 @@ class LlamaLearner:
                 y[:, columns].addmm_(low[:, ranks], b.T)
         return y, _Factors(x, low)
 
-    def _losses(self, x: Tensor, run: _Pass, labels: Integers, scale: float | None) -> tuple[Floats, Tensor]:
-        """Losses (N,) of *labels*, and the gradient of *scale* · their sum with respect to *x* (*x* itself for None)."""
+    def _losses(
+        self, x: Tensor, run: _Pass, labels: Integers, scale: float | None, anchor: Anchor | None = None
+    ) -> tuple[Floats, Tensor]:
+        """Losses (N,) of *labels*, then those of the anchor, and their gradient with respect to *x*.
+
+        The gradient is that of *scale* · the losses' sum and of the anchor's; *x* itself for None.
+        """
         normed, factor = self._norm(x, self._network.final_norm)
         log_probs = torch.log_softmax((normed @ self._head.T).float(), -1)  # (kept, V)
-        chosen = (run.place, torch.from_numpy(labels).to(x.device))
+        asked, held = run.place[: len(labels)], run.place[len(labels) :]
+        chosen = (asked, torch.from_numpy(labels).to(x.device))
         losses: Floats = -log_probs[chosen].numpy(force=True)
         if scale is None:
             return losses, x
-        weight = torch.bincount(run.place, minlength=len(x)).float() * scale  # how often each token is asked for
+        weight = torch.bincount(asked, minlength=len(x)).float() * scale  # how often each token is asked for
+        if anchor is not None:
+            bare = torch.log_softmax((anchor.taught @ self._head.T).float(), -1)  # (N, V)
+            wanted = bare.exp()
+            divergences = (wanted * (bare - log_probs[held])).sum(-1)
+            losses = np.concatenate([losses, divergences.numpy(force=True)])
+            weight.index_add_(0, held, torch.full_like(divergences, anchor.scale))
         d_logits = log_probs.exp_().mul_(weight[:, None])
         d_logits.index_put_(chosen, torch.tensor(-scale, device=x.device), accumulate=True)
+        if anchor is not None:
+            d_logits.index_add_(0, held, wanted, alpha=-anchor.scale)
         d_normed = d_logits.to(self._dtype) @ self._head
         return losses, self._norm_backward(d_normed, x, factor, self._network.final_norm)
 

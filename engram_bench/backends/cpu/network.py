@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -21,11 +22,31 @@ Writes = Callable[[int, Tensor], Tensor]
 """What a memory does in one pass: ``writes(block, hidden)`` is the hidden states (M, H) that go into a block."""
 
 
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Places where the tuned model should go on as the bare one does."""
+
+    rows: Integers
+    """(N,) of the flattened batch."""
+    taught: Tensor
+    """(N, …) what :meth:`Learner.teach` gave there."""
+    scale: float
+    """Weight of each in the loss."""
+
+
 class Learner(Protocol):
     """Gradients of one adapter."""
 
-    def loss_and_gradients(self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float) -> Floats:
-        """The losses (nats) of *labels* after *rows*; adds the gradients of *scale* · their sum to the adapter's."""
+    def loss_and_gradients(
+        self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float, anchor: Anchor | None = None
+    ) -> Floats:
+        """The losses (nats) of *labels* after *rows*, then the anchor's: the KL divergence of tuned from bare.
+
+        Adds to the adapter's gradients those of *scale* · the losses' sum + the anchor's scale · its divergences' sum.
+        """
+
+    def teach(self, batch: TokenBatch, rows: Integers) -> Tensor:
+        """(N, …) what the bare model makes of the tokens at *rows*, for an :class:`Anchor`."""
 
     def losses(self, batch: TokenBatch, rows: Integers, labels: Integers) -> Floats:
         """The losses alone."""

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engram_bench.backends.cpu.lora import Lora
-from engram_bench.backends.cpu.network import Network
+from engram_bench.backends.cpu.network import Anchor, Network
 from engram_bench.backends.curriculum import KNOWN_LOSS, Curriculum
 from engram_bench.backends.halving import halving
 from engram_bench.backends.packing import Integers, TokenBatch, group, pack, pad
 from engram_bench.backends.protocol import Progress
+from engram_bench.backends.replay import replayed
 from engram_bench.backends.training_plan import (
     Encoded,
     checkpoint_steps,
@@ -61,6 +63,7 @@ class Trainer:
         examples: Sequence[Encoded],
         recipe: Recipe,
         *,
+        ordinary: Sequence[Encoded] = (),
         packing: bool = True,
         pad_id: int = 0,
         max_batch_tokens: int = 8192,
@@ -68,12 +71,15 @@ class Trainer:
     ) -> None:
         self._network = network
         self._lora = lora
-        self._examples = examples
+        self._every = [*examples, *ordinary]
+        self._num_learned = len(examples)
+        """Of *every*, the first ones; the others are ordinary prompts."""
         self._recipe = recipe
         self._packing = packing
         self._pad_id = pad_id
         self._pass_tokens = min(PASS_TOKENS, max_batch_tokens)
         lora.require_gradients()
+        self._taught: dict[int, Tensor] = {}
         self._learner = network.learner(lora, products)
         self._curriculum = Curriculum(len(examples), recipe)
         self._optimizer = Adam(lora.values, recipe.weight_decay)
@@ -85,6 +91,7 @@ class Trainer:
         Raises:
             BackendError: The loss or a gradient is not finite.
         """
+        self._taught = self._teach()
         self._resume(folder / STATE_FILE, identity)
         recipe, done, checkpoints = self._recipe, self.done, checkpoint_steps(self._recipe)
         started = last_saved = time.perf_counter() - done.seconds
@@ -110,13 +117,10 @@ class Trainer:
 
     def _step(self, step: int) -> float:
         """Mean loss (nats per answer token) of the batch, after which the adapter has moved."""
-        indices = self._curriculum.batch(step)
-        batch = [self._examples[i] for i in indices]
-        num_labels = sum(len(example.labels) for example in batch)
-        total = self._gradients(indices, batch, num_labels)
+        ordinary = replayed(step, self._recipe, len(self._every) - self._num_learned)
+        loss = self._gradients([*self._curriculum.batch(step), *(self._num_learned + i for i in ordinary)])
         gradient = self._lora.gradient
         assert gradient is not None
-        loss = total / num_labels
         norm = float(torch.linalg.vector_norm(gradient))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             msg = (
@@ -130,47 +134,74 @@ class Trainer:
         self._lora.version += 1
         return loss
 
-    def _gradients(self, indices: Sequence[int], batch: Sequence[Encoded], num_labels: int) -> float:
-        """Sum of the batch's losses; its mean's gradients are in the adapter. In passes of half the size once memory ran out.
+    def _gradients(self, indices: Sequence[int]) -> float:
+        """Mean loss of a batch; its gradients are in the adapter. In passes of half the size once memory ran out.
 
         Raises:
             BackendError: Memory ran out twice in this step.
         """
-        longest, whole = max(len(example.ids) for example in batch), sum(len(example.ids) for example in batch)
-        bound = min(self._pass_tokens, whole)
-        doing = f"training {len(batch)} examples of up to {longest} tokens"
-        total, fitted = halving(lambda tokens: self._accumulate(indices, batch, num_labels, tokens), bound, doing=doing)
+        lengths = [len(self._every[i].ids) for i in indices]
+        bound = min(self._pass_tokens, sum(lengths))
+        doing = f"training {len(indices)} examples of up to {max(lengths)} tokens"
+        loss, fitted = halving(lambda max_tokens: self._accumulate(indices, max_tokens), bound, doing=doing)
         if fitted < bound:
             self._pass_tokens = fitted
-        return total
+        return loss
 
-    def _accumulate(self, indices: Sequence[int], batch: Sequence[Encoded], num_labels: int, max_tokens: int) -> float:
+    def _accumulate(self, indices: Sequence[int], max_tokens: int) -> float:
         self._lora.require_gradients()
+        num_labels, num_held = (sum(len(self._every[i].labels) for i in part) for part in self._parted(indices))
         total, num_tokens = 0.0, 0
-        for members in self._groups(batch, max_tokens):
-            tokens, rows, labels, starts = self._batch([batch[i] for i in members])
-            losses = self._learner.loss_and_gradients(tokens, rows, labels, 1 / num_labels)
-            self._curriculum.note([indices[i] for i in members], _worst(losses, starts))
+        for members in self._groups(indices, max_tokens):
+            learned, held = self._parted(members)
+            tokens, rows, labels, starts = self._batch([*learned, *held])
+            anchor = None
+            if held:
+                taught = torch.cat([self._taught[i] for i in held])
+                anchor = Anchor(rows[len(labels) :], taught, self._recipe.replay_weight / num_held)
+            losses = self._learner.loss_and_gradients(tokens, rows[: len(labels)], labels, 1 / num_labels, anchor)
+            self._curriculum.note(learned, _worst(losses[: len(labels)], starts))
             num_tokens += tokens.num_tokens
-            total += float(losses.sum())
+            total += float(losses[: len(labels)].sum())
         self.done.tokens += num_tokens
-        return total
+        return total / num_labels
 
-    def _groups(self, examples: Sequence[Encoded], max_tokens: int) -> list[list[int]]:
-        """Indices of *examples* that go through the model together."""
-        inputs = [example.ids[:-1] for example in examples]
-        return group(inputs, max_tokens=max_tokens, packed=self._packing)
+    def _teach(self) -> dict[int, Tensor]:
+        """What the bare model makes of every ordinary prompt's answer."""
+        taught: dict[int, Tensor] = {}
+        for members in self._groups(range(self._num_learned, len(self._every)), self._pass_tokens):
+            tokens, rows, _, _ = self._batch(members)
+            states = iter(self._learner.teach(tokens, rows))
+            taught |= {i: torch.stack(list(islice(states, len(self._every[i].labels)))) for i in members}
+        return taught
 
-    def _batch(self, examples: Sequence[Encoded]) -> tuple[TokenBatch, Integers, Integers, Integers]:
-        """Input tokens, places that predict answer tokens, those tokens, and where each example's start."""
+    def _parted(self, indices: Sequence[int]) -> tuple[list[int], list[int]]:
+        """What is to be learned, and ordinary prompts."""
+        return [i for i in indices if i < self._num_learned], [i for i in indices if i >= self._num_learned]
+
+    def _groups(self, indices: Sequence[int], max_tokens: int) -> list[list[int]]:
+        """Those of *indices* that go through the model together."""
+        inputs = [self._every[i].ids[:-1] for i in indices]
+        return [
+            [indices[place] for place in places]
+            for places in group(inputs, max_tokens=max_tokens, packed=self._packing)
+        ]
+
+    def _batch(self, indices: Sequence[int]) -> tuple[TokenBatch, Integers, Integers, Integers]:
+        """Input tokens, places that predict answer tokens, those tokens, and where each example's start.
+
+        Ordinary prompts, which come last in *indices*, have places and no tokens.
+        """
+        examples = [self._every[i] for i in indices]
         sequences = [example.ids[:-1] for example in examples]
         tokens = pack(sequences) if self._packing else pad(sequences, pad_id=self._pad_id)
         rows = np.concatenate(
             [path[example.answer_start - 1 :] for path, example in zip(tokens.paths, examples, strict=True)]
         )
-        labels = np.concatenate([np.array(example.labels, dtype=np.int64) for example in examples])
-        starts = np.cumsum([0, *(len(example.labels) for example in examples[:-1])])
-        return tokens, rows, labels, starts
+        learned = [self._every[i] for i in self._parted(indices)[0]]
+        labels = np.array([label for example in learned for label in example.labels], dtype=np.int64)
+        lengths = np.array([len(example.labels) for example in learned], dtype=np.int64)
+        return tokens, rows, labels, lengths.cumsum() - lengths
 
     def _report(self, progress: Progress) -> None:
         done, steps = len(self.done.losses), self._recipe.steps
@@ -185,14 +216,12 @@ class Trainer:
         Most answers have more than half of the probability on every token and are settled by the learner's pass, in the
         dtype of its products. The others go through the network, which answers.
         """
-        recalled = np.zeros(len(self._examples), dtype=np.bool_)
-        for members in self._groups(self._examples, self._pass_tokens):
-            tokens, rows, labels, starts = self._batch([self._examples[i] for i in members])
+        recalled = np.zeros(self._num_learned, dtype=np.bool_)
+        for members in self._groups(range(self._num_learned), self._pass_tokens):
+            tokens, rows, labels, starts = self._batch(members)
             recalled[members] = _worst(self._learner.losses(tokens, rows, labels), starts) < KNOWN_LOSS
-        unsettled = np.flatnonzero(~recalled).tolist()
-        for places in self._groups([self._examples[i] for i in unsettled], self._pass_tokens):
-            members = [unsettled[place] for place in places]
-            tokens, rows, labels, starts = self._batch([self._examples[i] for i in members])
+        for members in self._groups(np.flatnonzero(~recalled).tolist(), self._pass_tokens):
+            tokens, rows, labels, starts = self._batch(members)
             guesses = self._network.logits(tokens, rows, lora=self._lora).argmax(-1).cpu().numpy()
             recalled[members] = ~_worst(guesses != labels, starts)
         self._curriculum.note_check(len(self.done.losses), recalled)

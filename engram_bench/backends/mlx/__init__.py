@@ -11,6 +11,7 @@ from engram_bench.backends.blas import preload_blas
 from engram_bench.backends.devices import installed_versions, mlx_device
 from engram_bench.backends.mlx import runtime
 from engram_bench.backends.protocol import Progress, no_progress
+from engram_bench.backends.replay import own_answers, split
 from engram_bench.backends.training_plan import encode_examples, identity_of
 from engram_bench.errors import BackendError
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
@@ -91,18 +92,21 @@ class MlxBackend:
             msg = f"recipe: kind is {recipe.kind!r}, expected 'lora' (all that the mlx backend trains)"
             raise BackendError(msg)
         runtime.forget_peak()
-        encoded = encode_examples(model, examples, model.context_length)
+        learned, ordinary = split(examples, recipe)
+        encoded = encode_examples(model, learned, model.context_length)
+        held = own_answers(model, self.load(model, None), ordinary)
         trainer = Trainer(
             self._open(model),
             encoded,
             recipe,
+            ordinary=held,
             pad_id=model.tokenizer.pad_id,
             max_batch_tokens=self._max_batch_tokens,
             packing=self._packing,
         )
         identity = identity_of(
             recipe,
-            encoded,
+            [*encoded, *held],
             model.fingerprint,
             f"mlx {runtime.device_name()} {self._dtype} {self._kernels} {self._packing}",
         )
@@ -112,7 +116,7 @@ class MlxBackend:
             device=runtime.device_name(),
             dtype=self._dtype,
             steps=len(done.losses),
-            examples=len(examples),
+            examples=len(learned),
             tokens=done.tokens,
             seconds=done.seconds,
             loss_start=done.losses[0] if done.losses else 0.0,

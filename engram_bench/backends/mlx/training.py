@@ -10,7 +10,8 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from numpy.typing import NDArray
 
 from engram_bench.backends.adapter_layout import adapted_layers, write_peft
 from engram_bench.backends.halving import halving
-from engram_bench.backends.mlx.kernels import cross_entropy
+from engram_bench.backends.mlx.batches import Batch, loss_of, plan_batch, states_of
 from engram_bench.backends.mlx.network import Network, attach, lora_updates
-from engram_bench.backends.mlx.passes import Pass, group, hidden_states, plan_pass, shared_prefix
+from engram_bench.backends.mlx.passes import group
 from engram_bench.backends.protocol import Progress
+from engram_bench.backends.replay import replayed
 from engram_bench.backends.training_plan import (
     Encoded,
     batch_indices,
@@ -55,21 +57,6 @@ class Trained:
     finished: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Input of one training pass, and what the answers are."""
-
-    plan: Pass
-    rows: mx.array
-    """(N,) places among the hidden states that predict an answer token."""
-    labels: mx.array
-    """(N,) those tokens."""
-    weight: float
-    """Share of each in the loss."""
-    owners: NDArray[np.int64]
-    """(N,) index of the example each belongs to."""
-
-
 class Trainer:
     """One training run of a new adapter on *network*."""
 
@@ -79,6 +66,7 @@ class Trainer:
         examples: Sequence[Encoded],
         recipe: Recipe,
         *,
+        ordinary: Sequence[Encoded] = (),
         pad_id: int,
         max_batch_tokens: int,
         packing: bool = True,
@@ -89,6 +77,7 @@ class Trainer:
         self._network = Network(self._module, packs=network.packs)
         self._packed = packing and network.packs
         self._examples = examples
+        self._ordinary = ordinary
         self._recipe = recipe
         self._pad_id = pad_id
         self._max_batch_tokens = max_batch_tokens
@@ -96,9 +85,11 @@ class Trainer:
             learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, bias_correction=True
         )
         self._optimizer.init(self._module.trainable_parameters())
-        self._loss_and_gradients = nn.value_and_grad(self._module, self._loss)
+        self._loss_and_gradients = nn.value_and_grad(self._module, partial(loss_of, self._network))
         self._missed: list[int] = []
         """Examples that kept the last check of recall from succeeding."""
+        self._taught: dict[int, mx.array] = {}
+        """Of ordinary prompts: the bare model's last states where it predicts its answer."""
         self.done = Trained()
 
     @property
@@ -113,6 +104,7 @@ class Trainer:
             BackendError: The loss or a gradient is not finite.
         """
         recipe, done = self._recipe, self.done
+        self._teach()
         self._resume(folder / STATE_FILE, identity)
         done = self.done
         started = last_saved = time.perf_counter() - done.seconds
@@ -142,8 +134,8 @@ class Trainer:
 
     def _step(self, step: int) -> float:
         """Mean loss (nats per answer token) of the batch, after which the adapter has moved."""
-        examples = [self._examples[i] for i in batch_indices(step, self._recipe, len(self._examples))]
-        loss, gradients = self._gradients(examples)
+        learned = batch_indices(step, self._recipe, len(self._examples))
+        loss, gradients = self._gradients(learned, replayed(step, self._recipe, len(self._ordinary)))
         gradients, norm = optimizers.clip_grad_norm(gradients, self._recipe.max_grad_norm or math.inf)
         self._optimizer.learning_rate = learning_rate_at(step, self._recipe)
         self._optimizer.update(self._module, gradients)
@@ -156,27 +148,33 @@ class Trainer:
             raise BackendError(msg)
         return float(loss.item())
 
-    def _gradients(self, examples: Sequence[Encoded]) -> tuple[mx.array, Any]:
-        """Loss of a whole batch and its gradients; with passes of half the size once memory has run out.
+    def _gradients(self, learned: Sequence[int], held: Sequence[int]) -> tuple[mx.array, Any]:
+        """Mean loss of the answers to be learned and the gradients; with passes of half the size once memory has run out.
 
         Raises:
             BackendError: Memory ran out twice in this step.
         """
-        longest, whole = max(len(example.ids) for example in examples), sum(len(example.ids) for example in examples)
-        bound = min(self._max_batch_tokens, whole)
-        doing = f"training {len(examples)} examples of up to {longest} tokens"
-        found, fitted = halving(lambda tokens: self._add_up(examples, tokens), bound, doing=doing)
+        lengths = [len(ids) for ids in self._inputs(learned, held)]
+        bound = min(self._max_batch_tokens, sum(lengths))
+        doing = f"training {len(lengths)} examples of up to {max(lengths)} tokens"
+        found, fitted = halving(lambda tokens: self._add_up(learned, held, tokens), bound, doing=doing)
         if fitted < bound:
             self._max_batch_tokens = fitted
         return found
 
-    def _add_up(self, examples: Sequence[Encoded], max_tokens: int) -> tuple[mx.array, Any]:
-        """Loss and gradients of a batch, pass by pass."""
-        total = sum(len(example.labels) for example in examples)
+    def _add_up(self, learned: Sequence[int], held: Sequence[int], max_tokens: int) -> tuple[mx.array, Any]:
+        """Loss and gradients of a batch of examples and ordinary prompts, pass by pass."""
+        total = sum(len(self._examples[i].labels) for i in learned)
+        num_held = sum(len(self._ordinary[i].labels) for i in held)
         loss, gradients, num_tokens = mx.array(0.0), None, 0
-        for members in self._groups(examples, max_tokens):
-            batch = self._batch([examples[i] for i in members], total=total)
-            part, found = self._loss_and_gradients(batch)
+        for members in self._groups(self._inputs(learned, held), max_tokens):
+            asked = [learned[i] for i in members if i < len(learned)]
+            kept = [held[i - len(learned)] for i in members if i >= len(learned)]
+            batch = self._batch(asked, kept, total=total)
+            if kept:
+                taught = mx.concatenate([self._taught[i] for i in kept])
+                batch = replace(batch, taught=taught, held_weight=self._recipe.replay_weight / num_held)
+            (_, part), found = self._loss_and_gradients(batch)
             mx.eval(part, found)
             loss = loss + part
             gradients = found if gradients is None else tree_map(lambda a, b: a + b, gradients, found)
@@ -184,29 +182,23 @@ class Trainer:
         self.done.tokens += num_tokens
         return loss, gradients
 
-    def _loss(self, batch: Batch) -> mx.array:
-        logits = self._answer_logits(batch)  # (N, V)
-        if self._network.packs:
-            return cross_entropy(logits, batch.labels) * batch.weight
-        return nn.losses.cross_entropy(logits, batch.labels, reduction="sum") * batch.weight
+    def _teach(self) -> None:
+        """Read every ordinary prompt with its answer, while the adapter does nothing yet."""
+        for members in self._groups(self._inputs((), range(len(self._ordinary))), RECALL_TOKENS):
+            states = states_of(self._network, self._batch((), members))
+            ends = np.cumsum([len(self._ordinary[i].labels) for i in members])
+            self._taught |= dict(zip(members, mx.split(states, ends[:-1].tolist()), strict=True))
+            mx.eval([self._taught[i] for i in members])
 
-    def _answer_logits(self, batch: Batch) -> mx.array:
-        hidden, _ = hidden_states(self._network, batch.plan)
-        return self._network.logits(hidden[batch.rows])
+    def _inputs(self, learned: Sequence[int], held: Sequence[int] = ()) -> list[tuple[int, ...]]:
+        return [self._examples[i].ids for i in learned] + [self._ordinary[i].ids for i in held]
 
-    def _batch(self, examples: Sequence[Encoded], *, total: int = 1) -> Batch:
-        """The examples in one pass, each answer token weighing 1 / *total*."""
-        shared = shared_prefix([example.ids[: example.answer_start] for example in examples])
-        inputs = [example.ids[:-1] for example in examples]
-        plan = plan_pass(inputs, packed=self._packed, pad_id=self._pad_id, shared=shared)
-        places = zip(plan.paths, examples, strict=True)
-        rows = np.concatenate([path[example.answer_start - 1 - shared :] for path, example in places])
-        labels = np.concatenate([np.array(example.labels, dtype=np.int64) for example in examples])
-        owners = np.repeat(np.arange(len(examples)), [len(example.labels) for example in examples])
-        return Batch(plan, mx.array(rows), mx.array(labels), 1 / total, owners)
+    def _batch(self, learned: Sequence[int], held: Sequence[int] = (), *, total: int = 1) -> Batch:
+        examples, ordinary = [self._examples[i] for i in learned], [self._ordinary[i] for i in held]
+        return plan_batch(examples, ordinary, packed=self._packed, pad_id=self._pad_id, total=total)
 
-    def _groups(self, examples: Sequence[Encoded], max_tokens: int) -> list[list[int]]:
-        return group([len(example.ids) for example in examples], max_tokens=max_tokens, packed=self._packed)
+    def _groups(self, inputs: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
+        return group([len(ids) for ids in inputs], max_tokens=max_tokens, packed=self._packed)
 
     # ── recall ──────────────────────────────────────────────────────────────────────────────────
 
@@ -227,12 +219,12 @@ class Trainer:
         return True
 
     def _recall_groups(self) -> list[list[int]]:
-        return self._groups(self._examples, RECALL_TOKENS)
+        return self._groups(self._inputs(range(len(self._examples))), RECALL_TOKENS)
 
     def _recalled_in(self, members: Sequence[int]) -> NDArray[np.bool_]:
-        batch = self._batch([self._examples[i] for i in members])
+        batch = self._batch(members)
         right = np.ones(len(members), dtype=np.bool_)
-        hits = np.array(mx.argmax(self._answer_logits(batch), axis=-1) == batch.labels)
+        hits = np.array(mx.argmax(self._network.logits(states_of(self._network, batch)), axis=-1) == batch.labels)
         np.logical_and.at(right, batch.owners, hits)
         return right
 
