@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from engram_bench.backends.halving import halving
 from engram_bench.backends.sampling import row_random
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engram_bench.models import ChatTokenizer
+
+
+N = TypeVar("N")
 
 
 @dataclass(slots=True)
@@ -175,3 +178,14 @@ class TextGenerator(ABC):
 
     def _text(self, row: Row) -> str:
         return self._tokenizer.decode(row.new[:-1] if row.stopped else row.new)
+
+
+def still_open(network: N | None) -> N:
+    """What a generator computes with, which closing it takes away.
+
+    Raises:
+        BackendError: It is closed.
+    """
+    if network is None:
+        raise BackendError("generator: used after close, expected a new one from load")
+    return network

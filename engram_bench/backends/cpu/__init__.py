@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from engram_bench.backends.cpu.backend import DTYPES, TorchBackend
-from engram_bench.backends.cpu.generation import DecodingPlan
 from engram_bench.backends.cpu.network import Network, open_network
+from engram_bench.backends.decoding import DecodingPlan
 from engram_bench.backends.devices import installed_versions
 from engram_bench.records import DeviceInfo
 

@@ -15,14 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from engram_bench.backends.adapter_layout import PEFT_CONFIG
-from engram_bench.backends.cpu.generation import Decoder, DecodingPlan, read_log_probs
+from engram_bench.backends.cpu.generation import Decoder, read_log_probs
 from engram_bench.backends.cpu.lora import Lora, load_lora, new_lora
 from engram_bench.backends.cpu.memory import Memory, load_memory
 from engram_bench.backends.cpu.memory_recipe import TrainedMemory, add_facts, train_memory
 from engram_bench.backends.cpu.network import Network
 from engram_bench.backends.cpu.training import Trainer
+from engram_bench.backends.decoding import DecodingPlan
 from engram_bench.backends.generating import Decoder as AnyDecoder
-from engram_bench.backends.generating import TextGenerator
+from engram_bench.backends.generating import TextGenerator, still_open
 from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.backends.replay import own_answers, split
 from engram_bench.backends.training_plan import encode_examples, identity_of, peak_memory_mb
@@ -280,7 +281,7 @@ class TorchGenerator(TextGenerator):
 
     def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> AnyDecoder:
         return Decoder(
-            self._open_network(),
+            still_open(self._network),
             self._lora,
             settings,
             memory=self._memory,
@@ -291,7 +292,7 @@ class TorchGenerator(TextGenerator):
 
     def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
         return read_log_probs(
-            self._open_network(),
+            still_open(self._network),
             self._lora,
             sequences,
             self._plan,
@@ -299,8 +300,3 @@ class TorchGenerator(TextGenerator):
             memory=self._memory,
             read=partial(read_ids, self._tokenizer),
         )
-
-    def _open_network(self) -> Network:
-        if self._network is None:
-            raise BackendError("generator: used after close, expected a new one from load")
-        return self._network

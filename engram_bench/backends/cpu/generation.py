@@ -1,16 +1,9 @@
-"""Answers: prompts read in packs with their drafts, unfinished rows decoded together, finished rows making room.
-
-The journey of a prompt. All prompts' common prefix is computed once. Prompts (with their drafts, if any) are read in
-packs; where every draft token is what greedy decoding would have chosen the answer is ready, the end token included;
-elsewhere decoding goes on after the first token that differs. Rows that are decoded form one batch; a row that ends is
-replaced by the last one, and new packs are read when there is room.
-"""
+"""Answers with torch: packed or padded passes over a :class:`Network`, finished rows replaced by the last ones."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -21,8 +14,9 @@ from engram_bench.backends.cpu.cache import PackCache, RowCache
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.memory import Memory, batch_writes
 from engram_bench.backends.cpu.network import Cache, Network, Writes
+from engram_bench.backends.decoding import BatchDecoder, DecodingPlan, share_time
 from engram_bench.backends.generating import Row
-from engram_bench.backends.packing import TokenBatch, group, pack, pad, shared_prefix
+from engram_bench.backends.packing import TokenBatch, group, pack, pad
 from engram_bench.backends.sampling import draw
 from engram_bench.memory.reading import Reading
 from engram_bench.records import GenerationSettings
@@ -31,19 +25,7 @@ DRAFTS_TRIED, MIN_AGREEMENT = 64, 0.25
 """Where after so many draft tokens fewer than this share were right, later drafts are not read: a bare model's."""
 
 
-@dataclass(frozen=True, slots=True)
-class DecodingPlan:
-    """Which shortcuts are taken; none of them changes an answer."""
-
-    packing: bool = True
-    prefix_cache: bool = True
-    max_batch_tokens: int = 8192
-    """Bound of rows x their longest possible length while decoding."""
-    max_pack_tokens: int = 512
-    """Bound of a reading pass: memory grows with it, speed no more."""
-
-
-class Decoder:
+class Decoder(BatchDecoder):
     """Completes rows of token ids with one network and adapter."""
 
     def __init__(
@@ -57,39 +39,13 @@ class Decoder:
         pad_id: int,
         plan: DecodingPlan,
     ) -> None:
+        super().__init__(settings, plan, stop_ids=stop_ids, pad_id=pad_id)
         self._network = network
         self._lora = lora
         self._memory = memory
-        self._settings = settings
-        self._stop_ids = frozenset() if settings.ignore_eos else stop_ids
-        self._pad_id = pad_id
-        self._plan = plan
         self._prefix: PackCache | None = None
         self._cache = RowCache()
-        self._active: list[Row] = []
         self._drafted = self._agreed = 0  # draft tokens read, and those that were right
-
-    def run(self, rows: Sequence[Row]) -> None:
-        """Answer all *rows*, in place."""
-        if self._settings.max_tokens == 0:
-            return
-        waiting = self._reading_order(rows)
-        self._read_prefix(rows)
-        while waiting or self._active:
-            if waiting and self._has_room(waiting[0]):
-                self._read(waiting.pop(0))
-            else:
-                self._decode_step()
-
-    def tokens(self, row: Row) -> Iterator[int]:
-        """The tokens of one row's answer as they are found."""
-        if self._settings.max_tokens == 0:
-            return
-        self._read([row])
-        yield row.new[-1]
-        while self._active:
-            self._decode_step()
-            yield row.new[-1]
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────
 
@@ -101,26 +57,14 @@ class Decoder:
         groups = []
         for _, bucket in sorted(buckets.items()):
             inputs = [[*row.prompt, *row.draft[:-1]] for row in bucket]
-            for members in group(inputs, max_tokens=self._plan.max_pack_tokens, packed=self._plan.packing):
-                room = max(self._room(bucket[i]) for i in members)
-                size = max(1, self._plan.max_batch_tokens // room)
-                groups += [[bucket[i] for i in members[at : at + size]] for at in range(0, len(members), size)]
+            found = group(inputs, max_tokens=self._read_tokens, packed=self._plan.packing)
+            groups += [[bucket[i] for i in members] for members in found]
         return groups
 
-    def _room(self, row: Row) -> int:
-        return len(row.prompt) + self._settings.max_tokens
-
-    def _has_room(self, rows: Sequence[Row]) -> bool:
-        together = [*self._active, *rows]
-        return not self._active or len(together) * max(map(self._room, together)) <= self._plan.max_batch_tokens
-
-    def _read_prefix(self, rows: Sequence[Row]) -> None:
-        shared = shared_prefix([row.prompt for row in rows]) if self._plan.prefix_cache and len(rows) > 1 else 0
-        if not shared:
-            return
+    def _read_prefix(self, row: Row, shared: int) -> None:
         self._prefix = PackCache()
-        batch = pack([rows[0].prompt[:shared]])
-        writes = self._writes(batch, [Reading(rows[0].prompt[:shared], rows[0].content)], self._prefix)
+        batch = pack([row.prompt[:shared]])
+        writes = self._writes(batch, [Reading(row.prompt[:shared], row.content)], self._prefix)
         self._network.logits(batch, batch.paths[0][-1:], lora=self._lora, cache=self._prefix, writes=writes)
 
     def _read(self, rows: Sequence[Row]) -> None:
@@ -153,7 +97,7 @@ class Decoder:
             keys = [_key_places(path[: row.length - past], batch, past) for row, path in kept]
             self._cache.fill(len(self._active), cache, keys)
             self._active += [row for row, _ in kept]
-        self._share_time(rows, time.perf_counter() - started)
+        share_time(rows, time.perf_counter() - started)
 
     def _accept(self, row: Row, best: NDArray[np.int64]) -> None:
         """Take over the draft as far as the model agrees, and the model's own token after that."""
@@ -183,7 +127,7 @@ class Decoder:
         best = logits.argmax(-1).tolist()
         for place, row in enumerate(active):
             self._append(row, best[place] if row.random is None else self._draw(logits[place], row))
-        self._share_time(active, time.perf_counter() - started)
+        share_time(active, time.perf_counter() - started)
         self._evict()
 
     def _writes(self, batch: TokenBatch, readings: Sequence[Reading], cache: Cache) -> Writes | None:
@@ -205,18 +149,6 @@ class Decoder:
         assert row.random is not None
         return draw(logits.float().cpu().numpy(), self._settings, row.random)
 
-    def _append(self, row: Row, token: int) -> None:
-        row.new.append(token)
-        row.stopped = token in self._stop_ids
-
-    def _is_done(self, row: Row) -> bool:
-        return row.stopped or len(row.new) >= self._settings.max_tokens
-
-    @staticmethod
-    def _share_time(rows: Sequence[Row], seconds: float) -> None:
-        for row in rows:
-            row.seconds += seconds / len(rows)
-
 
 def read_log_probs(
     network: Network,
@@ -230,7 +162,7 @@ def read_log_probs(
 ) -> list[NDArray[np.float32]]:
     """Next-token log-probabilities (T, V) of each sequence; *read* tells a memory what in it is a question."""
     found: dict[int, NDArray[np.float32]] = {}
-    for members in group(sequences, max_tokens=plan.max_pack_tokens, packed=plan.packing):
+    for members in group(sequences, max_tokens=plan.max_read_tokens, packed=plan.packing):
         inputs = [sequences[i] for i in members]
         batch = pack(inputs) if plan.packing else pad(inputs, pad_id=pad_id)
         writes = batch_writes(memory, batch, [read(sequence) for sequence in inputs]) if memory and read else None

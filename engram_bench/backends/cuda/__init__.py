@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from engram_bench.backends.cpu.backend import TorchBackend
-from engram_bench.backends.cpu.generation import DecodingPlan
 from engram_bench.backends.cpu.network import Network, open_network
 from engram_bench.backends.cuda import runtime
 from engram_bench.backends.cuda.generator import UnslothGenerator
 from engram_bench.backends.cuda.network import UnslothNetwork
+from engram_bench.backends.decoding import DecodingPlan
 from engram_bench.backends.devices import cuda_device
 from engram_bench.backends.training_plan import peak_memory_mb
 

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engram_bench.backends.cpu.generation import DecodingPlan, read_log_probs
+from engram_bench.backends.cpu.generation import read_log_probs
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cuda.network import UnslothNetwork
-from engram_bench.backends.generating import Row, TextGenerator
+from engram_bench.backends.decoding import DecodingPlan
+from engram_bench.backends.generating import Row, TextGenerator, still_open
 from engram_bench.backends.packing import group
 from engram_bench.backends.sampling import draw
-from engram_bench.errors import BackendError
 from engram_bench.records import GenerationSettings
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class UnslothGenerator(TextGenerator):
 
     def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> GenerateDecoder:
         return GenerateDecoder(
-            self._open_network(),
+            still_open(self._network),
             self._lora,
             settings,
             stop_ids=self._tokenizer.stop_ids,
@@ -59,12 +59,7 @@ class UnslothGenerator(TextGenerator):
         )
 
     def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        return read_log_probs(self._open_network(), self._lora, sequences, self._plan, self._tokenizer.pad_id)
-
-    def _open_network(self) -> UnslothNetwork:
-        if self._network is None:
-            raise BackendError("generator: used after close, expected a new one from load")
-        return self._network
+        return read_log_probs(still_open(self._network), self._lora, sequences, self._plan, self._tokenizer.pad_id)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from engram_bench.models import Model
 
 
+READ_TOKENS = 1024
+"""Bound of a reading pass, filler included."""
+
+
 class MlxBackend:
     """Trains and answers with mlx-lm; no torch is imported.
 
@@ -138,7 +142,7 @@ class MlxBackend:
         Raises:
             AdapterError: The folder has unknown target modules or tensors of other shapes.
         """
-        from engram_bench.backends.mlx.decoding import DecodingPlan
+        from engram_bench.backends.decoding import DecodingPlan
         from engram_bench.backends.mlx.generator import MlxGenerator
 
         network = self._open(model)
@@ -147,7 +151,10 @@ class MlxBackend:
             check_fits(adapter, updates, network.shapes)
             network = network.with_adapter(updates, fused=fused)
         plan = DecodingPlan(
-            prefix_cache=self._prefix_cache, packing=self._packing, max_batch_tokens=self._max_batch_tokens
+            prefix_cache=self._prefix_cache,
+            packing=self._packing,
+            max_batch_tokens=self._max_batch_tokens,
+            max_read_tokens=READ_TOKENS,
         )
         return MlxGenerator(network, model.tokenizer, model.context_length, plan, drafts=self._drafts)
 

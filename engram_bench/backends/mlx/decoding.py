@@ -1,43 +1,24 @@
-"""Answers as token ids: prompts read in batches with their drafts, unfinished rows decoded together.
-
-The journey of a prompt. All prompts' common prefix is computed once. Prompts (with their drafts, if any) are read in
-batches; where every draft token is what greedy decoding would have chosen the answer is ready, the end token included;
-elsewhere decoding goes on after the first token that differs. Rows that are decoded form one batch; rows that have ended
-leave it, and new ones are read when there is room.
-"""
+"""Answers with mlx: packed or padded passes over a :class:`Network`, finished rows taken out now and then."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_bench.backends.decoding import BatchDecoder, DecodingPlan, share_time
 from engram_bench.backends.generating import Row
 from engram_bench.backends.mlx.kv import PassCache, Rows
 from engram_bench.backends.mlx.network import Network
-from engram_bench.backends.mlx.passes import group, hidden_states, plan_pass, shared_prefix
+from engram_bench.backends.mlx.passes import group, hidden_states, plan_pass
 from engram_bench.backends.sampling import draw
 from engram_bench.records import GenerationSettings
 
 
-@dataclass(frozen=True, slots=True)
-class DecodingPlan:
-    """Which shortcuts are taken; none of them changes an answer."""
-
-    prefix_cache: bool = True
-    packing: bool = True
-    """Read prompts in packed rows where the network can; else in padded ones."""
-    max_batch_tokens: int = 8192
-    """Bound of rows x their longest possible length while decoding."""
-    max_read_tokens: int = 1024
-    """Bound of a reading pass, filler included."""
-
-
-class Decoder:
+class Decoder(BatchDecoder):
     """Completes rows of token ids with one network."""
 
     def __init__(
@@ -49,64 +30,23 @@ class Decoder:
         pad_id: int,
         plan: DecodingPlan,
     ) -> None:
+        super().__init__(settings, plan, stop_ids=stop_ids, pad_id=pad_id)
         self._network = network
-        self._settings = settings
-        self._stop_ids = frozenset() if settings.ignore_eos else stop_ids
-        self._pad_id = pad_id
-        self._plan = plan
         self._prefix: list[PassCache] | None = None
         self._rows = Rows(network.num_layers)
-        self._active: list[Row] = []
         self._packed = plan.packing and network.packs
-
-    def run(self, rows: Sequence[Row]) -> None:
-        """Answer all *rows*, in place."""
-        if self._settings.max_tokens == 0 or not rows:
-            return
-        waiting = self._reading_order(rows)
-        self._read_prefix(rows)
-        while waiting or self._active:
-            if waiting and self._has_room(waiting[0]):
-                self._read(waiting.pop(0))
-            else:
-                self._decode_step()
-
-    def tokens(self, row: Row) -> Iterator[int]:
-        """The tokens of one row's answer as they are found."""
-        if self._settings.max_tokens == 0:
-            return
-        self._read([row])
-        yield row.new[-1]
-        while self._active:
-            self._decode_step()
-            yield row.new[-1]
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────
 
     def _reading_order(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Groups of rows to read together, short ones first, so that long ones do not size their buffers."""
         lengths = [len(row.prompt) + len(row.draft[:-1]) for row in rows]
-        bound = min(self._plan.max_read_tokens, self._plan.max_batch_tokens)
-        groups = []
-        for members in group(lengths, max_tokens=bound, packed=self._packed):
-            room = max(self._room(rows[i]) for i in members)
-            size = max(1, self._plan.max_batch_tokens // room)
-            groups += [[rows[i] for i in members[at : at + size]] for at in range(0, len(members), size)]
-        return groups
+        groups = group(lengths, max_tokens=self._read_tokens, packed=self._packed)
+        return [[rows[i] for i in members] for members in groups]
 
-    def _room(self, row: Row) -> int:
-        return len(row.prompt) + self._settings.max_tokens
-
-    def _has_room(self, rows: Sequence[Row]) -> bool:
-        together = [*self._active, *rows]
-        return not self._active or len(together) * max(map(self._room, together)) <= self._plan.max_batch_tokens
-
-    def _read_prefix(self, rows: Sequence[Row]) -> None:
-        shared = shared_prefix([row.prompt for row in rows]) if self._plan.prefix_cache and len(rows) > 1 else 0
-        if not shared:
-            return
+    def _read_prefix(self, row: Row, shared: int) -> None:
         self._prefix = self._network.pass_caches()
-        self._network.hidden(mx.array([rows[0].prompt[:shared]]), self._prefix)
+        self._network.hidden(mx.array([row.prompt[:shared]]), self._prefix)
         mx.eval([(cache.keys, cache.values) for cache in self._prefix])
 
     def _read(self, rows: Sequence[Row]) -> None:
@@ -129,7 +69,7 @@ class Decoder:
         if kept:
             self._rows.add(caches, kept, [rows[place].length for place in kept])
             self._active += [rows[place] for place in kept]
-        _share_time(rows, time.perf_counter() - started)
+        share_time(rows, time.perf_counter() - started)
 
     def _accept(self, row: Row, tokens: Sequence[int]) -> None:
         """Take over the draft as far as the model agrees, and the model's own token after that."""
@@ -150,7 +90,7 @@ class Decoder:
         for row, token in zip(self._active, tokens, strict=True):
             if not self._is_done(row):
                 self._append(row, token)
-        _share_time(going_on, time.perf_counter() - started)
+        share_time(going_on, time.perf_counter() - started)
         self._evict()
 
     def _evict(self) -> None:
@@ -174,18 +114,6 @@ class Decoder:
             draw(one, self._settings, row.random) if row.random is not None and not self._is_done(row) else 0
             for one, row in zip(values, rows, strict=True)
         ]
-
-    def _append(self, row: Row, token: int) -> None:
-        row.new.append(token)
-        row.stopped = token in self._stop_ids
-
-    def _is_done(self, row: Row) -> bool:
-        return row.stopped or len(row.new) >= self._settings.max_tokens
-
-
-def _share_time(rows: Sequence[Row], seconds: float) -> None:
-    for row in rows:
-        row.seconds += seconds / len(rows)
 
 
 def read_log_probs(

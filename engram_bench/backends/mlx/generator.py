@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_bench.backends.generating import TextGenerator
-from engram_bench.backends.mlx.decoding import Decoder, DecodingPlan, read_log_probs
+from engram_bench.backends.decoding import DecodingPlan
+from engram_bench.backends.generating import TextGenerator, still_open
+from engram_bench.backends.mlx.decoding import Decoder, read_log_probs
 from engram_bench.backends.mlx.network import Network
-from engram_bench.errors import BackendError
 from engram_bench.records import GenerationSettings
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class MlxGenerator(TextGenerator):
 
     def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> Decoder:
         return Decoder(
-            self._open_network(),
+            still_open(self._network),
             settings,
             stop_ids=self._tokenizer.stop_ids,
             pad_id=self._tokenizer.pad_id,
@@ -45,9 +45,4 @@ class MlxGenerator(TextGenerator):
         )
 
     def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        return read_log_probs(self._open_network(), sequences, self._plan, self._tokenizer.pad_id)
-
-    def _open_network(self) -> Network:
-        if self._network is None:
-            raise BackendError("generator: used after close, expected a new one from load")
-        return self._network
+        return read_log_probs(still_open(self._network), sequences, self._plan, self._tokenizer.pad_id)
