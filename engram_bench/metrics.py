@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from statistics import fmean
 
-from engram_bench import stats
+from engram_bench import bootstrap, stats
 from engram_bench.matchers.text import normalise
 from engram_bench.pairs import Metric, Pair, mean, rate
 from engram_bench.records import CaseResult, Estimate, Measure
@@ -119,7 +119,7 @@ def _first_divergence(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
 
     def side(rows: Iterable[CaseResult]) -> Estimate | None:
         places = [float(row.diverges_at) for row in rows if row.diverges_at is not None and not row.score.passed]
-        interval = stats.bootstrap_mean_interval(places) if len(places) > 1 else None
+        interval = bootstrap.mean_interval(places) if len(places) > 1 else None
         return Estimate(fmean(places), len(places), interval) if places else None
 
     if all(row.min_prob is None for pair in pairs for row in (pair.baseline, pair.candidate)):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from engram_bench import stats
+from engram_bench import bootstrap, stats
 from engram_bench.records import Case, CaseResult, Estimate, Measure
 
 DRAWS = 2_000_000
@@ -105,4 +105,4 @@ def mean(metric: Metric, values: Sequence[tuple[float, float]], units: Sequence[
 
 def _mean_interval(numbers: Sequence[float], units: Sequence[Hashable]) -> tuple[float, float] | None:
     resamples = min(10_000, max(300, DRAWS // len(numbers)))
-    return stats.bootstrap_mean_interval(numbers, clusters=units, resamples=resamples)
+    return bootstrap.mean_interval(numbers, clusters=units, resamples=resamples)

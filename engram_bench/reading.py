@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engram_bench import stats
+from engram_bench import bootstrap
 from engram_bench.backends.protocol import Generator, Progress, no_progress
 from engram_bench.completion_store import CompletionStore
 from engram_bench.metrics import METRICS
@@ -86,7 +86,7 @@ class Reader:
             return None
         metric = METRICS["control_kl"]
         values = [mean for (mean,) in self._figures("kl", ("baseline", "candidate"), spans, _kl_figures)]
-        estimate = Estimate(math.fsum(values) / len(values), len(values), stats.bootstrap_mean_interval(values))
+        estimate = Estimate(math.fsum(values) / len(values), len(values), bootstrap.mean_interval(values))
         return Measure(metric.name, metric.unit, None, estimate, higher_is_better=metric.higher_is_better)
 
     def perplexity(self) -> Measure:
@@ -109,7 +109,7 @@ class Reader:
         paragraphs = [number for number, nats in enumerate(before) for _ in nats]
 
         def power(nats: Sequence[float]) -> Estimate:
-            bounds = stats.bootstrap_mean_interval(nats, clusters=paragraphs)
+            bounds = bootstrap.mean_interval(nats, clusters=paragraphs)
             interval = (math.exp(bounds[0]), math.exp(bounds[1])) if bounds else None
             return Estimate(math.exp(math.fsum(nats) / len(nats)), len(nats), interval)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from engram_bench import stats
+from engram_bench import bootstrap
 from engram_bench.records import Estimate, Measure, Run
 from engram_bench.speed_metrics import speed_measures, summarise
 
@@ -54,7 +54,7 @@ def _ratios(run: Run) -> dict[str, Sequence[float]]:
 
 
 def _change(before: Sequence[float], after: Sequence[float]) -> Estimate:
-    interval = stats.bootstrap_median_change_interval(before, after)
+    interval = bootstrap.median_change_interval(before, after)
     return Estimate(median(after) / median(before), min(len(before), len(after)), interval)
 
 

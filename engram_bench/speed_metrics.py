@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from engram_bench import stats
+from engram_bench import bootstrap
 from engram_bench.metrics import METRICS
 from engram_bench.records import Estimate, Measure, SpeedRounds, SpeedSummary
 
@@ -104,7 +104,7 @@ def _ratio(rounds: SpeedRounds, unit: str) -> Estimate:
 
 
 def _median(values: Sequence[float]) -> Estimate:
-    return Estimate(median(values), len(values), stats.bootstrap_median_interval(values))
+    return Estimate(median(values), len(values), bootstrap.median_interval(values))
 
 
 def _memory(speed: Sequence[SpeedRounds]) -> Measure | None:

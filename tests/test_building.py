@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "engram_bench"
 FLOORS = (
     {"errors"},
     {"records"},
-    {"patterns", "matchers", "stats", "provenance", "figures", "record_format", "run_format", "durable"},
+    {"patterns", "matchers", "stats", "bootstrap", "provenance", "figures", "record_format", "run_format", "durable"},
     {"backends", "models", "memory", "metrics", "pairs", "speed_metrics", "adapter_manifest"},
     {
         "adapter_store",
