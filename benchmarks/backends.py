@@ -26,7 +26,7 @@ from benchmarks.parity import BACKENDS, why_not
 from engram_bench import provenance
 from engram_bench.backends import create
 from engram_bench.backends.nvidia import CPU_CHOICE, find_gpu
-from engram_bench.models import default_cache_dir, resolve_model
+from engram_bench.models import default_cache_dir
 from engram_bench.models.presets import DEFAULT_MODEL
 from engram_bench.options import read_settings
 from engram_bench.pipeline import Bench, load_sets
@@ -78,12 +78,12 @@ def trained(name: str, model: str, steps: int, folder: Path) -> tuple[TrainingRe
 
 def train(name: str, model: str, steps: int, folder: Path) -> None:
     """Train in this process and leave ``record.json`` in *folder*."""
-    settings = read_settings({}, {}, root=PROJECT, cwd=PROJECT)
+    settings = read_settings({"engram_model": model}, {}, root=PROJECT, cwd=PROJECT)
     with Bench(settings, load_sets(settings, PROJECT), default_cache_dir()) as bench:
-        recipe, examples = bench.recipe, bench.examples
+        what, recipe, examples = bench.model, bench.recipe, bench.identity.examples
     clock: list[float] = []
     record = create(name).train(
-        resolve_model(model),
+        what,
         examples,
         replace(recipe, steps=steps, stop_at_recall=False),
         folder,

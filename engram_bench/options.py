@@ -193,7 +193,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "model",
-        "Model to tune: a preset, a folder, a .gguf file or a Hub id.",
+        "Model to tune: a preset (smollm2-135m-instruct, smollm2-360m-instruct, qwen2.5-0.5b-instruct, phi-2, "
+        "smollm-135m-instruct), a folder, a .gguf file or a Hub id.",
         "smollm2-135m-instruct",
         metavar="MODEL",
     ),

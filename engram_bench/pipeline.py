@@ -213,7 +213,8 @@ class Bench:
         )
 
     def _train(self, folder: Path) -> TrainingRecord:
-        return self.backend.train(self.model, self.identity.examples, self.recipe, folder, progress=self.progress)
+        record = self.backend.train(self.model, self.identity.examples, self.recipe, folder, progress=self.progress)
+        return replace(record, machine=provenance.machine())
 
     def questions(self, cases: Iterable[Case], *, test: str = "accuracy") -> list[Question]:
         """One greedy question per case under the session's limits."""

@@ -203,6 +203,8 @@ class TrainingRecord:
     """Folders relative to the adapter's, in order of training."""
     examples_seen: int = 0
     """Examples that went through the model: steps times batch size."""
+    machine: str = ""
+    """Where it was trained, which need not be where it is asked; empty where nobody wrote it down."""
 
     @property
     def examples_per_s(self) -> float:

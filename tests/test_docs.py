@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 from engram_bench.cli import main
+from engram_bench.models.presets import PRESETS
+from engram_bench.options import OPTIONS
 from tests.conftest import BenchProject
 from tests.docs_blocks import Block, blocks, commands, missing_line
 
@@ -102,6 +104,15 @@ def test_the_workflow_shown_is_the_one_that_init_writes() -> None:
     (shown,) = [block for block in blocks(ROOT / "docs" / "ci.md") if block.title.startswith(".github/")]
 
     assert shown.text == (ROOT / "engram_bench" / "cli" / "templates" / "workflow.yml").read_text("utf-8")
+
+
+def test_every_preset_stands_in_the_help_and_on_the_page() -> None:
+    page = (ROOT / "docs" / "backends.md").read_text("utf-8")
+    (option,) = [option for option in OPTIONS if option.name == "model"]
+
+    for name in PRESETS:
+        assert f"| `{name}`" in page
+        assert name in option.help
 
 
 def test_pages_build_without_a_warning(tmp_path: Path) -> None:

@@ -33,7 +33,9 @@ def run(args: argparse.Namespace) -> int:
         from engram_bench.reporting.changes import differences
         from engram_bench.reporting.json_report import json_report
 
-        say_json({"older": older.name, "differ": differences(older, newer), **json_report(newer, comparison, ())})
+        was_trained = json_report(older, comparison, ())["training"]
+        facts = {"older": older.name, "older_training": was_trained, "differ": differences(older, newer)}
+        say_json({**facts, **json_report(newer, comparison, ())})
     else:
         show_changes(older, newer)
     has_broken = any(entry.state == "broken" for entry in comparison.ledger)

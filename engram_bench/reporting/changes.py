@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from engram_bench.records import Comparison, LedgerEntry, Run, State
+from engram_bench.records import Comparison, LedgerEntry, Run, State, TrainingRecord
 from engram_bench.reporting.clean import encodable, printable
 from engram_bench.reporting.tables import SPLITS, TABLED, Table, category_table, entries, measure_table
 from engram_bench.reporting.terminal import MAX_CATEGORIES, entry_lines, outside_lines
@@ -41,7 +41,7 @@ def change_lines(old: Run, new: Run, comparison: Comparison, *, width: int = 80,
         _counts(comparison, width),
         *_changed(comparison, width),
         outside_lines(comparison, width),
-        *_tables(comparison, width),
+        *_tables(old, new, comparison, width),
     )
     lines: list[str] = []
     for block in blocks:
@@ -60,6 +60,32 @@ def differences(old: Run, new: Run) -> dict[str, tuple[str, str]]:
         },
     }
     return {name: (before, after) for name, (before, after) in facts.items() if before != after}
+
+
+def training_table(old: Run, new: Run) -> Table | None:
+    """How the adapters of both runs were trained, side by side, each on its own machine; None where it is one and the same.
+
+    Nothing in it is set against the other: seconds of two machines make no ratio.
+    """
+    if old.training is None or new.training is None or old.training == new.training:
+        return None
+    columns = [_training_facts(run.training) for run in (old, new) if run.training]
+    rows = tuple((name, *(column[name] for column in columns)) for name in columns[0])
+    return Table("training: each on its own machine", ("", "older", "newer"), "lll", rows)
+
+
+def _training_facts(training: TrainingRecord) -> dict[str, str]:
+    peak = training.peak_memory_mb
+    return {
+        "backend": f"{training.backend} ({training.device}, {training.dtype})",
+        "machine": training.machine or "not recorded",
+        "steps": f"{training.steps}, {training.examples} examples",
+        "seconds": f"{training.seconds:.1f}",
+        "examples/s": f"{training.examples_per_s:.1f}",
+        "tokens/s": f"{training.tokens_per_s:.0f}",
+        "peak memory": "" if peak is None else f"{peak:.0f} MB",
+        "recall": "" if training.recall is None else f"{100 * training.recall:.1f} %",
+    }
 
 
 def _head(old: Run, new: Run, width: int) -> Iterator[str]:
@@ -94,9 +120,9 @@ def _changed(comparison: Comparison, width: int) -> Iterator[Iterable[str]]:
             yield entry_lines(title, found, answers, width=width, limit=MAX_ENTRIES)
 
 
-def _tables(comparison: Comparison, width: int) -> Iterator[Iterable[str]]:
+def _tables(old: Run, new: Run, comparison: Comparison, width: int) -> Iterator[Iterable[str]]:
     tables = [category_table(comparison, metric, width=width, max_rows=MAX_CATEGORIES) for metric in TABLED]
-    for table in (*tables, measure_table(comparison)):
+    for table in (*tables, measure_table(comparison), training_table(old, new)):
         if table is not None:
             yield [*_wrapped(table.title, width), *_renamed(table).plain(width)]
 

@@ -151,7 +151,8 @@ def _counts(entries: Iterable[LedgerEntry]) -> dict[str, int]:
 def _training(training: TrainingRecord | None) -> dict[str, Any] | None:
     if training is None:
         return None
-    return {name: value for name, value in asdict(training).items() if name != "losses"}
+    facts = {name: value for name, value in asdict(training).items() if name != "losses"}
+    return {**facts, "examples_per_s": training.examples_per_s, "tokens_per_s": training.tokens_per_s}
 
 
 def _finite(value: Any) -> Any:

@@ -37,6 +37,8 @@ def test_json_has_every_case(two_runs: Shell) -> None:
     assert report["ledger"]["cases"]["facts/port-ssh"] == "broken"
     assert report["ledger"]["cases"]["facts/http-404"] == "fixed"
     assert report["older"].startswith("0001-")
+    assert report["older_training"]["machine"] == report["training"]["machine"] != ""
+    assert report["training"].keys() >= {"examples_per_s", "tokens_per_s", "seconds", "device"}
     assert report["run"].startswith("0002-")
 
 
