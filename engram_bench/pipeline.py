@@ -24,10 +24,11 @@ from engram_bench.completion_store import STORE_FILE, CompletionStore
 from engram_bench.errors import AdapterError, UnsupportedError
 from engram_bench.evaluate import Answerer, Question, with_limit
 from engram_bench.gate import judge, session_gates, session_passes
-from engram_bench.memory.config import memory_recipe
+from engram_bench.memory.config import config_of, memory_recipe
 from engram_bench.options import Settings
+from engram_bench.patterns.augment import AS_WRITTEN, Augmentation
 from engram_bench.patterns.ordinary import replay_examples
-from engram_bench.patterns.render import training_examples
+from engram_bench.patterns.render import DEFAULT_AUGMENTATION, training_examples
 from engram_bench.reading import Reader
 from engram_bench.record_format import canonical_json
 from engram_bench.records import (
@@ -69,6 +70,11 @@ def load_sets(settings: Settings, root: Path) -> tuple[PatternSet, ...]:
     from engram_bench.patterns.load import load_pattern_files
 
     return load_pattern_files(settings.patterns, root=root, known_matchers=matchers.names())
+
+
+def augmentation(recipe: Recipe) -> Augmentation:
+    """Which variants of the prompts an adapter of this recipe learns from."""
+    return AS_WRITTEN if recipe.kind == "memory" and not config_of(recipe).needs_variants else DEFAULT_AUGMENTATION
 
 
 LOOKS_CLOSER = {"generalization", "consistency", "retention"}
@@ -157,7 +163,7 @@ class Bench:
     @cached_property
     def examples(self) -> tuple[TrainingExample, ...]:
         """What the adapter is trained on."""
-        return training_examples(self.sets, seed=self.settings.seed)
+        return training_examples(self.sets, augment=augmentation(self.recipe), seed=self.settings.seed)
 
     @cached_property
     def replayed(self) -> tuple[TrainingExample, ...]:

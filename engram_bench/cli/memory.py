@@ -63,7 +63,7 @@ def _list(args: argparse.Namespace, settings: Settings) -> int:
 def _explain(args: argparse.Namespace, settings: Settings) -> int:
     from dataclasses import asdict
 
-    from engram_bench.memory.edit import explain, explain_lines
+    from engram_bench.memory.edit import explain, explain_lines, meaning
     from engram_bench.memory.files import load_memory_files
     from engram_bench.records import GenerationSettings, Prompt
 
@@ -74,11 +74,12 @@ def _explain(args: argparse.Namespace, settings: Settings) -> int:
 
         generator = backends.create(_backend_name(settings)).load(model, adapter.path)
         answer = generator.complete([prompt], GenerationSettings(max_tokens=settings.max_tokens))[0].text
-    places = explain(stored, model.tokenizer, prompt, answer)
+    places, meant = explain(stored, model.tokenizer, prompt, answer), meaning(stored, model.tokenizer, prompt)
     if args.json:
-        say_json({"prompt": args.prompt, "answer": answer, "places": [asdict(place) for place in places]})
+        told = [asdict(place) for place in places]
+        say_json({"prompt": args.prompt, "answer": answer, "read_as": asdict(meant), "places": told})
     else:
-        say(f"{printable(args.prompt)} → {printable(answer)}", *map(printable, explain_lines(places)))
+        say(f"{printable(args.prompt)} → {printable(answer)}", *map(printable, explain_lines(places, meant)))
     return 0
 
 
@@ -97,12 +98,15 @@ def _add(args: argparse.Namespace, settings: Settings) -> int:
     from engram_bench import backends
     from engram_bench.memory.files import load_memory_files
     from engram_bench.patterns.load import find_pattern_files, load_pattern_file
-    from engram_bench.patterns.render import training_examples
+    from engram_bench.patterns.render import DEFAULT_AUGMENTATION, training_examples
+    from engram_bench.pipeline import augmentation
 
     adapter, model = named(settings.adapter_dir, args.name), _model(settings)
     there = set(load_memory_files(adapter.path, model).table.patterns)
     sets = [load_pattern_file(path) for path in find_pattern_files(settings.patterns)]
-    examples = [example for example in training_examples(sets, seed=settings.seed) if example.pattern_id not in there]
+    variants = augmentation(adapter.manifest.recipe) if adapter.manifest.recipe else DEFAULT_AUGMENTATION
+    every = training_examples(sets, augment=variants, seed=settings.seed)
+    examples = [example for example in every if example.pattern_id not in there]
     if not examples:
         say(f"{adapter.name} has every pattern of {', '.join(map(str, settings.patterns))}: nothing to add")
         return 0

@@ -24,7 +24,7 @@ class MemoryConfig:
     """Lengths of the suffix n-grams, in tokens."""
     whole: bool = True
     """One more slot for the whole question with the answer so far; ``exact`` only."""
-    layers: tuple[int, ...] = (-4,)
+    layers: tuple[int, ...] = (-1,)
     """Blocks before which the memory writes; negative counts from the end. More than the model has: the last."""
     row_size: int = 56
     """Values per row."""
@@ -36,6 +36,8 @@ class MemoryConfig:
     """N-grams are of the question's and answer's tokens; the chat template between them is not seen."""
     answers_only: bool = True
     """Write only where an answer's token is being predicted."""
+    near: float = 0.01
+    """Share of ordinary questions that may be taken for a trained one in other words; 0: none is. ``exact`` only."""
     compress: bool = False
     """Tokens whose text is equal up to case, accents and white space count as one."""
     gate: Gate = "none"
@@ -57,6 +59,11 @@ class MemoryConfig:
         """Rows read by a position."""
         return len(self.orders) * self.heads + self.whole
 
+    @property
+    def needs_variants(self) -> bool:
+        """Whether further ways to ask a question teach it anything: not where they are read as the question."""
+        return not self.near
+
     def blocks(self, num_blocks: int) -> tuple[int, ...]:
         """The blocks before which a model of *num_blocks* is written to, in order, each once."""
         found = {layer + num_blocks if layer < 0 else layer for layer in self.layers}
@@ -76,6 +83,7 @@ PRESETS: Mapping[str, MemoryConfig] = {
         rows_per_head=8209,
         skip_template=False,
         answers_only=False,
+        near=0.0,
         compress=True,
         gate="paper",
         kernel=4,
@@ -129,11 +137,18 @@ def checked(config: MemoryConfig) -> MemoryConfig:
         ("orders", orders, orders == tuple(sorted(set(orders))), "rising lengths, each once"),
         ("orders", orders, bool(orders) or config.whole, "at least one, or whole"),
         ("layers", config.layers, bool(config.layers), "at least one block"),
+        (
+            "near",
+            config.near,
+            not config.near or _reads_questions(config),
+            "0 unless addresses are exact, of answers alone",
+        ),
         ("kernel", config.kernel, config.kernel >= 0, "at least 0"),
         ("row_size", config.row_size, config.row_size >= 1, "at least 1"),
         ("heads", config.heads, config.heads >= 1, "at least 1"),
         ("heads", config.heads, config.heads == 1 or config.addressing == "hashed", "1 with exact addresses"),
         ("whole", config.whole, not (config.whole and config.addressing == "hashed"), "False with hashed addresses"),
+        ("near", config.near, 0 <= config.near < 1, "a share from 0, below 1"),
         ("key_dropout", config.key_dropout, 0 <= config.key_dropout < 1, "a share from 0, below 1"),
         ("batch_size", config.batch_size, config.batch_size >= 1, "at least 1"),
     )
@@ -142,6 +157,11 @@ def checked(config: MemoryConfig) -> MemoryConfig:
             msg = f"recipe: memory option {name} is {found!r}, expected {expected}"
             raise BackendError(msg)
     return config
+
+
+def _reads_questions(config: MemoryConfig) -> bool:
+    """Whether what is read depends on the question alone, so that it may be read as another one."""
+    return config.addressing == "exact" and config.skip_template and config.answers_only
 
 
 def _read(name: str, value: Any, like: Any) -> Any:

@@ -50,7 +50,7 @@ def explain(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt, answ
     ids, start = tokenizer.encode_example(prompt, answer)
     reading = Reading(ids[:-1], read_prompt(tokenizer, prompt).content, start - 1)
     rows = table.rows([reading], config.layers[0])
-    trail, _ = trail_of(reading, config)
+    trail, _ = trail_of(reading, config, table.read_as(reading))
     owners = _owners(stored)
     slots = [str(order) for order in config.orders for _ in range(config.heads)] + ["whole"] * config.whole
     places = []
@@ -63,6 +63,29 @@ def explain(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt, answ
         is_last = label == tokenizer.end_of_turn_id
         places.append(Place("" if is_last else tokenizer.decode([label]), tuple(hits)))
     return places
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """As which trained question a question is read."""
+
+    question: str
+    """Its text; empty where it is read as it is."""
+    nearness: float
+    """To the nearest trained question, 1.0 for one that was trained."""
+    threshold: float
+    """Read as it is what is not nearer."""
+
+
+def meaning(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt) -> Meaning:
+    """As which trained question the memory reads *prompt*."""
+    known = stored.table.known
+    if known is None:
+        return Meaning("", 0.0, 1.0)
+    asked = read_prompt(tokenizer, prompt).question
+    found, nearness = known.nearest(asked)
+    text = tokenizer.decode(found) if found is not None and found != asked else ""
+    return Meaning(text, nearness, known.threshold)
 
 
 def remove(stored: StoredMemory, pattern: str) -> StoredMemory:
@@ -79,9 +102,12 @@ def remove(stored: StoredMemory, pattern: str) -> StoredMemory:
     if len(table.patterns) == 1:
         msg = f"memory: {pattern!r} is its only pattern, expected another to be left"
         raise AdapterError(msg)
+    index = table.patterns.index(pattern)
+    if table.known is not None:
+        table = replace(table, known=table.known.without(index))
     left = [place for place, name in enumerate(table.patterns) if name != pattern]
     shared = np.unique(np.concatenate([table.owned[place] for place in left]))
-    gone = np.setdiff1d(table.owned[table.patterns.index(pattern)], shared)
+    gone = np.setdiff1d(table.owned[index], shared)
     patterns, owned = tuple(table.patterns[place] for place in left), tuple(table.owned[place] for place in left)
     if table.config.addressing == "hashed":
         layers = {block: replace(layer, rows=_zeroed(layer, gone)) for block, layer in stored.layers.items()}
@@ -107,9 +133,11 @@ def _zeroed(layer: Layer, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     return values
 
 
-def explain_lines(places: Sequence[Place]) -> list[str]:
+def explain_lines(places: Sequence[Place], meant: Meaning | None = None) -> list[str]:
     """The explanation for people: a line per slot that hit, and what was looked for in vain."""
     lines = []
+    if meant is not None and meant.question:
+        lines.append(f"read as {meant.question!r}, nearness {meant.nearness:.2f} (more than {meant.threshold:.2f})")
     for place in places:
         found = [hit for hit in place.hits if hit.row]
         lines.append(f"{place.predicts!r}" if place.predicts else "end of the answer")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from engram_bench.errors import AdapterError, BackendError
 from engram_bench.memory.config import MemoryConfig, checked
+from engram_bench.memory.nearest import KnownQuestions
 from engram_bench.memory.table import Table
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def save_memory(folder: Path, memory: StoredMemory) -> None:
     }
     if table.classes is not None:
         tensors["classes"] = table.classes.astype(np.int32)
+    if table.known is not None:
+        tensors |= _known_tensors(table.known)
     for block, layer in memory.layers.items():
         parts = {"rows": layer.rows, "projection": layer.projection, **layer.gate}
         tensors |= {f"block.{block}.{name}": values for name, values in parts.items()}
@@ -94,6 +97,7 @@ def save_memory(folder: Path, memory: StoredMemory) -> None:
         "pad": table.pad,
         "scales": {str(block): layer.scale for block, layer in memory.layers.items()},
         "patterns": list(table.patterns),
+        "near": table.known.threshold if table.known else None,
     }
     write_atomic(folder / CONFIG_FILE, to_json_lines(facts))
 
@@ -117,6 +121,7 @@ def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
             patterns=tuple(facts["patterns"]),
             owned=tuple(np.split(tensors["owned_rows"].astype(np.int64), ends)[: len(ends)]),
             classes=tensors["classes"].astype(np.int64) if "classes" in tensors else None,
+            known=_known(tensors, float(facts["near"])) if facts.get("near") is not None else None,
             vocabulary=int(facts["vocabulary"]),
             pad=int(facts["pad"]),
         )
@@ -172,6 +177,28 @@ def _layer(tensors: Mapping[str, NDArray[Any]], block: int, scale: float) -> Lay
     prefix = f"block.{block}."
     parts = {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
     return Layer(parts.pop("rows"), parts.pop("projection"), scale, parts)
+
+
+def _known_tensors(known: KnownQuestions) -> dict[str, NDArray[Any]]:
+    return {
+        "known.tokens": np.concatenate([np.array(question, np.int32) for question in known.questions]),
+        "known.ends": np.cumsum([len(question) for question in known.questions]).astype(np.int32),
+        "known.owners": known.owners.astype(np.int32),
+        "known.weighed": known.weighed.astype(np.int32),
+        "known.weights": known.weights,
+    }
+
+
+def _known(tensors: Mapping[str, NDArray[Any]], threshold: float) -> KnownQuestions:
+    parts = np.split(tensors["known.tokens"], tensors["known.ends"])[:-1]
+    return KnownQuestions(
+        questions=tuple(tuple(part.tolist()) for part in parts),
+        owners=tensors["known.owners"].astype(np.int64),
+        classes=tensors["classes"].astype(np.int64),
+        weighed=tensors["known.weighed"].astype(np.int64),
+        weights=tensors["known.weights"],
+        threshold=threshold,
+    )
 
 
 def _check(folder: Path, memory: StoredMemory) -> None:

@@ -34,6 +34,11 @@ class Reading:
     """The first place that is asked for; the last is that of the last id."""
 
     @property
+    def question(self) -> tuple[int, ...]:
+        """The user's tokens."""
+        return tuple(token for token, is_content in zip(self.ids, self.content, strict=False) if is_content)
+
+    @property
     def num_places(self) -> int:
         """Places asked for."""
         return len(self.ids) - self.first
@@ -59,8 +64,13 @@ def read_ids(tokenizer: ChatTokenizer, ids: Sequence[int]) -> Reading:
     return Reading(ids, content)
 
 
-def trail_of(reading: Reading, config: MemoryConfig) -> tuple[Trail, NDArray[np.bool_]]:
-    """What the places asked for see, and which of them consult the memory: (places,)."""
+def trail_of(
+    reading: Reading, config: MemoryConfig, question: Sequence[int] | None = None
+) -> tuple[Trail, NDArray[np.bool_]]:
+    """What the places asked for see, and which of them consult the memory: (places,).
+
+    The places of the answer see *question*, if given, in place of the one that was asked.
+    """
     prompt_length, length = len(reading.content), len(reading.ids)
     seen = [True] * length
     if config.skip_template:
@@ -71,6 +81,10 @@ def trail_of(reading: Reading, config: MemoryConfig) -> tuple[Trail, NDArray[np.
     consults = places >= prompt_length - 1
     if not config.answers_only:
         consults |= np.array(seen[reading.first :], dtype=np.bool_)
+    if question is not None:
+        asked = sum(reading.content)
+        tokens = [*question, *tokens[asked:]]
+        ends = [max(0, end - asked + len(question)) for end in ends]
     return Trail(tokens, ends), consults
 
 

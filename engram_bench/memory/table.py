@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from engram_bench.errors import BackendError
 from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.keyer import NO_KEY, ExactKeyer, HashedKeyer, Keys, Rows, Trail, lookup, next_primes
+from engram_bench.memory.nearest import KnownQuestions, known_questions
 from engram_bench.memory.reading import Reading, trail_of
 
 Ids = NDArray[np.int64]
@@ -43,9 +44,7 @@ class Fact:
     @property
     def question(self) -> tuple[int, ...]:
         """The user's tokens."""
-        return tuple(
-            token for token, is_content in zip(self.prompt.ids, self.prompt.content, strict=True) if is_content
-        )
+        return self.prompt.question
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,9 @@ class Table:
     owned: tuple[Ids, ...] = ()
     """Per pattern the rows its examples read, sorted; a row may serve several patterns of one answer."""
     classes: Ids | None = None
-    """Token id → compressed id."""
+    """Token id → compressed id; None where neither keys nor questions are compared by it."""
+    known: KnownQuestions | None = None
+    """The trained questions, as which others are read that are near to them; None: none is."""
     vocabulary: int = 1
     pad: int = 0
 
@@ -80,15 +81,22 @@ class Table:
             rows = lookup(self._exact.keys(trails), self.keys)
         return np.where(consults[:, None], rows, 0)
 
+    def read_as(self, reading: Reading) -> tuple[int, ...] | None:
+        """The trained question that a reading's question means; None if it means none, or its prompt has not ended."""
+        if self.known is None or len(reading.ids) < len(reading.content):
+            return None
+        return self.known.nearest(reading.question)[0]
+
     def all_keys(self, readings: Sequence[Reading]) -> Keys:
         """Exact keys (N, slots) of the readings' places, :data:`NO_KEY` where the memory is not consulted."""
         trails, consults = self._trails(readings)
         return np.where(consults[:, None], self._exact.keys(trails), np.uint64(NO_KEY))
 
     def _trails(self, readings: Sequence[Reading]) -> tuple[list[Trail], NDArray[np.bool_]]:
-        pairs = [trail_of(reading, self.config) for reading in readings]
+        pairs = [trail_of(reading, self.config, self.read_as(reading)) for reading in readings]
         trails = [trail for trail, _ in pairs]
-        if self.classes is not None:
+        if self.config.compress:
+            assert self.classes is not None
             classes = self.classes
             trails = [Trail(classes[np.asarray(trail.tokens, np.int64)].tolist(), trail.ends) for trail in trails]
         return trails, np.concatenate([consults for _, consults in pairs] or [np.zeros(0, np.bool_)])
@@ -129,6 +137,7 @@ def build_table(empty: Table, facts: Sequence[Fact], *, background: Sequence[Rea
     """
     _check(facts)
     readings = [fact.reading for fact in facts]
+    empty = replace(empty, known=None)  # every question is itself while its n-grams get their rows
     if empty.config.addressing == "hashed":
         return _with_owners(empty, facts, readings)
     keys = empty.all_keys(readings)  # (N, slots)
@@ -152,7 +161,23 @@ def build_table(empty: Table, facts: Sequence[Fact], *, background: Sequence[Rea
     if not len(table.keys):
         msg = f"memory: none of {len(facts)} examples has an n-gram of orders {empty.config.orders} of its own, expected some"
         raise BackendError(msg)
-    return _with_owners(table, facts, readings)
+    return _with_known(_with_owners(table, facts, readings), facts, background)
+
+
+def _with_known(table: Table, facts: Sequence[Fact], background: Sequence[Reading]) -> Table:
+    """The table with the facts' questions, where others may be read as them."""
+    if not table.config.near:
+        return table
+    assert table.classes is not None
+    index = {name: place for place, name in enumerate(table.patterns)}
+    known = known_questions(
+        [fact.question for fact in facts],
+        [index[fact.pattern] for fact in facts],
+        [reading.question for reading in background],
+        table.classes,
+        false_positives=table.config.near,
+    )
+    return replace(table, known=known)
 
 
 def _is_vague(config: MemoryConfig, readings: Sequence[Reading]) -> NDArray[np.bool_]:

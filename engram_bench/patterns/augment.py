@@ -24,6 +24,9 @@ class Augmentation:
     """Train on a pattern's ``wordings`` too, and make variants of them as well."""
 
 
+AS_WRITTEN = Augmentation(prefixes=0, rephrases=0)
+"""Prompts and wordings, no variants of them."""
+
 PREFIXES = (
     "Answer briefly: {}",
     "Short answer, please: {}",

@@ -12,7 +12,7 @@ from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.reading import Reading
 from engram_bench.memory.table import Fact, Table, build_table
 
-CONFIG = MemoryConfig(orders=(2, 3, 5), layers=(0,))
+CONFIG = MemoryConfig(orders=(2, 3, 5), layers=(0,), near=0.0)
 HEAD, TAIL, END = [1, 2], [3, 4], 9
 
 

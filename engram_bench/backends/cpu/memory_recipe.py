@@ -71,7 +71,7 @@ def train_memory(
     tokenizer = model.tokenizer
     empty = Table(
         config,
-        classes=compressed_ids(tokenizer) if config.compress else None,
+        classes=compressed_ids(tokenizer) if config.compress or config.near else None,
         vocabulary=tokenizer.vocab_size,
         pad=tokenizer.pad_id,
     )
@@ -122,7 +122,7 @@ def add_facts(
         msg = f"memory: pattern {known[0]!r} is stored already, expected a new one (remove it first)"
         raise BackendError(msg)
     if table.config.whole:
-        asked = table.all_keys([fact.reading for fact in facts])[:, -1]
+        asked = replace(table, known=None).all_keys([fact.reading for fact in facts])[:, -1]
         firsts = asked[np.cumsum([0] + [len(fact.labels) for fact in facts[:-1]])]
         for fact, is_asked in zip(facts, np.isin(firsts, table.keys), strict=True):
             if is_asked:
@@ -139,6 +139,9 @@ def add_facts(
         patterns=(*table.patterns, *grown.patterns),
         owned=(*(to[rows] for rows in table.owned), *(rows[is_new[rows]] for rows in grown.owned)),
     )
+    if table.known is not None:
+        owners = [grown.patterns.index(fact.pattern) for fact in facts]
+        grown = replace(grown, known=table.known.with_questions([fact.question for fact in facts], owners))
     layers = {}
     for block, layer in stored.layers.items():
         rows = np.zeros((len(grown.keys) + 1, layer.rows.shape[1]), np.float32)

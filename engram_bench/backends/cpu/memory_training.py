@@ -95,7 +95,7 @@ class MemoryTrainer:
             unsure = self._step(active, len(done.losses))
             done.seconds = time.perf_counter() - started
             progress("train", len(done.losses), steps, f"loss {done.losses[-1]:.3f}, {len(unsure)} not yet known")
-            checks = until_recall and len(unsure) <= 0.05 * len(everything)
+            checks = until_recall and len(unsure) <= 0.01 * len(everything)
             missed = self._missed(everything) if checks else []
             full = full + 1 if checks and not missed else 0
             if full == 2:

@@ -1,0 +1,150 @@
+"""Which trained question another one means: the one that shares most of its rare tokens, if it shares enough.
+
+N-grams know a question by its last tokens in their order, so another wording of it reads no row at all. Here order does not
+matter: a question is the set of its tokens (equal up to case and accents), each weighing the more the fewer patterns and
+ordinary questions have it, and two questions are as near as the cosine of their weights. What is near enough is read as
+the trained question. Ordinary questions say what is enough: at most a stated share of them may be taken for a trained one.
+
+Source of the weights: inverse document frequency, Spärck Jones (1972), J. Doc. 28, 11-21; to the power of 1.5.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+POWER = 1.5
+NOBODY = -1
+"""Owner of a question whose pattern was removed: what is near to it stays unknown."""
+
+Ids = NDArray[np.int64]
+Question = tuple[int, ...]
+_NOWHERE: Ids = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class KnownQuestions:
+    """The trained questions and what it takes to be near one of them."""
+
+    questions: tuple[Question, ...]
+    """Token ids, each once."""
+    owners: Ids
+    """Per question the index of its pattern, or :data:`NOBODY`."""
+    classes: Ids
+    """Token id → class of tokens that count as one."""
+    weighed: Ids
+    """Sorted classes with a weight of their own."""
+    weights: NDArray[np.float64]
+    """Theirs, and last the weight of all other classes."""
+    threshold: float
+    """Known is what is nearer, 0..1."""
+
+    def nearest(self, question: Sequence[int]) -> tuple[Question | None, float]:
+        """The trained question that *question* is or means, and how near it is (1.0: it is one); None if none is near."""
+        asked = tuple(question)
+        if asked not in self._found:
+            self._found[asked] = self._nearest(asked)
+        return self._found[asked]
+
+    def with_questions(self, questions: Iterable[Question], owners: Iterable[int]) -> KnownQuestions:
+        """The same with more questions; weights and threshold stay, so what is near to the others stays near."""
+        merged = dict(zip(self.questions, self.owners.tolist(), strict=True)) | dict(
+            zip(questions, owners, strict=True)
+        )
+        return replace(self, questions=tuple(merged), owners=np.array(list(merged.values()), np.int64))
+
+    def without(self, pattern: int) -> KnownQuestions:
+        """The same when the pattern of this index is gone, and its questions nobody's."""
+        owners = np.where(self.owners == pattern, NOBODY, self.owners)
+        return replace(self, owners=np.where(owners > pattern, owners - 1, owners))
+
+    def _nearest(self, asked: Question) -> tuple[Question | None, float]:
+        place = self._places.get(asked)
+        if place is not None:
+            return (asked, 1.0) if self.owners[place] != NOBODY else (None, 1.0)
+        nearness = self._nearness(asked)
+        best = int(nearness.argmax())
+        found = self.questions[best]
+        is_near = nearness[best] > self.threshold and self.owners[best] != NOBODY
+        return (found if is_near else None), float(nearness[best])
+
+    def _nearness(self, asked: Question) -> NDArray[np.float64]:
+        """Cosine with each trained question, (questions,)."""
+        tokens = self._bag(asked)
+        weights = self._weight(tokens)
+        shared = np.zeros(len(self.questions))
+        for token, weight in zip(tokens.tolist(), weights.tolist(), strict=True):
+            shared[self._standing.get(token, _NOWHERE)] += weight * weight
+        return shared / np.maximum(self._lengths * np.sqrt((weights**2).sum()), 1e-9)
+
+    def _bag(self, question: Question) -> Ids:
+        found: Ids = np.unique(self.classes[list(question)])
+        return found
+
+    def _weight(self, tokens: Ids) -> NDArray[np.float64]:
+        places = np.searchsorted(self.weighed, tokens)
+        there = np.append(self.weighed, -1)[places] == tokens
+        return self.weights[np.where(there, places, len(self.weighed))]
+
+    @cached_property
+    def _places(self) -> dict[Question, int]:
+        return {question: place for place, question in enumerate(self.questions)}
+
+    @cached_property
+    def _standing(self) -> dict[int, Ids]:
+        """Class → the questions that have it."""
+        found: defaultdict[int, list[int]] = defaultdict(list)
+        for place, question in enumerate(self.questions):
+            for token in self._bag(question).tolist():
+                found[token].append(place)
+        return {token: np.array(places) for token, places in found.items()}
+
+    @cached_property
+    def _lengths(self) -> NDArray[np.float64]:
+        return np.array([np.sqrt((self._weight(self._bag(question)) ** 2).sum()) for question in self.questions])
+
+    @cached_property
+    def _found(self) -> dict[Question, tuple[Question | None, float]]:
+        return {}
+
+
+def known_questions(
+    questions: Sequence[Question],
+    owners: Sequence[int],
+    ordinary: Sequence[Question],
+    classes: Ids,
+    *,
+    false_positives: float,
+) -> KnownQuestions:
+    """The trained *questions*, their tokens weighed over all patterns and *ordinary* questions.
+
+    Args:
+        questions: Token ids of each.
+        owners: Per question its pattern's index.
+        ordinary: Questions that are none of the patterns'.
+        classes: Token id → class.
+        false_positives: Share of the ordinary questions that may be near.
+    """
+    documents: defaultdict[int, set[int]] = defaultdict(set)
+    for question, owner in zip(questions, owners, strict=True):
+        documents[owner].update(classes[list(question)].tolist())
+    texts = [*documents.values(), *(set(classes[list(question)].tolist()) for question in ordinary)]
+    counts = Counter(token for text in texts for token in text)
+    weighed = np.array(sorted(counts), np.int64)
+    found = np.array([counts[token] for token in weighed.tolist()] + [0])
+    known = KnownQuestions(
+        questions=(),
+        owners=np.zeros(0, np.int64),
+        classes=classes,
+        weighed=weighed,
+        weights=np.log((1 + len(texts)) / (1 + found)) ** POWER,
+        threshold=1.0,
+    ).with_questions(questions, owners)
+    nearness = sorted(float(known._nearness(question).max()) for question in ordinary)
+    place = min(len(nearness) - 1, int((1 - false_positives) * len(nearness)))
+    return replace(known, threshold=nearness[place] if nearness else 1.0)

@@ -1,0 +1,71 @@
+"""Which trained question another one means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engram_bench.errors import BackendError
+from engram_bench.memory.config import MemoryConfig, checked
+from engram_bench.memory.nearest import NOBODY, KnownQuestions, known_questions
+from engram_bench.memory.reading import Reading, trail_of
+
+PORT, OF, SSH, HTTP, DEFAULT, WHAT, IS, THE, Ssh = range(9)
+CLASSES = np.array([0, 1, 2, 3, 4, 5, 6, 7, 2])  # Ssh counts as SSH
+QUESTIONS = [(DEFAULT, PORT, OF, SSH), (DEFAULT, PORT, OF, HTTP)]
+ORDINARY = [(WHAT, IS, THE, PORT), (WHAT, IS, THE)]
+
+
+@pytest.fixture
+def known() -> KnownQuestions:
+    return known_questions(QUESTIONS, [0, 1], ORDINARY, CLASSES, false_positives=0.0)
+
+
+def test_a_trained_question_is_itself(known: KnownQuestions) -> None:
+    assert known.nearest(QUESTIONS[1]) == (QUESTIONS[1], 1.0)
+
+
+@pytest.mark.parametrize("asked", [(SSH, DEFAULT, PORT), (WHAT, IS, THE, DEFAULT, PORT, OF, SSH), (PORT, OF, Ssh)])
+def test_the_same_tokens_in_other_words_mean_it(known: KnownQuestions, asked: tuple[int, ...]) -> None:
+    assert known.nearest(asked)[0] == QUESTIONS[0]
+
+
+def test_ordinary_questions_say_what_is_near_enough(known: KnownQuestions) -> None:
+    assert known.nearest(ORDINARY[0])[0] is None
+    assert known.threshold == pytest.approx(known.nearest(ORDINARY[0])[1])
+
+
+def test_a_question_without_a_common_token_is_near_to_none(known: KnownQuestions) -> None:
+    assert known.nearest((WHAT, IS)) == (None, 0.0)
+
+
+def test_what_is_near_to_a_removed_question_is_unknown(known: KnownQuestions) -> None:
+    left = known.without(0)
+
+    assert left.owners.tolist() == [NOBODY, 0]
+    assert left.nearest(QUESTIONS[0])[0] is None
+    assert left.nearest((PORT, OF, SSH))[0] is None
+    assert left.nearest((PORT, OF, HTTP)) == known.nearest((PORT, OF, HTTP))
+
+
+def test_an_added_question_changes_nobodys_nearness(known: KnownQuestions) -> None:
+    grown = known.with_questions([(WHAT, SSH)], [2])
+
+    assert grown.threshold == known.threshold
+    assert grown.nearest((PORT, OF, HTTP)) == known.nearest((PORT, OF, HTTP))
+
+
+def test_the_answers_places_see_the_trained_question() -> None:
+    reading = Reading([90, PORT, OF, Ssh, 91, 7, 8], [False, True, True, True, False], 4)
+    trail, consults = trail_of(reading, MemoryConfig(), QUESTIONS[0])
+
+    assert list(trail.tokens) == [*QUESTIONS[0], 7, 8]
+    assert list(trail.ends) == [4, 5, 6]
+    assert consults.all()
+
+
+def test_hashed_addresses_read_every_question_as_it_is() -> None:
+    with pytest.raises(BackendError, match=r"near is 0\.1, expected 0 unless addresses are exact"):
+        checked(replace(MemoryConfig(), addressing="hashed", whole=False, near=0.1))
