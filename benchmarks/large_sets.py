@@ -2,9 +2,10 @@
 
     python -m benchmarks.large_sets 1000 FOLDER
 
-Every fact has a prompt, one trained wording and two held-out ones: the first keeps the asked-for thing at the end of the
-question, the second puts it at the beginning. No two facts ask alike, and the same size and seed give the same file on one
-version of the tables (Python's Unicode 3.2 names never change; error numbers are the platform's).
+Every fact has a prompt and two held-out wordings: the first keeps the asked-for thing at the end of the question, the
+second puts it at the beginning. With --wordings it has a trained one too. No two facts ask alike, and the same size and
+seed give the same file on one version of the tables (Python's Unicode 3.2 names never change; error numbers are the
+platform's).
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def facts() -> Iterator[Fact]:
         yield from table()
 
 
-def large_set(size: int, seed: int = 0) -> list[dict[str, object]]:
+def large_set(size: int, seed: int = 0, *, wordings: bool = False) -> list[dict[str, object]]:
     """*size* patterns, drawn from all tables: small tables are taken whole, what is missing is drawn from the largest.
 
     Raises:
@@ -89,17 +90,17 @@ def large_set(size: int, seed: int = 0) -> list[dict[str, object]]:
     share = min(len(small), max(size // 2, size - len(names)))
     chosen = [*small[:share], *names[: size - share]]
     draw.shuffle(chosen)
-    return [_pattern(number, fact) for number, fact in enumerate(chosen)]
+    return [_pattern(number, fact, wordings=wordings) for number, fact in enumerate(chosen)]
 
 
-def _pattern(number: int, fact: Fact) -> dict[str, object]:
+def _pattern(number: int, fact: Fact, *, wordings: bool) -> dict[str, object]:
     prompt, wording, *held_out = (text.format(fact.asked) for text in fact.wordings)
     return {
         "id": f"{fact.category}-{number}",
         "input": prompt,
         "output": fact.answer,
         "category": fact.category,
-        "wordings": [wording],
+        "wordings": [wording] if wordings else [],
         "held_out": held_out,
     }
 
@@ -253,10 +254,14 @@ def main() -> None:
     parser.add_argument("size", type=int)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--wordings", action="store_true", help="a trained wording for each")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     path = args.folder / f"large{args.size}.jsonl"
-    rows = [{"name": f"large{args.size}", "kind": "memory", "match": "exact"}, *large_set(args.size, args.seed)]
+    rows = [
+        {"name": f"large{args.size}", "kind": "memory", "match": "exact"},
+        *large_set(args.size, args.seed, wordings=args.wordings),
+    ]
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     print(f"{path}: {args.size} patterns")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engram_bench.memory.reading import Reading, read_prompt
+from engram_bench.patterns.ordinary import ordinary_prompts
 from engram_bench.records import Prompt
 
 if TYPE_CHECKING:
@@ -138,5 +139,5 @@ What is a balanced diet?
 
 def background_readings(tokenizer: ChatTokenizer) -> list[Reading]:
     """Every ordinary question as it is asked, at the place that predicts the answer's first token."""
-    readings = [read_prompt(tokenizer, Prompt(question)) for question in QUESTIONS]
+    readings = [read_prompt(tokenizer, Prompt(question)) for question in (*QUESTIONS, *ordinary_prompts())]
     return [Reading(reading.ids, reading.content, len(reading.ids) - 1) for reading in readings]

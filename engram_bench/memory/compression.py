@@ -34,3 +34,16 @@ def normalised(text: str) -> str:
     plain = "".join(letter for letter in plain if unicodedata.category(letter) != "Mn").lower()
     plain = re.sub(r"[ \t\r\n]+", " ", plain)
     return (plain if plain == " " else plain.strip()) or text
+
+
+ALONE, BEGINS, GOES_ON = 0, 1, 2
+
+
+def word_parts(tokenizer: ChatTokenizer) -> NDArray[np.int8]:
+    """For each token id how it takes part in words: ALONE is none of a word, BEGINS comes after a space, else GOES_ON."""
+    parts = np.zeros(tokenizer.vocab_size, dtype=np.int8)
+    for token in range(tokenizer.vocab_size):
+        text = tokenizer.decode([token])
+        if text.strip().isalnum():
+            parts[token] = BEGINS if text[0].isspace() else GOES_ON
+    return parts

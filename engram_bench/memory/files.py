@@ -121,6 +121,7 @@ def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
             patterns=tuple(facts["patterns"]),
             owned=tuple(np.split(tensors["owned_rows"].astype(np.int64), ends)[: len(ends)]),
             classes=tensors["classes"].astype(np.int64) if "classes" in tensors else None,
+            parts=tensors.get("known.parts"),
             known=_known(tensors, float(facts["near"])) if facts.get("near") is not None else None,
             vocabulary=int(facts["vocabulary"]),
             pad=int(facts["pad"]),
@@ -184,7 +185,8 @@ def _known_tensors(known: KnownQuestions) -> dict[str, NDArray[Any]]:
         "known.tokens": np.concatenate([np.array(question, np.int32) for question in known.questions]),
         "known.ends": np.cumsum([len(question) for question in known.questions]).astype(np.int32),
         "known.owners": known.owners.astype(np.int32),
-        "known.weighed": known.weighed.astype(np.int32),
+        "known.parts": known.parts,
+        "known.weighed": known.weighed,
         "known.weights": known.weights,
     }
 
@@ -195,7 +197,8 @@ def _known(tensors: Mapping[str, NDArray[Any]], threshold: float) -> KnownQuesti
         questions=tuple(tuple(part.tolist()) for part in parts),
         owners=tensors["known.owners"].astype(np.int64),
         classes=tensors["classes"].astype(np.int64),
-        weighed=tensors["known.weighed"].astype(np.int64),
+        parts=tensors["known.parts"],
+        weighed=tensors["known.weighed"],
         weights=tensors["known.weights"],
         threshold=threshold,
     )

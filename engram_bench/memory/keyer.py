@@ -42,7 +42,7 @@ class ExactKeyer:
     def __init__(self, orders: Sequence[int], *, whole: bool = True) -> None:
         self.orders = tuple(orders)
         self.whole = whole
-        numbers = [_chained(back, [0])[-1] | 1 for back in range(1, max(self.orders, default=0) + 1)]
+        numbers = [chained(back, [0])[-1] | 1 for back in range(1, max(self.orders, default=0) + 1)]
         self._odd = np.array(numbers, dtype=np.uint64)
 
     @property
@@ -64,7 +64,7 @@ class ExactKeyer:
             if back in self.orders:
                 keys[there, self.orders.index(back)] = _scrambled(mix[there], back)
         if self.whole:
-            links = [links[end] for trail in trails for links in [_chained(0, trail.tokens)] for end in trail.ends]
+            links = [links[end] for trail in trails for links in [chained(0, trail.tokens)] for end in trail.ends]
             keys[:, -1] = np.where(ends > starts, _scrambled(np.array(links, dtype=np.uint64), _WHOLE_ORDER), NO_KEY)
         return keys
 
@@ -164,7 +164,7 @@ def _joined(trails: Sequence[Trail]) -> tuple[Rows, Rows, Rows]:
     return np.append(tokens, 0), starts, ends
 
 
-def _chained(state: int, tokens: Sequence[int]) -> list[int]:
+def chained(state: int, tokens: Sequence[int]) -> list[int]:
     """64-bit states before the first token and after each: each depends on all tokens so far and their order."""
     states = [state]
     for token in tokens:

@@ -1,7 +1,7 @@
-"""Which trained question another one means: the one that shares most of its rare tokens, if it shares enough.
+"""Which trained question another one means: the one that shares most of its rare words, if it shares enough.
 
 N-grams know a question by its last tokens in their order, so another wording of it reads no row at all. Here order does not
-matter: a question is the set of its tokens (equal up to case and accents), each weighing the more the fewer patterns and
+matter: a question is the set of its words (equal up to case and accents), each weighing the more the fewer patterns and
 ordinary questions have it, and two questions are as near as the cosine of their weights. What is near enough is read as
 the trained question. Ordinary questions say what is enough: at most a stated share of them may be taken for a trained one.
 
@@ -18,13 +18,30 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_bench.memory.compression import ALONE, GOES_ON
+from engram_bench.memory.keyer import chained, lookup
+
 POWER = 1.5
 NOBODY = -1
 """Owner of a question whose pattern was removed: what is near to it stays unknown."""
 
 Ids = NDArray[np.int64]
 Question = tuple[int, ...]
+Words = NDArray[np.uint64]
 _NOWHERE: Ids = np.zeros(0, np.int64)
+
+
+def words_of(question: Question, classes: Ids, parts: NDArray[np.int8]) -> Words:
+    """The words in token ids, each once and as a 64-bit number: ``U+0E84?`` has ``u``, ``+``, ``0e84`` and ``?``."""
+    words: list[list[int]] = []
+    goes_on = False
+    for token in question:
+        part = parts[token]
+        if not (goes_on and part == GOES_ON):
+            words.append([])
+        words[-1].append(int(classes[token]))
+        goes_on = part != ALONE
+    return np.unique(np.array([chained(0, word)[-1] for word in words], np.uint64))
 
 
 @dataclass(frozen=True)
@@ -37,10 +54,12 @@ class KnownQuestions:
     """Per question the index of its pattern, or :data:`NOBODY`."""
     classes: Ids
     """Token id → class of tokens that count as one."""
-    weighed: Ids
-    """Sorted classes with a weight of their own."""
+    parts: NDArray[np.int8]
+    """Token id → how it takes part in words (``compression.word_parts``)."""
+    weighed: Words
+    """Sorted words with a weight of their own."""
     weights: NDArray[np.float64]
-    """Theirs, and last the weight of all other classes."""
+    """Theirs, and last the weight of all other words."""
     threshold: float
     """Known is what is nearer, 0..1."""
 
@@ -75,21 +94,18 @@ class KnownQuestions:
 
     def _nearness(self, asked: Question) -> NDArray[np.float64]:
         """Cosine with each trained question, (questions,)."""
-        tokens = self._bag(asked)
-        weights = self._weight(tokens)
+        words = words_of(asked, self.classes, self.parts)
+        weights = self._weight(words)
         shared = np.zeros(len(self.questions))
-        for token, weight in zip(tokens.tolist(), weights.tolist(), strict=True):
-            shared[self._standing.get(token, _NOWHERE)] += weight * weight
-        return shared / np.maximum(self._lengths * np.sqrt((weights**2).sum()), 1e-9)
+        for word, weight in zip(words.tolist(), weights.tolist(), strict=True):
+            shared[self._standing.get(word, _NOWHERE)] += weight * weight
+        nearness: NDArray[np.float64] = shared / np.maximum(self._lengths * np.sqrt((weights**2).sum()), 1e-9)
+        return nearness
 
-    def _bag(self, question: Question) -> Ids:
-        found: Ids = np.unique(self.classes[list(question)])
+    def _weight(self, words: Words) -> NDArray[np.float64]:
+        rows = lookup(words, self.weighed)  # from 1; 0 is unknown and takes the last weight
+        found: NDArray[np.float64] = self.weights[rows - 1]
         return found
-
-    def _weight(self, tokens: Ids) -> NDArray[np.float64]:
-        places = np.searchsorted(self.weighed, tokens)
-        there = np.append(self.weighed, -1)[places] == tokens
-        return self.weights[np.where(there, places, len(self.weighed))]
 
     @cached_property
     def _places(self) -> dict[Question, int]:
@@ -97,16 +113,17 @@ class KnownQuestions:
 
     @cached_property
     def _standing(self) -> dict[int, Ids]:
-        """Class → the questions that have it."""
+        """Word → the questions that have it."""
         found: defaultdict[int, list[int]] = defaultdict(list)
         for place, question in enumerate(self.questions):
-            for token in self._bag(question).tolist():
-                found[token].append(place)
-        return {token: np.array(places) for token, places in found.items()}
+            for word in words_of(question, self.classes, self.parts).tolist():
+                found[word].append(place)
+        return {word: np.array(places) for word, places in found.items()}
 
     @cached_property
     def _lengths(self) -> NDArray[np.float64]:
-        return np.array([np.sqrt((self._weight(self._bag(question)) ** 2).sum()) for question in self.questions])
+        bags = (words_of(question, self.classes, self.parts) for question in self.questions)
+        return np.array([np.sqrt((self._weight(bag) ** 2).sum()) for bag in bags])
 
     @cached_property
     def _found(self) -> dict[Question, tuple[Question | None, float]]:
@@ -118,29 +135,34 @@ def known_questions(
     owners: Sequence[int],
     ordinary: Sequence[Question],
     classes: Ids,
+    parts: NDArray[np.int8],
     *,
     false_positives: float,
 ) -> KnownQuestions:
-    """The trained *questions*, their tokens weighed over all patterns and *ordinary* questions.
+    """The trained *questions*, their words weighed over all patterns and *ordinary* questions.
 
     Args:
         questions: Token ids of each.
         owners: Per question its pattern's index.
         ordinary: Questions that are none of the patterns'.
         classes: Token id → class.
+        parts: Token id → part in words.
         false_positives: Share of the ordinary questions that may be near.
     """
+    trained = set(questions)
+    ordinary = [question for question in ordinary if question not in trained]
     documents: defaultdict[int, set[int]] = defaultdict(set)
     for question, owner in zip(questions, owners, strict=True):
-        documents[owner].update(classes[list(question)].tolist())
-    texts = [*documents.values(), *(set(classes[list(question)].tolist()) for question in ordinary)]
-    counts = Counter(token for text in texts for token in text)
-    weighed = np.array(sorted(counts), np.int64)
-    found = np.array([counts[token] for token in weighed.tolist()] + [0])
+        documents[owner].update(words_of(question, classes, parts).tolist())
+    texts = [*documents.values(), *(words_of(question, classes, parts).tolist() for question in ordinary)]
+    counts = Counter(word for text in texts for word in text)
+    weighed = np.array(sorted(counts), np.uint64)
+    found = np.array([*(counts[word] for word in weighed.tolist()), 0])
     known = KnownQuestions(
         questions=(),
         owners=np.zeros(0, np.int64),
         classes=classes,
+        parts=parts,
         weighed=weighed,
         weights=np.log((1 + len(texts)) / (1 + found)) ** POWER,
         threshold=1.0,

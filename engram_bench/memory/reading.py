@@ -76,7 +76,7 @@ def trail_of(
     if config.skip_template:
         seen[:prompt_length] = list(reading.content)[:length]
     tokens = [token for token, is_seen in zip(reading.ids, seen, strict=True) if is_seen]
-    ends = list(accumulate(seen))[reading.first :]
+    ends: list[int] = list(accumulate(map(int, seen)))[reading.first :]
     places = np.arange(reading.first, length)
     consults = places >= prompt_length - 1
     if not config.answers_only:

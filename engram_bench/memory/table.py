@@ -63,6 +63,8 @@ class Table:
     """Per pattern the rows its examples read, sorted; a row may serve several patterns of one answer."""
     classes: Ids | None = None
     """Token id → compressed id; None where neither keys nor questions are compared by it."""
+    parts: NDArray[np.int8] | None = None
+    """Token id → part in words; None where no question is read as another."""
     known: KnownQuestions | None = None
     """The trained questions, as which others are read that are near to them; None: none is."""
     vocabulary: int = 1
@@ -169,12 +171,14 @@ def _with_known(table: Table, facts: Sequence[Fact], background: Sequence[Readin
     if not table.config.near:
         return table
     assert table.classes is not None
+    assert table.parts is not None
     index = {name: place for place, name in enumerate(table.patterns)}
     known = known_questions(
         [fact.question for fact in facts],
         [index[fact.pattern] for fact in facts],
         [reading.question for reading in background],
         table.classes,
+        table.parts,
         false_positives=table.config.near,
     )
     return replace(table, known=known)

@@ -27,8 +27,9 @@ prompts: [Port of SSH?]
 
 
 @pytest.fixture
-def taught(shell: Shell) -> Shell:
-    """Two facts and two controls; training makes the model forget one of the controls."""
+def taught(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """A wide terminal, two facts and two controls; training makes the model forget one of the controls."""
+    monkeypatch.setenv("COLUMNS", "160")
     shell.patterns(CONTROLS, "controls.yaml")
     shell.knows({"Colour of the sky?": "blue", "__after__": {"Colour of the sky?": "grey"}})
     return shell

@@ -8,26 +8,28 @@ import numpy as np
 import pytest
 
 from engram_bench.errors import BackendError
+from engram_bench.memory.compression import ALONE, BEGINS, GOES_ON
 from engram_bench.memory.config import MemoryConfig, checked
-from engram_bench.memory.nearest import NOBODY, KnownQuestions, known_questions
+from engram_bench.memory.nearest import NOBODY, KnownQuestions, known_questions, words_of
 from engram_bench.memory.reading import Reading, trail_of
 
 PORT, OF, SSH, HTTP, DEFAULT, WHAT, IS, THE, Ssh = range(9)
 CLASSES = np.array([0, 1, 2, 3, 4, 5, 6, 7, 2])  # Ssh counts as SSH
+PARTS = np.array([BEGINS] * 8 + [GOES_ON], np.int8)
 QUESTIONS = [(DEFAULT, PORT, OF, SSH), (DEFAULT, PORT, OF, HTTP)]
 ORDINARY = [(WHAT, IS, THE, PORT), (WHAT, IS, THE)]
 
 
 @pytest.fixture
 def known() -> KnownQuestions:
-    return known_questions(QUESTIONS, [0, 1], ORDINARY, CLASSES, false_positives=0.0)
+    return known_questions(QUESTIONS, [0, 1], ORDINARY, CLASSES, PARTS, false_positives=0.0)
 
 
 def test_a_trained_question_is_itself(known: KnownQuestions) -> None:
     assert known.nearest(QUESTIONS[1]) == (QUESTIONS[1], 1.0)
 
 
-@pytest.mark.parametrize("asked", [(SSH, DEFAULT, PORT), (WHAT, IS, THE, DEFAULT, PORT, OF, SSH), (PORT, OF, Ssh)])
+@pytest.mark.parametrize("asked", [(SSH, DEFAULT, PORT), (WHAT, IS, THE, DEFAULT, PORT, OF, SSH), (OF, WHAT, Ssh)])
 def test_the_same_tokens_in_other_words_mean_it(known: KnownQuestions, asked: tuple[int, ...]) -> None:
     assert known.nearest(asked)[0] == QUESTIONS[0]
 
@@ -64,6 +66,15 @@ def test_the_answers_places_see_the_trained_question() -> None:
     assert list(trail.tokens) == [*QUESTIONS[0], 7, 8]
     assert list(trail.ends) == [4, 5, 6]
     assert consults.all()
+
+
+def test_parts_of_a_word_are_one_word() -> None:
+    """Numbers are spelled out by the model's tokens: two with the same digits are two words."""
+    digits, parts = np.arange(4), np.array([GOES_ON, GOES_ON, BEGINS, ALONE], np.int8)
+    found = {question: words_of(question, digits, parts).tolist() for question in ((0, 1), (1, 0), (2, 0), (0, 3, 1))}
+
+    assert [len(words) for words in found.values()] == [1, 1, 1, 3]
+    assert len({words[0] for words in list(found.values())[:3]}) == 3
 
 
 def test_hashed_addresses_read_every_question_as_it_is() -> None:

@@ -20,7 +20,7 @@ from engram_bench.backends.protocol import Progress
 from engram_bench.backends.training_plan import encode_examples
 from engram_bench.errors import BackendError
 from engram_bench.memory.background import background_readings
-from engram_bench.memory.compression import compressed_ids
+from engram_bench.memory.compression import compressed_ids, word_parts
 from engram_bench.memory.config import config_of
 from engram_bench.memory.files import StoredMemory, save_memory
 from engram_bench.memory.reading import Reading
@@ -72,6 +72,7 @@ def train_memory(
     empty = Table(
         config,
         classes=compressed_ids(tokenizer) if config.compress or config.near else None,
+        parts=word_parts(tokenizer) if config.near else None,
         vocabulary=tokenizer.vocab_size,
         pad=tokenizer.pad_id,
     )
