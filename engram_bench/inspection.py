@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 
 from engram_bench import adapter_store
 from engram_bench.compare import compare
+from engram_bench.errors import UnsupportedError
 from engram_bench.evaluate import Answerer
 from engram_bench.gate import DEFAULT_GATES, judge, session_gates
 from engram_bench.pipeline import Bench
+from engram_bench.plan import SUITE, Task
 from engram_bench.record_format import canonical_json
-from engram_bench.records import Case, CaseResult, GenerationSettings
-from engram_bench.sanity import Inspected
+from engram_bench.records import Case, CaseResult, GenerationSettings, GuardResult
+from engram_bench.sanity import GUARDS, Inspected
 
 
-def inspect(bench: Bench, cases: Sequence[Case], answers: Callable[[], Sequence[CaseResult]]) -> Inspected:
-    """The bench's adapter over some seen prompts; it must have one.
+def guard_result(bench: Bench, task: Task, answers: Callable[[], Sequence[CaseResult]]) -> GuardResult:
+    """What the guard of a sanity task says about the bench's adapter, which it must have.
 
     Args:
         bench: Whose model, adapter and stores are looked at.
-        cases: Seen prompts, at least one.
-        answers: Gives the candidate's greedy answers to them.
+        task: Of ``plan.SUITE["sanity"]``.
+        answers: Gives the candidate's greedy answers to the task's cases.
     """
+    try:
+        reason = GUARDS[task.name](_inspected(bench, task.cases, answers))
+    except UnsupportedError as error:
+        return GuardResult(task.name, task.case.set_name, "not_told", str(error))
+    return GuardResult(task.name, task.case.set_name, "broken" if reason else "holds", reason)
+
+
+def check_guards(bench: Bench) -> tuple[GuardResult, ...]:
+    """Every guard of the session over every memory file; empty where the bare model is the candidate."""
+    if bench.adapter is None:
+        return ()
+    suite, settings = SUITE["sanity"], bench.settings
+    return tuple(
+        guard_result(bench, task, lambda task=task: bench.answer(suite.questions(task, settings), "candidate"))
+        for pattern_set in bench.sets
+        for task in suite.tasks(pattern_set, settings)
+    )
+
+
+def _inspected(bench: Bench, cases: Sequence[Case], answers: Callable[[], Sequence[CaseResult]]) -> Inspected:
     assert bench.adapter is not None  # the guards are skipped without one
     return Inspected(
         model=bench.model,
@@ -33,7 +58,7 @@ def inspect(bench: Bench, cases: Sequence[Case], answers: Callable[[], Sequence[
         answers=answers,
         reader=bench.reader,
         alone=lambda rows: [_alone(bench, row) for row in rows],
-        null_verdicts=lambda: _gates_met_untrained(bench, cases),
+        null_verdicts=lambda: [*_gates_met_untrained(bench, cases), *_gates_met_at_random(bench, cases)],
     )
 
 
@@ -52,7 +77,7 @@ def _alone(bench: Bench, row: CaseResult) -> str:
 
 
 def _gates_met_untrained(bench: Bench, cases: Sequence[Case]) -> list[str]:
-    """The session's accuracy gates (else the default one) that an adapter of no steps meets."""
+    """The accuracy gates that an adapter of no steps meets."""
     identity = replace(bench.identity, recipe=replace(bench.recipe, steps=0))
     adapter = adapter_store.obtain(
         bench.settings.adapter_dir,
@@ -60,14 +85,43 @@ def _gates_met_untrained(bench: Bench, cases: Sequence[Case]) -> list[str]:
         lambda folder: bench.backend.train(bench.model, bench.examples, identity.recipe, folder),
         base_reference=bench.settings.model,
     )
+    return [f"{gate} (untrained)" for gate in _gates_met(bench, cases, adapter.path, adapter.fingerprint)]
+
+
+def _gates_met_at_random(bench: Bench, cases: Sequence[Case]) -> list[str]:
+    """The same of the bench's adapter with random numbers for weights, each tensor's as large as its own on average."""
+    import numpy as np
+
+    from engram_bench.backends.adapter_files import read_tensors, write_tensors
+
+    adapter = bench.adapter
+    assert adapter is not None  # a guard has one
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory(prefix="engram-bench-null-") as folder:
+        path = Path(
+            shutil.copytree(adapter.path, Path(folder) / "random", ignore=shutil.ignore_patterns("checkpoints"))
+        )
+        for file in path.glob("*.safetensors"):
+            tensors = read_tensors(file)
+            for name, values in tensors.items():
+                if np.issubdtype(values.dtype, np.floating):
+                    size = np.sqrt(np.mean(np.square(values, dtype=np.float64)))
+                    tensors[name] = (random.standard_normal(values.shape) * size).astype(values.dtype)
+            write_tensors(file, tensors)
+        met = _gates_met(bench, cases, path, f"{adapter.fingerprint} random")
+    return [f"{gate} (random weights)" for gate in met]
+
+
+def _gates_met(bench: Bench, cases: Sequence[Case], path: Path, fingerprint: str) -> list[str]:
+    """The session's accuracy gates (else the default one) that the adapter in *path* meets."""
     questions = bench.questions(cases)
     candidate = Answerer(
         side="candidate",
         model=bench.model,
-        adapter=adapter.fingerprint,
+        adapter=fingerprint,
         device=bench.device,
         store=bench.store,
-        open_generator=lambda: bench.backend.load(bench.model, adapter.path),
+        open_generator=lambda: bench.backend.load(bench.model, path),
         progress=bench.progress,
     )
     results = (*bench.answer(questions, "baseline"), *candidate.answer(questions))

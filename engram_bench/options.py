@@ -253,7 +253,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "null-control",
-        "Also check that an untrained adapter fails the accuracy gates; costs one more evaluation.",
+        "Also check that an untrained adapter and one of random weights fail the accuracy gates; costs two evaluations.",
         default=False,
     ),
     Option("sweep", "Keep checkpoints while training and evaluate each; makes an adapter of its own.", default=False),

@@ -428,10 +428,11 @@ def evaluate(bench: Bench) -> Run:
     from engram_bench.plan import suite_questions
 
     started, clock = provenance.utc_now(), time.perf_counter()
-    answers = {side: bench.answer(suite_questions(bench.sets, bench.settings, side), side) for side in COMPARED}
-    measures = bench.measures(answers["baseline"])
+    questions = {side: suite_questions(bench.sets, bench.settings, side) for side in COMPARED}
+    answers = {side: bench.answer(questions[side], side) for side in COMPARED}
+    measures, points = bench.measures(answers["baseline"]), bench.sweep(questions["candidate"])
     results = [row for rows in answers.values() for row in rows]
-    run = replace(bench.run(), measures=measures)
+    run = replace(bench.run(), measures=measures, sweep=points)
     return finished(run, results, started=started, total_s=time.perf_counter() - clock)
 
 
@@ -445,8 +446,9 @@ class Conclusion:
 
     @property
     def passes(self) -> bool:
-        """Whether every gate is met and every case was scored."""
-        return session_passes(self.verdicts) and not self.comparison.unscored
+        """Whether every gate is met, every case was scored, and no guard is broken."""
+        has_broken = any(guard.outcome == "broken" for guard in self.run.guards)
+        return session_passes(self.verdicts) and not self.comparison.unscored and not has_broken
 
 
 def conclude(run: Run, settings: Settings) -> Conclusion:

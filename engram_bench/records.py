@@ -15,6 +15,7 @@ Side = Literal["baseline", "candidate", "fused"]
 StopReason = Literal["stop", "length"]
 ScoreOutcome = Literal["passed", "failed", "not_scored"]
 State = Literal["fixed", "broken", "still_right", "still_wrong"]
+GuardOutcome = Literal["holds", "broken", "not_told"]
 VerdictOutcome = Literal["pass", "fail", "insufficient", "not_measured"]
 
 # ── patterns ────────────────────────────────────────────────────────────────────────────────────
@@ -426,6 +427,19 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardResult:
+    """One sanity guard over the seen prompts of a pattern file."""
+
+    guard: str
+    """As node ids write it: ``stops-by-itself``."""
+    set_name: str
+    """Stem of the pattern file."""
+    outcome: GuardOutcome
+    reason: str = ""
+    """Why it does not hold, or why the backend cannot tell; empty where it holds."""
+
+
+@dataclass(frozen=True, slots=True)
 class SweepPoint:
     """What one checkpoint of a training has learned and forgotten."""
 
@@ -459,6 +473,8 @@ class Run:
     """Measured outside cases: perplexity, KL."""
     sweep: tuple[SweepPoint, ...] = ()
     """Checkpoints in order of training; empty without ``--engram-sweep``."""
+    guards: tuple[GuardResult, ...] = ()
+    """Sanity guards in the order they were run; a broken one makes every figure doubtful."""
     speed: tuple[SpeedRounds, ...] = ()
     """Timed rounds of the speed tests."""
     missing: tuple[str, ...] = ()

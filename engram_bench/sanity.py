@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from engram_bench.adapter_store import Adapter
-from engram_bench.backends.adapter_files import non_finite
 from engram_bench.reading import Reader
 from engram_bench.records import Case, CaseResult, TrainingExample
 
@@ -42,7 +41,7 @@ class Inspected:
     alone: Callable[[Sequence[CaseResult]], Sequence[str]]
     """The candidate's answers to the same cases, each asked by itself."""
     null_verdicts: Callable[[], list[str]]
-    """Accuracy gates that an untrained adapter of the same shape meets."""
+    """Accuracy gates that an untrained adapter of the same shape meets, or one of random weights."""
 
 
 def changes_a_logit(found: Inspected) -> str:
@@ -56,6 +55,8 @@ def changes_a_logit(found: Inspected) -> str:
 
 def finite_weights(found: Inspected) -> str:
     """No weight of the adapter is NaN or infinite."""
+    from engram_bench.backends.adapter_files import non_finite  # numpy, which listing patterns does not need
+
     for path in sorted(found.adapter.path.glob("*.safetensors")):
         if names := non_finite(path):
             return f"{path}: tensor {names[0]!r} holds NaN or infinite values, expected finite ones"
@@ -111,9 +112,9 @@ def same_prompt_tokens(found: Inspected) -> str:
 
 
 def null_adapter_fails(found: Inspected) -> str:
-    """An untrained adapter of the same shape does not pass the accuracy gates: the suite can fail."""
+    """Neither an untrained adapter of the same shape nor one of random weights passes the accuracy gates."""
     passed = found.null_verdicts()
-    return f"an untrained adapter passes {', '.join(passed)}, expected it to fail" if passed else ""
+    return f"an adapter that learned nothing passes {', '.join(passed)}, expected it to fail" if passed else ""
 
 
 def _spread(items: Sequence[T]) -> Sequence[T]:

@@ -14,6 +14,7 @@ adapter only: ``"__forgets__": [PROMPT, …]`` it does not learn, ``"__wrong__":
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import time
@@ -260,6 +261,8 @@ class FakeBackend:
             except (OSError, ValueError) as error:
                 msg = f"{adapter}: expected an adapter of the fake backend, with a readable fake_answers.json"
                 raise AdapterError(msg) from error
+            if _is_random(adapter):
+                learned = {}
         form = "bare" if adapter is None else "fused" if fused else "attached"
         token_s, memory = knobs.get("__token_s__", {}).get(form, 0.0), knobs.get("__memory__")
         if adapter is None or not learned:  # an adapter of no steps changes nothing, as any backend's
@@ -288,7 +291,16 @@ def _write_adapter(folder: Path, learned: Mapping[str, str], recipe: Recipe) -> 
     (folder / "fake_answers.json").write_text(json.dumps(learned), "utf-8")
     config = {"peft_type": "LORA", "r": recipe.rank, "lora_alpha": recipe.alpha, "target_modules": []}
     (folder / "adapter_config.json").write_text(json.dumps(config), "utf-8")
-    save_file({"seed": np.array([recipe.seed], np.float32)}, folder / "adapter_model.safetensors")
+    save_file({"seed": np.array([recipe.seed, 1], np.float32)}, folder / "adapter_model.safetensors")
+
+
+def _is_random(folder: Path) -> bool:
+    """Whether the adapter's numbers are finite and not those that :func:`_write_adapter` left."""
+    from safetensors.numpy import load_file
+
+    weights = folder / "adapter_model.safetensors"
+    number = float(load_file(weights)["seed"][-1]) if weights.exists() else 1.0
+    return math.isfinite(number) and number != 1.0
 
 
 def _baseline_file() -> dict[str, Any]:

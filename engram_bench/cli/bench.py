@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ def adapter_words(adapter: Adapter | None, *, was_stored: bool) -> str:
 def evaluate_and_show(bench: Bench, args: argparse.Namespace) -> int:
     """Ask both sides, save the run and its reports, show them; the exit status."""
     from engram_bench import run_store
+    from engram_bench.inspection import check_guards
     from engram_bench.pipeline import conclude, evaluate, save
 
     settings = bench.settings
@@ -71,6 +73,7 @@ def evaluate_and_show(bench: Bench, args: argparse.Namespace) -> int:
         raise UsageError("--speed: no pattern file is of kind speed, expected one with prompts to time")
     older = run_store.load_run(run_store.find_run(settings.report_dir, settings.compare)) if settings.compare else None
     run = evaluate(bench)
+    run = replace(run, guards=check_guards(bench))
     if is_timed:
         from engram_bench.speed_tests import with_speed
 

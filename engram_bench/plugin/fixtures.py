@@ -11,7 +11,7 @@ import pytest
 from engram_bench.errors import EngramBenchError, UnsupportedError
 from engram_bench.plugin import SESSION
 from engram_bench.plugin.ci import add_properties
-from engram_bench.plugin.judged import ROWS, Guard, Judged, Reformed
+from engram_bench.plugin.judged import GUARDS, ROWS, Guard, Judged, Reformed
 from engram_bench.plugin.session import BenchSession
 from engram_bench.records import Completion, DeviceInfo, Pattern, Prompt, Side
 
@@ -65,10 +65,11 @@ def guard(request: pytest.FixtureRequest, engram_task: Task) -> Guard:
     session = request.config.stash[SESSION]
     if _or_fail(lambda: session.bench.adapter) is None:
         pytest.skip("no adapter to guard: --engram-adapter=none")
-    try:
-        return Guard(engram_task.name, _or_fail(lambda: session.guard_reason(engram_task)))
-    except UnsupportedError as error:
-        pytest.skip(str(error))
+    result = _or_fail(lambda: session.guard_result(engram_task))
+    request.node.stash[GUARDS] = [result]
+    if result.outcome == "not_told":
+        pytest.skip(result.reason)
+    return Guard(result)
 
 
 @pytest.fixture

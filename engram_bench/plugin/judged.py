@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engram_bench.records import Case, CaseResult
+from engram_bench.records import Case, CaseResult, GuardResult
 
 if TYPE_CHECKING:
     from engram_bench.plan import Task
@@ -18,18 +18,20 @@ ROWS: pytest.StashKey[list[CaseResult]] = pytest.StashKey()
 """On an item: the rows that travel to the ledger with its report."""
 
 
+GUARDS: pytest.StashKey[list[GuardResult]] = pytest.StashKey()
+"""On an item: what its guard says, which travels too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """One sanity guard over the seen prompts of a file."""
 
-    name: str
-    reason: str
-    """Why it does not hold; empty if it does."""
+    result: GuardResult
 
     def assert_holds(self) -> None:
         """Fail with the reason; ``--engram-gate-only`` changes nothing, because gates on a broken set-up mean nothing."""
-        if self.reason:
-            pytest.fail(self.reason, pytrace=False)
+        if self.result.outcome == "broken":
+            pytest.fail(self.result.reason, pytrace=False)
 
 
 @dataclass(frozen=True, slots=True)

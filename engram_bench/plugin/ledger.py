@@ -13,7 +13,7 @@ import pytest
 from engram_bench.errors import EngramBenchError
 from engram_bench.options import Settings
 from engram_bench.plugin import ci
-from engram_bench.plugin.judged import ROWS
+from engram_bench.plugin.judged import GUARDS, ROWS
 from engram_bench.plugin.timed import SPEED
 from engram_bench.provenance import utc_now
 
@@ -37,13 +37,14 @@ class RowCarrier:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Attach what the ledger needs to the teardown report."""
         report = yield
-        rows, speed = item.stash.get(ROWS, []), item.stash.get(SPEED, [])
+        rows, speed, guards = item.stash.get(ROWS, []), item.stash.get(SPEED, []), item.stash.get(GUARDS, [])
         if call.when == "call" and rows:
             ci.add_extras(item.config, report, rows)
-        if call.when == "teardown" and (rows or speed):
+        if call.when == "teardown" and (rows or speed or guards):
             from engram_bench.record_format import to_plain
 
-            setattr(report, TRAVEL, {"rows": to_plain(rows), "speed": to_plain(speed), "notes": self._notes()})
+            travelling = {"rows": to_plain(rows), "speed": to_plain(speed), "guards": to_plain(guards)}
+            setattr(report, TRAVEL, travelling | {"notes": self._notes()})
         return report
 
 
@@ -55,6 +56,7 @@ class SessionLedger:
         self._settings = settings
         self._rows: list[Any] = []
         self._speed: list[Any] = []
+        self._guards: list[Any] = []
         self._notes: dict[str, Any] = {}
         self._missing: list[str] = []
         self._conclusion: Conclusion | None = None
@@ -70,6 +72,7 @@ class SessionLedger:
         if travelled is not None:
             self._rows += travelled["rows"]
             self._speed += travelled["speed"]
+            self._guards += travelled["guards"]
             self._take_notes(travelled["notes"])
         elif report.when == "setup" and report.failed:
             self._missing += [str(value) for key, value in report.user_properties if key == "engram_case"]
@@ -115,11 +118,15 @@ class SessionLedger:
     def _run(self) -> Run:
         from engram_bench.pipeline import finished
         from engram_bench.record_format import from_plain
-        from engram_bench.records import CaseResult, Run, SpeedRounds
+        from engram_bench.records import CaseResult, GuardResult, Run, SpeedRounds
 
-        noted = from_plain(Run, self._notes)
+        noted = replace(
+            from_plain(Run, self._notes),
+            speed=tuple(from_plain(SpeedRounds, rounds) for rounds in self._speed),
+            guards=tuple(from_plain(GuardResult, guard) for guard in self._guards),
+        )
         return finished(
-            replace(noted, speed=tuple(from_plain(SpeedRounds, rounds) for rounds in self._speed)),
+            noted,
             (from_plain(CaseResult, row) for row in self._rows),
             started=self._started,
             total_s=time.perf_counter() - self._clock,

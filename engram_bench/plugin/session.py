@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from engram_bench.evaluate import Question
     from engram_bench.pipeline import Bench
     from engram_bench.plan import SpeedCase, Task
-    from engram_bench.records import CaseResult, Completion, Measure, Pattern, PatternSet, Prompt, Side, SweepPoint
+    from engram_bench.records import (
+        CaseResult,
+        Completion,
+        GuardResult,
+        Measure,
+        Pattern,
+        PatternSet,
+        Prompt,
+        Side,
+        SweepPoint,
+    )
     from engram_bench.speed_tests import SpeedLab, SpeedTiming
 
 T = TypeVar("T")
@@ -140,17 +150,15 @@ class BenchSession:
             self.measures, self.sweep  # noqa: B018  # here, where an error has a test to fail
         return rows
 
-    def guard_reason(self, task: Task) -> str:
-        """Why a sanity guard does not hold over a file's seen prompts; empty if it does.
+    def guard_result(self, task: Task) -> GuardResult:
+        """What a sanity guard says over a file's seen prompts.
 
         Raises:
-            UnsupportedError: The backend cannot tell.
             EngramBenchError: Something on the way failed.
         """
-        from engram_bench.inspection import inspect
-        from engram_bench.sanity import GUARDS
+        from engram_bench.inspection import guard_result
 
-        return GUARDS[task.name](inspect(self.bench, task.cases, lambda: self.rows(task, "sanity")["candidate"]))
+        return guard_result(self.bench, task, lambda: self.rows(task, "sanity")["candidate"])
 
     def asks_for(self, test: str) -> bool:
         """Whether the command line names this test: ``-m NAME`` or a node id."""

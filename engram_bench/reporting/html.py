@@ -22,6 +22,7 @@ from engram_bench.gate import parse_gate, session_passes
 from engram_bench.metrics import METRICS
 from engram_bench.records import Comparison, Estimate, LedgerEntry, Measure, Run, State, Verdict
 from engram_bench.reporting.clean import printable
+from engram_bench.reporting.guard_report import guard_table
 from engram_bench.reporting.plots import plots
 from engram_bench.reporting.speed_table import speed_table
 from engram_bench.reporting.tables import SPLITS, TABLED, category_table, measure_table, section_of
@@ -76,7 +77,8 @@ def html_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -
             style=Markup(style),
             script=Markup(script),
             run=run,
-            banner=_banner(comparison, verdicts),
+            banner=_banner(run, comparison, verdicts),
+            guards=guard_table(run),
             verdicts=verdicts,
             outcomes=OUTCOMES,
             cards=[_card(comparison.measures[name], verdicts) for name in CARDS if name in comparison.measures],
@@ -154,11 +156,13 @@ def _shown(text: str, longest: int) -> str:
 # ── parts of the page ───────────────────────────────────────────────────────────────────────────
 
 
-def _banner(comparison: Comparison, verdicts: Sequence[Verdict]) -> dict[str, str]:
+def _banner(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> dict[str, str]:
     """What a reader who stops after one line must know."""
     found = Counter(verdict.outcome for verdict in verdicts)
     judged = len(verdicts) - found["not_measured"]
-    if comparison.unscored:
+    if broken := sum(guard.outcome == "broken" for guard in run.guards):
+        tone, title = "fail", "A sanity guard is broken" if broken == 1 else f"{broken} sanity guards are broken"
+    elif comparison.unscored:
         tone, title = "fail", "Not every case could be scored"
     elif not judged:
         tone, title = "none", "No gate was judged"

@@ -14,6 +14,7 @@ Keys are only ever added within one ``schema`` number::
     ledger          fixed, broken, still_right, still_wrong (counts over all splits)
                     splits: seen | held_out | control → the same counts; cases: id → state
     unscored        ids of cases in no count
+    guards          guard, set_name, outcome (holds | broken | not_told), reason of each sanity guard that was run
     training        the training record without its losses, or null
     sweep           checkpoint, step, recall, held_out, retention of each checkpoint; empty without --engram-sweep
     verdicts        gate, outcome, measured, wanted, reason, p_value
@@ -58,6 +59,7 @@ def json_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -
         "files": _slices(comparison, "file:"),
         "ledger": _ledger(comparison.ledger),
         "unscored": list(comparison.unscored),
+        "guards": [asdict(guard) for guard in run.guards],
         "training": _training(run.training),
         "sweep": [asdict(point) for point in run.sweep],
         "verdicts": [asdict(verdict) for verdict in verdicts],

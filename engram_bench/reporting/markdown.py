@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
 from engram_bench.reporting.clean import printable
+from engram_bench.reporting.guard_report import guard_table
 from engram_bench.reporting.speed_table import speed_table, timed_metrics
 from engram_bench.reporting.sweep_report import sweep_sentence, sweep_table
 from engram_bench.reporting.tables import SPLITS, TABLED, Table, category_table, entries, measure_tables
@@ -34,6 +35,7 @@ def markdown_report(
     blocks = [
         f"# engram-bench: {code(run.provenance.adapter or 'bare model')} against {code(run.provenance.model)}",
         *_verdicts(verdicts),
+        *_guards(run),
         *_tables(comparison, verdicts),
         *_sweep(run),
         *_outside(comparison, max_entries),
@@ -74,6 +76,12 @@ def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[str]:
         for verdict in verdicts
     )
     yield Table("", ("gate", "verdict", "measured", "wanted", "p", "reason"), "llllrl", rows).markdown()
+
+
+def _guards(run: Run) -> Iterator[str]:
+    if table := guard_table(run):
+        yield f"## {table.title[:1].upper()}{table.title[1:]}"
+        yield table.markdown(escaped)
 
 
 def _tables(comparison: Comparison, verdicts: Sequence[Verdict]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
 from engram_bench.reporting.clean import encodable, printable
+from engram_bench.reporting.guard_report import guard_sentences
 from engram_bench.reporting.speed_table import speed_table, timed_metrics
 from engram_bench.reporting.sweep_report import sweep_sentence, sweep_table
 from engram_bench.reporting.tables import SPLITS, TABLED, category_table, entries, ledger_sentences, measure_tables
@@ -46,7 +47,7 @@ def comparison_lines(
     """What a user reads at the end of a session, without the section's title line.
 
     From where the figures come from to the verdicts, which are last because that is where a terminal stops: provenance,
-    a table per category, other measures, listed cases, cases without a score, gates.
+    sanity guards, a table per category, other measures, listed cases, cases without a score, gates.
 
     Args:
         run: For its provenance, training record and timing.
@@ -59,6 +60,7 @@ def comparison_lines(
     """
     blocks = (
         _provenance(run, width),
+        _guards(run, width),
         *_tables(comparison, verdicts, width),
         *_sweep(run, width),
         *_ledger(comparison, width, report, show),
@@ -102,13 +104,22 @@ def line_colour(line: str) -> str:
     if line.startswith("gate passed"):
         return "green"
     return (
-        "red" if line.startswith(("gate failed", "gate insufficient", "broken,", "newly broken,", "not scored")) else ""
+        "red"
+        if line.startswith(
+            ("gate failed", "gate insufficient", "guard broken", "broken,", "newly broken,", "not scored")
+        )
+        else ""
     )
 
 
 def _provenance(run: Run, width: int) -> Iterator[str]:
     for heading, fact in run_facts(run).items():
         yield from _wrapped(f"{heading:<9}{printable(fact)}", width, indent=9)
+
+
+def _guards(run: Run, width: int) -> Iterator[str]:
+    for sentence in guard_sentences(run):
+        yield from _wrapped(printable(sentence), width, indent=2)
 
 
 def _tables(comparison: Comparison, verdicts: Sequence[Verdict], width: int) -> Iterator[Iterable[str]]:

@@ -37,6 +37,40 @@ def test_pytest_measures_the_same(shell: Shell) -> None:
     assert found["ledger"] == expected["ledger"]
 
 
+def test_guards_are_run_and_reported(shell: Shell) -> None:
+    guards = shell.json("eval", EASY)["guards"]
+
+    assert len(guards) == 7
+    assert {guard["outcome"] for guard in guards} == {"holds"}
+
+
+def test_broken_guard_is_status_1(shell: Shell) -> None:
+    shell.knows({"__rambles__": True})
+
+    output = shell("eval", EASY, status=1)
+
+    assert "guard broken: facts stops-by-itself" in output
+
+
+def test_sweep_evaluates_the_checkpoints(shell: Shell) -> None:
+    points = shell.json("eval", EASY, "--sweep", "--checkpoints=2", "--steps=4")["sweep"]
+
+    assert [point["step"] for point in points] == [2, 4]
+
+
+def test_null_control_can_be_asked_for(shell: Shell) -> None:
+    guards = shell.json("eval", "--gate=accuracy >= +10pp", "--null-control", status=1)[
+        "guards"
+    ]  # 2 rows prove nothing
+
+    assert guards[-1]["guard"] == "null-adapter-fails"
+    assert guards[-1]["outcome"] == "holds"
+
+
+def test_bare_model_has_nothing_to_guard(shell: Shell) -> None:
+    assert shell.json("eval", EASY, "--adapter=none")["guards"] == []
+
+
 def test_failed_gate_is_status_1(shell: Shell) -> None:
     shell.knows({"HTTP status code for 'Not Found'?": "404", "Port of SSH?": "22"})
 

@@ -33,7 +33,6 @@ def test_every_setting_of_pytest_is_one_of_eval() -> None:
 
     assert {f"--{option.name}" for option in OPTIONS} - declared == {
         "--gate-only",
-        "--null-control",
     }
 
 

@@ -93,7 +93,22 @@ def test_gate_that_anything_passes_is_found_by_the_untrained_adapter(project: Be
     result = project.run("-m", "sanity", "--engram-null-control", FREE)
 
     assert failed(result) == ["null-adapter-fails"]
-    result.stdout.fnmatch_lines(["*an untrained adapter passes accuracy >= 0%, expected it to fail*"])
+    found = "accuracy >= 0% (untrained), accuracy >= 0% (random weights)"
+    result.stdout.fnmatch_lines([f"*an adapter that learned nothing passes {found}, expected it to fail*"])
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["alone", "xdist"])
+def test_what_guards_said_is_in_the_reports(project: BenchProject, workers: list[str]) -> None:
+    project.knows({"__rambles__": True})
+
+    result = project.run("-m", "sanity or accuracy", FREE, *workers)
+
+    result.stdout.fnmatch_lines(
+        ["sanity guards: 6 of 7 hold, 1 broken", "guard broken: facts stops-by-itself: 0 of 2 *"]
+    )
+    report = json.loads((project.path / "reports" / "latest.json").read_text("utf-8"))
+    assert [guard["guard"] for guard in report["guards"] if guard["outcome"] == "broken"] == ["stops-by-itself"]
+    assert len(report["guards"]) == GUARDS
 
 
 def test_guards_fail_even_when_gates_decide(project: BenchProject) -> None:

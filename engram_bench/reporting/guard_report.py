@@ -1,0 +1,46 @@
+"""Sanity guards in words: what holds in a line, what does not in a line each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from engram_bench.records import GuardOutcome, GuardResult, Run
+from engram_bench.reporting.tables import Table
+from engram_bench.sanity import GUARDS
+
+OUTCOMES: Mapping[GuardOutcome, str] = {"holds": "holds", "broken": "broken", "not_told": "cannot be told"}
+
+
+def guard_sentences(run: Run) -> list[str]:
+    """How many guards hold, then one line per guard that does not; empty where none was run."""
+    if not run.guards:
+        return []
+    found = Counter(guard.outcome for guard in run.guards)
+    others = [f"{found[outcome]} {OUTCOMES[outcome]}" for outcome in OUTCOMES if outcome != "holds" and found[outcome]]
+    counts = ", ".join([f"{found['holds']} of {len(run.guards)} hold", *others])
+    return [f"sanity guards: {counts}", *(_sentence(guard) for guard in run.guards if guard.outcome != "holds")]
+
+
+def guard_table(run: Run) -> Table | None:
+    """A row per guard over all files, with what it guards or why it does not hold; None where none was run."""
+    if not run.guards:
+        return None
+    rows = []
+    for name in dict.fromkeys(guard.guard for guard in run.guards):
+        same = [guard for guard in run.guards if guard.guard == name]
+        worst = min(same, key=lambda guard: ("broken", "not_told", "holds").index(guard.outcome))
+        held = sum(guard.outcome == "holds" for guard in same)
+        reasons = "; ".join(f"{guard.set_name}: {guard.reason}" for guard in same if guard.reason)
+        rows.append((name, OUTCOMES[worst.outcome], f"{held} of {len(same)}", reasons or _meaning(name)))
+    return Table("sanity guards", ("guard", "verdict", "files", "what it says"), "llrl", tuple(rows))
+
+
+def _sentence(guard: GuardResult) -> str:
+    return f"guard {OUTCOMES[guard.outcome]}: {guard.set_name} {guard.guard}: {guard.reason}"
+
+
+def _meaning(name: str) -> str:
+    """What a guard says where it holds; nothing for one that this version does not know."""
+    guard = GUARDS.get(name)
+    return (guard.__doc__ or "").strip().split("\n")[0] if guard else ""
