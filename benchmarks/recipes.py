@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", default="0", help="sampled repeats; costly")
     parser.add_argument("--route", help="as --engram-route")
     parser.add_argument("--scales", default="1", metavar="X,Y", help="a row for each of these strengths of the update")
-    parser.add_argument("--brief", action="store_true", help="leave consistency out: most of the questions are its")
+    parser.add_argument(
+        "--brief", action="store_true", help="consistency without trained wordings: half of the questions"
+    )
     parser.add_argument("--header", action="store_true", help="print the table's head first")
     given = parser.parse_args(arguments)
     overrides = dict(part.split("=", 1) for part in given.overrides)
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(bench: Bench, *, brief: bool) -> Run:
-    """Both sides asked everything; *brief* leaves consistency out."""
+    """Both sides asked everything; *brief* leaves the trained wordings out of consistency."""
     questions = [
         question
         for question in suite_questions(bench.sets, bench.settings, "candidate")
@@ -93,7 +95,10 @@ def _run(bench: Bench, *, brief: bool) -> Run:
     ]
     answers = {side: bench.answer(questions, side) for side in COMPARED}
     measures = bench.measures(answers["baseline"])
-    return replace(bench.run(), measures=measures, results=tuple(row for rows in answers.values() for row in rows))
+    rows = [row for side in answers.values() for row in side]
+    if brief:
+        rows += [replace(row, test="consistency") for row in rows if row.test in ("accuracy", "generalization")]
+    return replace(bench.run(), measures=measures, results=tuple(rows))
 
 
 def _scaled(path: Path, scale: float, folder: Path) -> Path:

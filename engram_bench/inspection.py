@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -41,10 +42,11 @@ def check_guards(bench: Bench) -> tuple[GuardResult, ...]:
     if bench.adapter is None:
         return ()
     suite, settings = SUITE["sanity"], bench.settings
+    tasks = [task for pattern_set in bench.sets for task in suite.tasks(pattern_set, settings)]
+    asked = [suite.questions(task, settings) for task in tasks]
     return tuple(
-        guard_result(bench, task, lambda task=task: bench.answer(suite.questions(task, settings), "candidate"))
-        for pattern_set in bench.sets
-        for task in suite.tasks(pattern_set, settings)
+        guard_result(bench, task, partial(bench.answer, questions, "candidate"))
+        for task, questions in zip(tasks, asked, strict=True)
     )
 
 

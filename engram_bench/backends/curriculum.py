@@ -55,8 +55,8 @@ class Curriculum:
         self.known[list(indices)] = worst_losses < KNOWN_LOSS
 
     def should_check(self, steps_done: int) -> bool:
-        """Whether every example may be recalled by now."""
-        if not self._recipe.stop_at_recall or not self.known.all():
+        """Whether enough examples may be recalled by now."""
+        if not self._recipe.stop_at_recall or self.known.mean() < self._recipe.min_recall:
             return False
         return self._last_check == 0 or steps_done >= self._last_check + STEPS_BETWEEN_CHECKS
 

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How many further prompts each pattern is trained on, beside its own."""
+    """How many further prompts each pattern is trained on, beside its own.
+
+    Each of its ``wordings`` takes the place of one, of a prefix first: what a person wrote teaches more.
+    """
 
     prefixes: int = 1
     """Variants with words put before or after the question."""

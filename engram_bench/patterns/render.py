@@ -108,16 +108,22 @@ def _own_prompts(pattern: Pattern, augment: Augmentation) -> tuple[str, ...]:
 def _variants(
     texts: Sequence[str], augment: Augmentation, draw: random.Random, pattern: Pattern, rules: _Rules
 ) -> list[str]:
-    """Augmented prompts of a pattern: rephrases as far as there are any, prefixes for the rest of the number wanted."""
+    """Augmented prompts of a pattern: rephrases as far as there are any, prefixes for the rest of the number wanted.
+
+    *texts* are the prompts that it has already.
+    """
 
     def drawn(variants: Iterable[str], number: int) -> Iterator[str]:
         shuffled = [variant for variant in dict.fromkeys(variants) if variant not in texts]
         draw.shuffle(shuffled)
         return islice((variant for variant in shuffled if rules.claim_variant(pattern, variant)), number)
 
-    turned = list(drawn((variant for text in texts for variant in rephrased(text)), augment.rephrases))
-    missing = augment.rephrases - len(turned)
-    return [*turned, *drawn((variant for text in texts for variant in prefixed(text)), augment.prefixes + missing)]
+    wordings = len(texts) - 1
+    prefixes = max(0, augment.prefixes - wordings)
+    rephrases = max(0, augment.rephrases - max(0, wordings - augment.prefixes))
+    turned = list(drawn((variant for text in texts for variant in rephrased(text)), rephrases))
+    missing = rephrases - len(turned)
+    return [*turned, *drawn((variant for text in texts for variant in prefixed(text)), prefixes + missing)]
 
 
 def _chat_line(example: TrainingExample) -> str:

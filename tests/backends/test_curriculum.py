@@ -77,6 +77,16 @@ def test_recall_is_checked_once_all_are_known_and_not_again_at_once() -> None:
     assert curriculum.should_check(30)
 
 
+def test_recall_is_checked_once_enough_are_known() -> None:
+    curriculum = Curriculum(4, replace(RECIPE, min_recall=0.75))
+
+    curriculum.note([0, 1], losses(0.1, 0.1))
+    assert not curriculum.should_check(20)
+
+    curriculum.note([2], losses(0.1))
+    assert curriculum.should_check(20)
+
+
 @given(num_examples=st.integers(1, 9), known=st.lists(st.integers(0, 8)), step=st.integers(0, 30))
 def test_a_resumed_curriculum_goes_on_alike(num_examples: int, known: list[int], step: int) -> None:
     curriculum = Curriculum(num_examples, RECIPE)

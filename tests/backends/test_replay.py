@@ -129,6 +129,19 @@ def test_replay_lets_answers_be_learned(backend: Backend, model: Model, tmp_path
     assert record.steps < 200
 
 
+def test_training_ends_once_enough_is_recalled(backend: Backend, model: Model, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=200, stop_at_recall=True, replay=0)
+    records = []
+    for share in (0.5, 1.0):
+        (tmp_path / str(share)).mkdir()
+        records.append(backend.train(model, EXAMPLES, replace(recipe, min_recall=share), tmp_path / str(share)))
+
+    some, all_ = records
+    assert some.recall is not None
+    assert 0.5 <= some.recall <= 1.0 == all_.recall
+    assert some.steps <= all_.steps  # mlx looks only once the loss is low, when all of six may be known
+
+
 def test_without_replay_ordinary_prompts_change_nothing(
     backend: Backend, model: Model, trained: dict[int, Path], tmp_path: Path
 ) -> None:

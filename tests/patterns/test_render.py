@@ -46,10 +46,19 @@ def test_wordings_can_be_left_out() -> None:
 
 
 def test_augmentation_adds_the_number_asked_for() -> None:
-    examples = training_examples([memory(SSH)], augment=Augmentation(prefixes=3, rephrases=2))
+    examples = training_examples([memory(replace(SSH, wordings=()))], augment=Augmentation(prefixes=3, rephrases=2))
 
-    assert len(set(prompts(examples))) == 2 + 5
+    assert len(set(prompts(examples))) == 1 + 5
     assert {example.answer for example in examples} == {"22"}
+
+
+@pytest.mark.parametrize(("wordings", "made"), [(0, 4), (1, 3), (2, 2), (3, 1), (4, 0), (5, 0)])
+def test_each_wording_takes_the_place_of_a_variant(wordings: int, made: int) -> None:
+    pattern = replace(SSH, wordings=tuple(f"Port {number} of SSH, by default?" for number in range(wordings)))
+
+    examples = training_examples([memory(pattern)], augment=Augmentation(prefixes=1, rephrases=3))
+
+    assert len(examples) == 1 + wordings + made
 
 
 def test_prefixes_stand_in_where_no_rephrase_fits() -> None:

@@ -100,14 +100,15 @@ class Trainer:
             done.seconds = time.perf_counter() - started
             self._report(progress)
             if self._curriculum.should_check(len(done.losses)):
-                done.finished = bool(self._check_recall().all())
+                done.recall = float(self._check_recall().mean())
+                done.finished = done.recall >= recipe.min_recall
             if name := checkpoints.get(len(done.losses)):
                 self._save_checkpoint(folder, name, base)
             if time.perf_counter() - last_saved > STATE_EVERY_S:
                 self._save_state(folder / STATE_FILE, identity)
                 last_saved = time.perf_counter()
-        if recipe.steps:
-            done.recall = 1.0 if done.finished else float(self._check_recall().mean())
+        if recipe.steps and not done.finished:
+            done.recall = float(self._check_recall().mean())
         done.seconds = time.perf_counter() - started
         self._lora.save(folder, recipe, base=base)
         (folder / STATE_FILE).unlink(missing_ok=True)

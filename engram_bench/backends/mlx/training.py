@@ -116,15 +116,15 @@ class Trainer:
             left = done.seconds / (step + 1) * (recipe.steps - step - 1)
             progress("train", step + 1, recipe.steps, f"loss {done.losses[-1]:.3f}, {left:.0f} s left at most")
             if should_check_recall(step, recipe, done.losses, len(self._examples)):
-                done.finished = self._all_recalled()
+                done.finished = self._enough_recalled()
             if step + 1 in kept:
                 self._save(folder / kept[step + 1], base)
                 done.checkpoints.append(kept[step + 1])
             if time.perf_counter() - last_saved > STATE_EVERY_S:
                 self._save_state(folder / STATE_FILE, identity)
                 last_saved = time.perf_counter()
-        if recipe.steps:
-            done.recall = 1.0 if done.finished else float(np.mean(self.recalled()))
+        if recipe.steps and not done.finished:
+            done.recall = float(np.mean(self.recalled()))
         done.seconds = time.perf_counter() - started
         self._save(folder, base)
         (folder / STATE_FILE).unlink(missing_ok=True)
@@ -209,13 +209,17 @@ class Trainer:
             found[members] = self._recalled_in(members)
         return found
 
-    def _all_recalled(self) -> bool:
-        """Whether every example is recalled; the last check's misses are asked first, and the first new miss ends it."""
+    def _enough_recalled(self) -> bool:
+        """Whether enough examples are recalled; the last check's misses are asked first, one miss too many ends it."""
+        missed: set[int] = set()
+        allowed = (1 - self._recipe.min_recall) * len(self._examples) + 1e-9
         for members in ([self._missed] if self._missed else []) + self._recall_groups():
             right = self._recalled_in(members)
-            if not right.all():
-                self._missed = [member for member, is_right in zip(members, right, strict=True) if not is_right]
+            missed |= {member for member, is_right in zip(members, right, strict=True) if not is_right}
+            if len(missed) > allowed:
+                self._missed = sorted(missed)
                 return False
+        self.done.recall = 1 - len(missed) / len(self._examples)
         return True
 
     def _recall_groups(self) -> list[list[int]]:
