@@ -2,7 +2,8 @@
 
 Each trains the shipped patterns by the shipped recipe, for the same number of steps, one after the other and each in a
 process of its own: Unsloth patches transformers for a whole process, and memory is counted by process. Loading the model
-is left out; ``whole recipe`` is the median step times the recipe's steps at most, full recall may end it sooner.
+is left out. ``s`` has the last check of recall in it; examples/s and tokens/s are those of the median step; ``whole recipe``
+is that step times the recipe's steps at most, full recall may end it sooner.
 """
 
 from __future__ import annotations
@@ -105,8 +106,8 @@ def row(record: TrainingRecord, step_s: float, most_steps: int) -> list[str]:
         str(record.steps),
         f"{record.seconds:.1f}",
         f"{step_s:.2f}",
-        f"{record.examples_per_s:.1f}",
-        f"{record.tokens_per_s:.0f}",
+        f"{record.examples_seen / record.steps / step_s:.1f}",
+        f"{record.tokens / record.steps / step_s:.0f}",
         f"{record.peak_memory_mb:.0f}" if record.peak_memory_mb is not None else "",
         f"{record.loss_start:.2f} → {record.loss_end:.2f}",
         f"{step_s * most_steps:.0f}",
