@@ -10,12 +10,8 @@ half-written, and one whose files differ from its manifest was damaged afterward
 
 from __future__ import annotations
 
-import os
-import platform
-import secrets
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -23,7 +19,7 @@ from pathlib import Path
 
 from engram_bench import adapter_manifest
 from engram_bench.adapter_manifest import MANIFEST_FILE, MANIFEST_SCHEMA, Manifest
-from engram_bench.durable import sync
+from engram_bench.adapter_place import discard, locked, publish
 from engram_bench.errors import AdapterError
 from engram_bench.provenance import utc_now
 from engram_bench.record_format import canonical_json, from_plain, to_plain
@@ -96,7 +92,7 @@ def obtain(
     path = root / identity.name
     retrain = _is_older(path, retrain_since)
     try:
-        with _locked(root, identity.name, wait_note):
+        with locked(root, identity.name, wait_note):
             retrain = _is_older(path, retrain_since)
             if retrain or not (path.exists() or _publish_if_complete(root, identity.name)):
                 _train_into_place(root, identity, train, from_scratch=retrain, base_reference=base_reference)
@@ -193,9 +189,9 @@ def prune(root: Path, keep: Collection[str]) -> tuple[str, ...]:
     removed = []
     for name in sorted((finished | interrupted) - set(keep)):
         try:
-            with _locked(root, name):
-                _discard(root, root / ".partial" / name)
-                _discard(root, root / name)
+            with locked(root, name):
+                discard(root, root / ".partial" / name)
+                discard(root, root / name)
         except Timeout:
             continue
         except OSError as error:
@@ -229,7 +225,7 @@ def _train_into_place(
 ) -> None:
     partial = root / ".partial" / identity.name
     if from_scratch:
-        _discard(root, partial)
+        discard(root, partial)
     partial.mkdir(parents=True, exist_ok=True)
     try:
         record = train(partial)
@@ -249,7 +245,7 @@ def _train_into_place(
         files=adapter_manifest.stored_files(partial),
     )
     adapter_manifest.write_manifest(partial, manifest)
-    _publish(root, identity.name)
+    publish(root, identity.name)
 
 
 def _publish_if_complete(root: Path, name: str) -> bool:
@@ -259,29 +255,8 @@ def _publish_if_complete(root: Path, name: str) -> bool:
         adapter_manifest.verify_files(partial, adapter_manifest.read_manifest(partial))
     except AdapterError:
         return False
-    _publish(root, name)
+    publish(root, name)
     return True
-
-
-def _publish(root: Path, name: str) -> None:
-    """Two renames, so that the adapter it replaces is gone for a moment only."""
-    replaced = _set_aside(root, root / name)
-    (root / ".partial" / name).rename(root / name)
-    sync(root)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _discard(root: Path, folder: Path) -> None:
-    shutil.rmtree(_set_aside(root, folder), ignore_errors=True)
-
-
-def _set_aside(root: Path, folder: Path) -> Path:
-    """Where a folder, if it was there, now waits to be deleted: half a deletion must not look like an adapter."""
-    trash = root / ".trash" / f"{folder.name}-{secrets.token_hex(4)}"
-    if folder.exists():
-        trash.parent.mkdir(exist_ok=True)
-        folder.rename(trash)
-    return trash
 
 
 def _load_as(identity: AdapterIdentity, path: Path) -> Adapter:
@@ -290,37 +265,3 @@ def _load_as(identity: AdapterIdentity, path: Path) -> Adapter:
         msg = f"{path}: the manifest is of adapter {adapter.name!r}, expected {identity.name!r}"
         raise AdapterError(msg)
     return adapter
-
-
-@contextmanager
-def _locked(root: Path, name: str, wait_note: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the adapter's lock; without a *wait_note* a lock that is held raises ``filelock.Timeout``."""
-    from filelock import FileLock, Timeout
-
-    folder = root / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    holder = folder / f"{name}.holder"
-    lock = FileLock(folder / f"{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if wait_note is None:
-            raise
-        wait_note(f"adapter {name}: waiting for {_read(holder) or 'another process'}")
-        lock.acquire()
-    try:
-        holder.write_text(
-            f"process {os.getpid()} on {platform.node()}, which holds it since {utc_now()}", encoding="utf-8"
-        )
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
-
-
-def _read(holder: Path) -> str:
-    """Who holds a lock; empty if it has just been given back."""
-    try:
-        return holder.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""

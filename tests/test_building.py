@@ -15,7 +15,7 @@ FLOORS = (
     {"errors"},
     {"records"},
     {"patterns", "matchers", "stats", "bootstrap", "provenance", "figures", "record_format", "run_format", "durable"},
-    {"backends", "models", "memory", "metrics", "pairs", "speed_metrics", "adapter_manifest"},
+    {"backends", "models", "memory", "metrics", "pairs", "speed_metrics", "adapter_manifest", "adapter_place"},
     {
         "adapter_store",
         "adapter_exchange",
