@@ -88,7 +88,8 @@ def open_network(folder: Path, *, device: str, dtype: torch.dtype, lean: bool) -
         config = read_config(folder / "config.json")
     except AdapterError as error:
         raise BackendError(str(error)) from error
-    from engram_bench.backends.cpu.llama import LlamaNetwork, fits
+    from engram_bench.backends.cpu.llama import LlamaNetwork
+    from engram_bench.backends.cpu.llama_files import fits
 
     if lean and dtype == torch.float32 and fits(config):
         return LlamaNetwork(folder, config, device=device)
