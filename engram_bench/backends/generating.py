@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from engram_bench.backends.halving import halving
+from engram_bench.backends.halving import halving, in_memory
 from engram_bench.backends.sampling import row_random
 from engram_bench.errors import BackendError
 from engram_bench.records import Completion, GenerationSettings, Prompt
@@ -119,7 +119,8 @@ class TextGenerator(ABC):
             if not 0 < len(sequence) <= self._context_length:
                 msg = f"sequence {index}: {len(sequence)} tokens, expected 1 to {self._context_length}"
                 raise BackendError(msg)
-        return self._read_log_probs(sequences)
+        with in_memory(f"reading {len(sequences)} sequences"):
+            return self._read_log_probs(sequences)
 
     @abstractmethod
     def close(self) -> None:

@@ -1,8 +1,9 @@
-"""Work that memory may not hold: it is tried once more in half the size, then it is an error with the figures."""
+"""Work that memory may not hold: tried once more in half the size where it has one, then an error with the figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from engram_bench.errors import BackendError
@@ -45,6 +46,27 @@ def halving(work: Callable[[int], T], size: int, *, doing: str) -> tuple[T, int]
     except (RuntimeError, MemoryError) as again:
         if not is_out_of_memory(again):
             raise
-        cause = str(again).strip().partition("\n")[0] or type(again).__name__
-        msg = f"{doing}: memory ran out with {size} tokens at once and with {half}, expected either to fit ({cause})"
+        tried = f"with {size} tokens at once and with {half}"
+        msg = f"{doing}: memory ran out {tried}, expected either to fit ({_cause(again)})"
         raise BackendError(msg) from again
+
+
+@contextmanager
+def in_memory(doing: str) -> Iterator[None]:
+    """What cannot be halved: memory that runs out in here is an error that says *doing* what.
+
+    Raises:
+        BackendError: It did.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        msg = f"{doing}: memory ran out, expected it to fit ({_cause(error)})"
+        raise BackendError(msg) from error
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of what a library says, which has its figures."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

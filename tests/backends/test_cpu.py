@@ -97,6 +97,16 @@ def test_training_memory_that_runs_out_twice_is_an_error_with_the_figures(
         CpuBackend().train(model, EXAMPLES, BackendContract.recipe, tmp_path)
 
 
+def test_a_model_that_memory_does_not_hold_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 44 bytes")
+
+    monkeypatch.setattr(CpuBackend, "_open_network", too_large)
+
+    with pytest.raises(BackendError, match=r"loading llama: memory ran out.*tried to allocate 44 bytes"):
+        CpuBackend().load(Model("llama", tmp_path, fingerprint="llama"), None)
+
+
 def limited_memory(monkeypatch: pytest.MonkeyPatch, *, fits_in: int) -> list[int]:
     """Let a step fail whose passes may hold more than *fits_in* tokens; the bounds that were tried."""
     tried: list[int] = []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engram_bench.backends.halving import halving, is_out_of_memory
+from engram_bench.backends.halving import halving, in_memory, is_out_of_memory
 from engram_bench.errors import BackendError
 
 
@@ -76,6 +76,19 @@ def test_what_failed_is_given_back_before_the_second_try() -> None:
         return kept[0]() is None
 
     assert halving(work, 100, doing="training") == (True, 50)
+
+
+def test_memory_for_what_cannot_be_halved_is_an_error_that_says_what_was_done() -> None:
+    with (
+        pytest.raises(BackendError, match=r"loading m: memory ran out, expected it to fit \(you tried to allocate 9"),
+        in_memory("loading m"),
+    ):
+        raise MemoryError("you tried to allocate 9 bytes\nof 8")
+
+
+def test_other_failures_of_what_cannot_be_halved_are_raised_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), in_memory("loading m"):
+        raise RuntimeError("shapes cannot be multiplied")
 
 
 @pytest.mark.parametrize(

@@ -5,32 +5,27 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from engram_bench.backends.adapter_layout import PEFT_CONFIG
-from engram_bench.backends.cpu.generation import Decoder, read_log_probs
+from engram_bench.backends.cpu.generator import TorchGenerator
 from engram_bench.backends.cpu.lora import Lora, load_lora, new_lora
-from engram_bench.backends.cpu.memory import Memory, load_memory
+from engram_bench.backends.cpu.memory import load_memory
 from engram_bench.backends.cpu.memory_recipe import TrainedMemory, add_facts, train_memory
 from engram_bench.backends.cpu.network import Network
 from engram_bench.backends.cpu.training import Trainer
 from engram_bench.backends.decoding import DecodingPlan
-from engram_bench.backends.generating import Decoder as AnyDecoder
-from engram_bench.backends.generating import TextGenerator, still_open
+from engram_bench.backends.generating import TextGenerator
+from engram_bench.backends.halving import in_memory
 from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.backends.replay import own_answers, split
 from engram_bench.backends.training_plan import encode_examples, identity_of, peak_memory_mb
 from engram_bench.errors import BackendError
 from engram_bench.memory.files import is_memory, load_memory_files, save_memory
-from engram_bench.memory.reading import read_ids
-from engram_bench.records import DeviceInfo, GenerationSettings, Recipe, TrainingExample, TrainingRecord
+from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
 
 if TYPE_CHECKING:
     from engram_bench.models import ChatTokenizer, Model
@@ -78,14 +73,15 @@ class TorchBackend(ABC):
         Goes on from the state of an interrupted training with the same arguments.
 
         Raises:
-            BackendError: There is no example, one exceeds the context, or the loss is not finite.
+            BackendError: There is no example, one exceeds the context, the loss is not finite, or memory ran out.
             AdapterError: The model has no layer of one of the recipe's targets.
         """
         kinds = {"lora": self._train_lora, "memory": self._train_memory}
         if recipe.kind not in kinds:
             msg = f"recipe: kind is {recipe.kind!r}, expected one of {', '.join(kinds)}"
             raise BackendError(msg)
-        return kinds[recipe.kind](model, examples, recipe, folder, progress)
+        with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
+            return kinds[recipe.kind](model, examples, recipe, folder, progress)
 
     def _train_memory(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
@@ -244,59 +240,7 @@ class TorchBackend(ABC):
     def _open(self, model: Model) -> Network:
         if self._network is None or self._fingerprint != model.fingerprint:
             self.close()
-            self._network = self._open_network(model)
+            with in_memory(f"loading {model.reference}"):
+                self._network = self._open_network(model)
             self._fingerprint = model.fingerprint
         return self._network
-
-
-class TorchGenerator(TextGenerator):
-    """Answers with packed reading and batched decoding."""
-
-    def __init__(
-        self,
-        network: Network,
-        lora: Lora | None,
-        tokenizer: ChatTokenizer,
-        plan: DecodingPlan,
-        *,
-        drafts: bool,
-        memory: Memory | None = None,
-    ) -> None:
-        super().__init__(
-            tokenizer,
-            context_length=network.context_length,
-            max_batch_tokens=plan.max_batch_tokens,
-            drafts=drafts,
-            has_memory=memory is not None,
-        )
-        self._network: Network | None = network
-        self._lora = lora
-        self._memory = memory
-        self._plan = plan
-
-    def close(self) -> None:
-        """Give the adapter's memory back. Safe to call twice."""
-        self._network = None
-        self._lora = self._memory = None
-
-    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> AnyDecoder:
-        return Decoder(
-            still_open(self._network),
-            self._lora,
-            settings,
-            memory=self._memory,
-            stop_ids=self._tokenizer.stop_ids,
-            pad_id=self._tokenizer.pad_id,
-            plan=replace(self._plan, max_batch_tokens=max_batch_tokens),
-        )
-
-    def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        return read_log_probs(
-            still_open(self._network),
-            self._lora,
-            sequences,
-            self._plan,
-            self._tokenizer.pad_id,
-            memory=self._memory,
-            read=partial(read_ids, self._tokenizer),
-        )

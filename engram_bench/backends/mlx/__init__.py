@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from engram_bench.backends.adapter_layout import check_fits, read_peft
 from engram_bench.backends.blas import preload_blas
 from engram_bench.backends.devices import installed_versions, mlx_device
+from engram_bench.backends.halving import in_memory
 from engram_bench.backends.mlx import runtime
 from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.backends.replay import own_answers, split
@@ -114,7 +115,8 @@ class MlxBackend:
             model.fingerprint,
             f"mlx {runtime.device_name()} {self._dtype} {self._kernels} {self._packing}",
         )
-        done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
+        with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
+            done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
         return TrainingRecord(
             backend=self.name,
             device=runtime.device_name(),
@@ -168,6 +170,7 @@ class MlxBackend:
 
         if self._network is None or self._fingerprint != model.fingerprint:
             self.close()
-            self._network = open_network(model.folder, self._dtype, fast=self._kernels)
+            with in_memory(f"loading {model.reference}"):
+                self._network = open_network(model.folder, self._dtype, fast=self._kernels)
             self._fingerprint = model.fingerprint
         return self._network
