@@ -198,6 +198,8 @@ class TrainingRecord:
     """One per step."""
     recall: float | None = None
     """Share of examples whose every answer token is the argmax under teacher forcing, 0..1; None if never checked."""
+    recall_alone: Mapping[str, float] = field(default_factory=dict)
+    """Of an adapter of two parts, the recall of each with the other one silent."""
     peak_memory_mb: float | None = None
     parameters: int = 0
     """Trained parameters."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -119,7 +119,7 @@ def config_of(recipe: Recipe) -> MemoryConfig:
         msg = f"recipe: unknown memory option {unknown[0]!r}, expected one of {', '.join(sorted(known))}"
         raise BackendError(msg)
     base = PRESETS[str(preset)]
-    read = {name: _read(name, value, getattr(base, name)) for name, value in options.items()}
+    read = {name: read_option(name, value, getattr(base, name)) for name, value in options.items()}
     return checked(replace(base, seed=recipe.seed, **read))
 
 
@@ -152,11 +152,20 @@ def checked(config: MemoryConfig) -> MemoryConfig:
         ),
         ("batch_size", config.batch_size, config.batch_size >= 1, "at least 1"),
     )
+    check_rules(rules)
+    return config
+
+
+def check_rules(rules: Iterable[tuple[str, Any, bool, str]]) -> None:
+    """Return if all the rules hold, each of which is an option's name, its value, whether it is right and what would be.
+
+    Raises:
+        BackendError: One does not; names the option, what it is and what was expected.
+    """
     for name, found, holds, expected in rules:
         if not holds:
             msg = f"recipe: memory option {name} is {found!r}, expected {expected}"
             raise BackendError(msg)
-    return config
 
 
 def _reads_questions(config: MemoryConfig) -> bool:
@@ -164,7 +173,12 @@ def _reads_questions(config: MemoryConfig) -> bool:
     return config.addressing == "exact" and config.skip_template and config.answers_only
 
 
-def _read(name: str, value: Any, like: Any) -> Any:
+def read_option(name: str, value: Any, like: Any) -> Any:
+    """An option's value in the type of *like*.
+
+    Raises:
+        BackendError: It cannot be read so.
+    """
     try:
         if isinstance(like, tuple):
             return tuple(int(part) for part in str(value).split(",") if part.strip())

@@ -85,6 +85,9 @@ def _adapter_words(provenance: Provenance, training: TrainingRecord | None) -> s
     if training is None:
         return provenance.adapter
     recall = "" if training.recall is None else f", recall {100 * training.recall:.1f} %"
+    if training.recall_alone:
+        alone = ", ".join(f"{name} {100 * share:.1f} %" for name, share in training.recall_alone.items())
+        recall += f" (alone: {alone})"
     return (
         f"{provenance.adapter}: {training.steps} steps, {training.examples} examples, {training.seconds:.1f} s, "
         f"loss {training.loss_start:.2f} → {training.loss_end:.2f}{recall}{_speed_words(training)}"

@@ -112,11 +112,11 @@ def limited_memory(monkeypatch: pytest.MonkeyPatch, *, fits_in: int) -> list[int
     tried: list[int] = []
     accumulate = Trainer._accumulate
 
-    def accumulate_if_it_fits(self: Trainer, indices: Any, max_tokens: int) -> float:
+    def accumulate_if_it_fits(self: Trainer, indices: Any, max_tokens: int, step: int) -> float:
         tried.append(max_tokens)
         if max_tokens > fits_in:
             raise MemoryError
-        return accumulate(self, indices, max_tokens)
+        return accumulate(self, indices, max_tokens, step)
 
     monkeypatch.setattr(Trainer, "_accumulate", accumulate_if_it_fits)
     return tried

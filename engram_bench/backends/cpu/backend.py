@@ -5,20 +5,26 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from engram_bench.backends.adapter_layout import PEFT_CONFIG
+from engram_bench.backends.cpu.both_recipe import train_both
+from engram_bench.backends.cpu.generation import read_states
 from engram_bench.backends.cpu.generator import TorchGenerator
 from engram_bench.backends.cpu.lora import Lora, load_lora, new_lora
 from engram_bench.backends.cpu.memory import load_memory
 from engram_bench.backends.cpu.memory_recipe import TrainedMemory, add_facts, train_memory
 from engram_bench.backends.cpu.network import Network
-from engram_bench.backends.cpu.training import Trainer
+from engram_bench.backends.cpu.training import Companion, Trained, Trainer
 from engram_bench.backends.decoding import DecodingPlan
-from engram_bench.backends.generating import TextGenerator
+from engram_bench.backends.generating import TextGenerator, block_at, check_sequences
 from engram_bench.backends.halving import in_memory
 from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.backends.replay import own_answers, split
@@ -76,7 +82,7 @@ class TorchBackend(ABC):
             BackendError: There is no example, one exceeds the context, the loss is not finite, or memory ran out.
             AdapterError: The model has no layer of one of the recipe's targets.
         """
-        kinds = {"lora": self._train_lora, "memory": self._train_memory}
+        kinds = {"lora": self._train_lora, "memory": self._train_memory, "both": self._train_both}
         if recipe.kind not in kinds:
             msg = f"recipe: kind is {recipe.kind!r}, expected one of {', '.join(kinds)}"
             raise BackendError(msg)
@@ -129,7 +135,38 @@ class TorchBackend(ABC):
     def _train_lora(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
     ) -> TrainingRecord:
-        network = self._open(model)
+        _, lora, done = self._run_lora(self._open(model), model, examples, recipe, folder, progress, None, "")
+        return self._lora_record(split(examples, recipe)[0], recipe, lora, done)
+
+    def _train_both(
+        self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
+    ) -> TrainingRecord:
+        started, network = time.perf_counter(), self._memory_network(model)
+        train_lora = partial(self._run_lora, network, model, examples, recipe, folder, progress)
+        learned, _ = split(examples, recipe)
+        both = train_both(network, model, learned, recipe, folder, train_lora=train_lora, progress=progress)
+        record = self._lora_record(learned, recipe, both.lora, both.of_lora)
+        return replace(
+            record,
+            seconds=time.perf_counter() - started,
+            tokens=record.tokens + both.of_memory.places,
+            examples_seen=record.examples_seen + both.of_memory.examples_seen,
+            recall=both.recall,
+            recall_alone=both.recall_alone,
+            parameters=record.parameters + both.stored.parameters,
+        )
+
+    def _run_lora(
+        self,
+        network: Network,
+        model: Model,
+        examples: Sequence[TrainingExample],
+        recipe: Recipe,
+        folder: Path,
+        progress: Progress,
+        companion: Companion | None,
+        companion_identity: str,
+    ) -> tuple[Trainer, Lora, Trained]:
         learned, ordinary = split(examples, recipe)
         encoded = encode_examples(model, learned, network.context_length)
         held = own_answers(model, self._generator(network, None, model.tokenizer), ordinary)
@@ -144,11 +181,18 @@ class TorchBackend(ABC):
             pad_id=model.tokenizer.pad_id,
             max_batch_tokens=self._plan.max_batch_tokens,
             products=DTYPES[self._products],
+            companion=companion,
         )
-        identity = identity_of(recipe, [*encoded, *held], model.fingerprint, self._training_settings())
+        settings = f"{self._training_settings()} {companion_identity}".rstrip()
+        identity = identity_of(recipe, [*encoded, *held], model.fingerprint, settings)
         done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
+        return trainer, lora, done
+
+    def _lora_record(
+        self, examples: Sequence[TrainingExample], recipe: Recipe, lora: Lora, done: Trained
+    ) -> TrainingRecord:
         return self._record(
-            learned,
+            examples,
             losses=done.losses,
             tokens=done.tokens,
             seconds=done.seconds,
@@ -216,6 +260,17 @@ class TorchBackend(ABC):
         if lora is not None and fused:
             network, lora = network.merged(lora), None
         return TorchGenerator(network, lora, model.tokenizer, self._plan, drafts=self._drafts, memory=memory)
+
+    def states(self, model: Model, sequences: Sequence[Sequence[int]], *, depth: float) -> NDArray[np.float32]:
+        """Hidden states (N, H) of the bare model at the last token of each sequence, after this share of its blocks.
+
+        Raises:
+            BackendError: A sequence is empty or exceeds the context.
+        """
+        network = self._memory_network(model)
+        check_sequences(sequences, network.context_length)
+        block = block_at(depth, model.config["num_hidden_layers"])
+        return read_states(network, sequences, block, self._plan, model.tokenizer.pad_id)
 
     def close(self) -> None:
         """Drop base weights. Safe to call twice."""

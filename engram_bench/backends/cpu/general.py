@@ -129,7 +129,9 @@ class TransformersNetwork:
 class Differentiable(Protocol):
     """A network whose logits carry a graph."""
 
-    def forward(self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: Cache | None) -> Tensor:
+    def forward(
+        self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: Cache | None, writes: Writes | None
+    ) -> Tensor:
         """Float32 logits (N, V) after the tokens at *rows*, with a graph where gradients are on."""
 
 
@@ -141,12 +143,19 @@ class TransformersLearner:
         self._lora = lora
 
     def loss_and_gradients(
-        self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float, anchor: Anchor | None = None
+        self,
+        batch: TokenBatch,
+        rows: Integers,
+        labels: Integers,
+        scale: float,
+        anchor: Anchor | None = None,
+        *,
+        writes: Writes | None = None,
     ) -> Floats:
         """The losses (nats) of *labels* after *rows*, then the anchor's; adds their gradients to the adapter's."""
         with torch.enable_grad():
             every = rows if anchor is None else np.concatenate([rows, anchor.rows])
-            logits = self._network.forward(batch, every, self._lora, None)  # (N, V)
+            logits = self._network.forward(batch, every, self._lora, None, writes)  # (N, V)
             targets = torch.from_numpy(labels).to(logits.device)
             losses = nn.functional.cross_entropy(logits[: len(labels)], targets, reduction="none")  # (N,)
             total = losses.sum() * scale
@@ -162,12 +171,12 @@ class TransformersLearner:
     def teach(self, batch: TokenBatch, rows: Integers) -> Tensor:
         """(N, V) the bare model's logits after *rows*, in half precision: they are kept for the whole training."""
         with torch.no_grad():
-            return self._network.forward(batch, rows, None, None).half()
+            return self._network.forward(batch, rows, None, None, None).half()
 
-    def losses(self, batch: TokenBatch, rows: Integers, labels: Integers) -> Floats:
+    def losses(self, batch: TokenBatch, rows: Integers, labels: Integers, *, writes: Writes | None = None) -> Floats:
         """The losses (nats) of *labels* after *rows*."""
         with torch.no_grad():
-            logits = self._network.forward(batch, rows, self._lora, None)  # (N, V)
+            logits = self._network.forward(batch, rows, self._lora, None, writes)  # (N, V)
         losses = nn.functional.cross_entropy(logits, torch.from_numpy(labels).to(logits.device), reduction="none")
         found: Floats = losses.numpy(force=True)
         return found

@@ -17,7 +17,7 @@ from engram_bench.backends.adapter_files import Floats
 from engram_bench.backends.cpu.attention import Span, attend, attend_backward, plan_spans
 from engram_bench.backends.cpu.llama import LlamaNetwork, Update, join_heads, prepare_updates, rotate
 from engram_bench.backends.cpu.lora import Lora
-from engram_bench.backends.cpu.network import Anchor
+from engram_bench.backends.cpu.network import Anchor, Writes
 from engram_bench.backends.packing import Integers, TokenBatch
 
 KEPT_TOKENS = 1024
@@ -88,13 +88,27 @@ class LlamaLearner:
         self._head = network.head.to(dtype)
 
     def loss_and_gradients(
-        self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float, anchor: Anchor | None = None
+        self,
+        batch: TokenBatch,
+        rows: Integers,
+        labels: Integers,
+        scale: float,
+        anchor: Anchor | None = None,
+        *,
+        writes: Writes | None = None,
     ) -> Floats:
-        """The losses (nats) of *labels* after *rows*, then the anchor's; adds their gradients to the adapter's."""
+        """The losses (nats) of *labels* after *rows*, then the anchor's; adds their gradients to the adapter's.
+
+        Values that *writes* depends on get theirs as well, where they require them.
+        """
         with torch.no_grad():
             run = self._begin(batch, rows if anchor is None else np.concatenate([rows, anchor.rows]))
-            x, kept = self._embed(batch), []
+            x, kept, written = self._embed(batch), [], {}
             for index in range(len(self._blocks)):
+                before = x
+                x = writes(index, x) if writes is not None else x
+                if x is not before:
+                    written[index] = before
                 inputs = x
                 x, saved = self._forward(x, index, run)
                 kept.append(saved if batch.num_tokens <= KEPT_TOKENS else inputs)
@@ -102,14 +116,16 @@ class LlamaLearner:
             for index in reversed(range(len(self._blocks))):
                 last = kept.pop()
                 saved = self._forward(last, index, run)[1] if isinstance(last, Tensor) else last
-                d_x = self._backward(d_x, index, run, saved)
+                d_x = self._backward(d_x, index, run, saved, needs_input=index > 0 or 0 in written)
+                if writes is not None and index in written:
+                    d_x = _written_backward(d_x, writes, index, written[index])
         return losses
 
-    def losses(self, batch: TokenBatch, rows: Integers, labels: Integers) -> Floats:
+    def losses(self, batch: TokenBatch, rows: Integers, labels: Integers, *, writes: Writes | None = None) -> Floats:
         """The losses (nats) of *labels* after *rows*."""
         with torch.no_grad():
             run = self._begin(batch, rows)
-            return self._losses(self._last(batch, run), run, labels, scale=None)[0]
+            return self._losses(self._last(batch, run, writes), run, labels, scale=None)[0]
 
     def teach(self, batch: TokenBatch, rows: Integers) -> Tensor:
         """(N, E) the bare model's last states at *rows*: the head makes logits of them, in a hundredth of the space."""
@@ -117,11 +133,11 @@ class LlamaLearner:
             run = self._begin(batch, rows, adapted=False)
             return self._norm(self._last(batch, run), self._network.final_norm)[0][run.place]
 
-    def _last(self, batch: TokenBatch, run: _Pass) -> Tensor:
+    def _last(self, batch: TokenBatch, run: _Pass, writes: Writes | None = None) -> Tensor:
         """What comes out of the last block, (kept, E)."""
         x = self._embed(batch)
         for index in range(len(self._blocks)):
-            x, _ = self._forward(x, index, run)
+            x, _ = self._forward(writes(index, x) if writes is not None else x, index, run)
         return x
 
     def _begin(self, batch: TokenBatch, rows: Integers, *, adapted: bool = True) -> _Pass:
@@ -211,8 +227,8 @@ class LlamaLearner:
 
     # ── backward ────────────────────────────────────────────────────────────────────────────────
 
-    def _backward(self, d_x: Tensor, index: int, run: _Pass, saved: _Saved) -> Tensor:
-        """Gradient with respect to the block's input; empty for the first block, where nobody needs it."""
+    def _backward(self, d_x: Tensor, index: int, run: _Pass, saved: _Saved, *, needs_input: bool) -> Tensor:
+        """Gradient with respect to the block's input; empty where nobody needs it."""
         block = self._blocks[index]
         d_active = self._project_backward(d_x.to(self._dtype), saved.down, index, run, "down")
         gate, up = saved.gate_up_y.chunk(2, -1)
@@ -224,8 +240,8 @@ class LlamaLearner:
         if self._is_last(index):
             d_mixed, d_x = (_spread(part, run.kept, len(saved.x)) for part in (d_mixed, d_x))
         d_qkv = self._attention_backward(d_mixed, run, saved).to(self._dtype)
-        d_normed = self._project_backward(d_qkv, saved.qkv, index, run, "qkv", needs_input=index > 0)
-        if index == 0:
+        d_normed = self._project_backward(d_qkv, saved.qkv, index, run, "qkv", needs_input=needs_input)
+        if not needs_input:
             return d_normed
         return d_x.add_(self._norm_backward(d_normed, saved.x, saved.scale, block.attention_norm))
 
@@ -269,6 +285,15 @@ class LlamaLearner:
 
     def _is_last(self, index: int) -> bool:
         return index == len(self._blocks) - 1
+
+
+def _written_backward(d_x: Tensor, writes: Writes, index: int, hidden: Tensor) -> Tensor:
+    """Gradient with respect to *hidden*, which *writes* made the block's input of: the only part left to autograd."""
+    with torch.enable_grad():
+        leaf = hidden.detach().requires_grad_()
+        torch.autograd.backward(writes(index, leaf), d_x)
+    assert leaf.grad is not None
+    return leaf.grad
 
 
 def _spread(rows: Tensor, kept: Tensor, length: int) -> Tensor:

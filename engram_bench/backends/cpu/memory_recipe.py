@@ -66,6 +66,20 @@ def train_memory(
         BackendError: The recipe or an example cannot be used, or the loss is not finite.
     """
     facts = facts_of(model, examples, network.context_length)
+    memory = untrained_memory(network, model, facts, recipe)
+    passes = memory_passes(network, memory, facts, model.tokenizer.pad_id, progress, cached=cached)
+    done = MemoryTrainer(passes, memory, facts).run(recipe.steps, progress=progress, until_recall=recipe.stop_at_recall)
+    stored = stored_memory(memory, model)
+    save_memory(folder, stored)
+    return TrainedMemory(stored, done)
+
+
+def untrained_memory(network: Network, model: Model, facts: Sequence[Fact], recipe: Recipe) -> Memory:
+    """A memory with a row for every n-gram of the *facts* that tells their answer, all of them zero.
+
+    Raises:
+        BackendError: The recipe or a fact cannot be used.
+    """
     config = config_of(recipe)
     config = replace(config, layers=config.blocks(model.config["num_hidden_layers"]))
     tokenizer = model.tokenizer
@@ -85,19 +99,13 @@ def train_memory(
         )
         for block in config.layers
     }
-    memory = Memory(table, layers)
-    trainer = MemoryTrainer(
-        memory_passes(network, memory, facts, tokenizer.pad_id, progress, cached=cached), memory, facts
-    )
-    done = trainer.run(recipe.steps, progress=progress, until_recall=recipe.stop_at_recall)
-    stored = StoredMemory(
-        table,
-        {block: layer.stored() for block, layer in layers.items()},
-        model.fingerprint,
-        tokenizer.template_fingerprint,
-    )
-    save_memory(folder, stored)
-    return TrainedMemory(stored, done)
+    return Memory(table, layers)
+
+
+def stored_memory(memory: Memory, model: Model) -> StoredMemory:
+    """The memory as it is kept on disk, bound to its model."""
+    layers = {block: layer.stored() for block, layer in memory.layers.items()}
+    return StoredMemory(memory.table, layers, model.fingerprint, model.tokenizer.template_fingerprint)
 
 
 def add_facts(

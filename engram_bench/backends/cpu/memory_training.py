@@ -76,7 +76,7 @@ class MemoryTrainer:
             block: RowAdam(layer.rows, (trainable or {}).get(block)) for block, layer in memory.layers.items()
         }
         dense = {} if trainable is not None else memory.layers
-        self._dense = {block: DenseAdam(_dense_values(layer, self._config)) for block, layer in dense.items()}
+        self._dense = {block: DenseAdam.of(layer, self._config) for block, layer in dense.items()}
         self._rivals = np.unique(np.concatenate(self._labels))
         self._vocabulary = torch.from_numpy(self._rivals)
         self.done = Done()
@@ -130,7 +130,7 @@ class MemoryTrainer:
         slots = self._arranged(members, dropped_in=step)
         layers, places, compact = {}, {}, {}
         for block, layer in self._memory.layers.items():
-            places[block], layers[block], compact[block] = _leaf(layer, slots[block], config)
+            places[block], layers[block], compact[block] = leaf_of(layer, slots[block], config)
         labels = np.searchsorted(self._rivals, np.concatenate([self._labels[index] for index in members]))
         with torch.enable_grad():
             writes = MemoryWrites(Memory(self._memory.table, layers), compact, self._earlier(members, slots))
@@ -176,10 +176,7 @@ class MemoryTrainer:
 
     def _dropped(self, index: int, rows: NDArray[np.int64], step: int) -> NDArray[np.int64]:
         """Rows (places, S) with some slots empty, never all: which, depends on step, example and place alone."""
-        random = np.random.default_rng([self._config.seed, step, index])
-        kept = random.random(rows.shape)[::-1] >= self._config.key_dropout  # drawn from the last place backwards
-        left = np.where(kept, rows, 0)
-        return np.where(left.any(-1, keepdims=True), left, rows)
+        return dropped(rows, self._config.key_dropout, np.random.default_rng([self._config.seed, step, index]))
 
     # ── recall ──────────────────────────────────────────────────────────────────────────────────
 
@@ -217,6 +214,10 @@ class RowAdam:
         self._mean, self._square = torch.zeros_like(rows), torch.zeros_like(rows)
         self._updates = torch.zeros(len(rows), 1, device=rows.device)
 
+    def state(self) -> dict[str, Tensor]:
+        """What a step changes, by name."""
+        return {"rows": self._rows, "mean": self._mean, "square": self._square, "updates": self._updates}
+
     def step(self, places: Tensor, gradient: Tensor, rate: float) -> None:
         """Move the rows at *places* (n,) against *gradient* (n, d)."""
         kept = self._trainable[places]
@@ -237,28 +238,47 @@ class DenseAdam:
         self._values = dict(values)
         self._mean = {name: torch.zeros_like(v) for name, v in values.items()}
         self._square = {name: torch.zeros_like(v) for name, v in values.items()}
-        self._updates = 0
+        self._updates = torch.zeros(())
+
+    @classmethod
+    def of(cls, layer: MemoryLayer, config: MemoryConfig) -> DenseAdam:
+        """Of what *config* trains in a layer beside its rows."""
+        return cls(_dense_values(layer, config))
+
+    def state(self) -> dict[str, Tensor]:
+        """What a step changes, by name."""
+        parts = {"value": self._values, "mean": self._mean, "square": self._square}
+        found = {f"{part}.{name}": v for part, values in parts.items() for name, v in values.items()}
+        return found | ({"updates": self._updates} if found else {})
 
     def step(self, layer: MemoryLayer, rate: float) -> None:
         """Move the values against the gradients of *layer*, a leaf copy."""
         if not self._values:
             return
         self._updates += 1
+        updates = int(self._updates)
         for name, value in self._values.items():
             leaf = layer.projection if name == "projection" else layer.extra[name]
             if leaf.grad is None:
                 continue
             self._mean[name].lerp_(leaf.grad, 1 - BETAS[0])
             self._square[name].mul_(BETAS[1]).addcmul_(leaf.grad, leaf.grad, value=1 - BETAS[1])
-            size = (self._square[name] / (1 - BETAS[1] ** self._updates)).sqrt() + EPSILON
-            value.addcdiv_(self._mean[name], size, value=-rate / (1 - BETAS[0] ** self._updates))
+            size = (self._square[name] / (1 - BETAS[1] ** updates)).sqrt() + EPSILON
+            value.addcdiv_(self._mean[name], size, value=-rate / (1 - BETAS[0] ** updates))
+
+
+def dropped(rows: NDArray[np.int64], share: float, random: np.random.Generator) -> NDArray[np.int64]:
+    """Rows (places, S) with a *share* of the slots empty, never all of a place."""
+    kept = random.random(rows.shape)[::-1] >= share  # drawn from the last place backwards
+    left = np.where(kept, rows, 0)
+    return np.where(left.any(-1, keepdims=True), left, rows)
 
 
 def _dense_values(layer: MemoryLayer, config: MemoryConfig) -> dict[str, Tensor]:
     return {**({"projection": layer.projection} if config.train_projection else {}), **layer.extra}
 
 
-def _leaf(
+def leaf_of(
     layer: MemoryLayer, slots: NDArray[np.int64], config: MemoryConfig
 ) -> tuple[Tensor, MemoryLayer, NDArray[np.int64]]:
     """The rows that are read, a copy of the layer with those alone and gradients, and the slots counted in them."""

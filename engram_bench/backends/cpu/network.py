@@ -38,17 +38,25 @@ class Learner(Protocol):
     """Gradients of one adapter."""
 
     def loss_and_gradients(
-        self, batch: TokenBatch, rows: Integers, labels: Integers, scale: float, anchor: Anchor | None = None
+        self,
+        batch: TokenBatch,
+        rows: Integers,
+        labels: Integers,
+        scale: float,
+        anchor: Anchor | None = None,
+        *,
+        writes: Writes | None = None,
     ) -> Floats:
         """The losses (nats) of *labels* after *rows*, then the anchor's: the KL divergence of tuned from bare.
 
         Adds to the adapter's gradients those of *scale* · the losses' sum + the anchor's scale · its divergences' sum.
+        Values that *writes* depends on get theirs as well, where they require them.
         """
 
     def teach(self, batch: TokenBatch, rows: Integers) -> Tensor:
         """(N, …) what the bare model makes of the tokens at *rows*, for an :class:`Anchor`."""
 
-    def losses(self, batch: TokenBatch, rows: Integers, labels: Integers) -> Floats:
+    def losses(self, batch: TokenBatch, rows: Integers, labels: Integers, *, writes: Writes | None = None) -> Floats:
         """The losses alone."""
 
 

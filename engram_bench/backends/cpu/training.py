@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engram_bench.backends.cpu.lora import Lora
-from engram_bench.backends.cpu.network import Anchor, Network
+from engram_bench.backends.cpu.network import Anchor, Network, Writes
 from engram_bench.backends.curriculum import KNOWN_LOSS, Curriculum
 from engram_bench.backends.halving import halving
 from engram_bench.backends.packing import Integers, TokenBatch, group, pack, pad
@@ -39,6 +39,22 @@ STATE_EVERY_S = 15.0
 PASS_TOKENS = 512
 """Tokens of a training or recall pass: memory grows with them (1.5 MB a token for the default model), speed no more."""
 BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+
+class Companion(Protocol):
+    """A memory that is there while a LoRA is trained; examples are meant by their index."""
+
+    def begin(self) -> None:
+        """Forget the passes of a step that is begun, or begun again."""
+
+    def writes(self, batch: TokenBatch, members: Sequence[int], step: int | None) -> Writes | None:
+        """What it adds to a pass over these examples, in a step or (None) whenever it is asked."""
+
+    def learn(self) -> None:
+        """Take over the gradients of the step's passes."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything of it that training changes, by name."""
 
 
 @dataclass(slots=True)
@@ -68,8 +84,10 @@ class Trainer:
         pad_id: int = 0,
         max_batch_tokens: int = 8192,
         products: torch.dtype = torch.float32,
+        companion: Companion | None = None,
     ) -> None:
         self._network = network
+        self._companion = companion
         self._lora = lora
         self._every = [*examples, *ordinary]
         self._num_learned = len(examples)
@@ -119,7 +137,7 @@ class Trainer:
     def _step(self, step: int) -> float:
         """Mean loss (nats per answer token) of the batch, after which the adapter has moved."""
         ordinary = replayed(step, self._recipe, len(self._every) - self._num_learned)
-        loss = self._gradients([*self._curriculum.batch(step), *(self._num_learned + i for i in ordinary)])
+        loss = self._gradients([*self._curriculum.batch(step), *(self._num_learned + i for i in ordinary)], step)
         gradient = self._lora.gradient
         assert gradient is not None
         norm = float(torch.linalg.vector_norm(gradient))
@@ -132,10 +150,12 @@ class Trainer:
         if norm > self._recipe.max_grad_norm > 0:
             gradient.mul_(self._recipe.max_grad_norm / norm)
         self._optimizer.step(gradient, learning_rate_at(step, self._recipe))
+        if self._companion is not None:
+            self._companion.learn()
         self._lora.version += 1
         return loss
 
-    def _gradients(self, indices: Sequence[int]) -> float:
+    def _gradients(self, indices: Sequence[int], step: int) -> float:
         """Mean loss of a batch; its gradients are in the adapter. In passes of half the size once memory ran out.
 
         Raises:
@@ -144,13 +164,15 @@ class Trainer:
         lengths = [len(self._every[i].ids) for i in indices]
         bound = min(self._pass_tokens, sum(lengths))
         doing = f"training {len(indices)} examples of up to {max(lengths)} tokens"
-        loss, fitted = halving(lambda max_tokens: self._accumulate(indices, max_tokens), bound, doing=doing)
+        loss, fitted = halving(lambda max_tokens: self._accumulate(indices, max_tokens, step), bound, doing=doing)
         if fitted < bound:
             self._pass_tokens = fitted
         return loss
 
-    def _accumulate(self, indices: Sequence[int], max_tokens: int) -> float:
+    def _accumulate(self, indices: Sequence[int], max_tokens: int, step: int) -> float:
         self._lora.require_gradients()
+        if self._companion is not None:
+            self._companion.begin()
         num_labels, num_held = (sum(len(self._every[i].labels) for i in part) for part in self._parted(indices))
         total, num_tokens = 0.0, 0
         for members in self._groups(indices, max_tokens):
@@ -160,12 +182,22 @@ class Trainer:
             if held:
                 taught = torch.cat([self._taught[i] for i in held])
                 anchor = Anchor(rows[len(labels) :], taught, self._recipe.replay_weight / num_held)
-            losses = self._learner.loss_and_gradients(tokens, rows[: len(labels)], labels, 1 / num_labels, anchor)
+            losses = self._learner.loss_and_gradients(
+                tokens,
+                rows[: len(labels)],
+                labels,
+                1 / num_labels,
+                anchor,
+                writes=self._writes(tokens, learned, step),
+            )
             self._curriculum.note(learned, _worst(losses[: len(labels)], starts))
             num_tokens += tokens.num_tokens
             total += float(losses[: len(labels)].sum())
         self.done.tokens += num_tokens
         return total / num_labels
+
+    def _writes(self, tokens: TokenBatch, members: Sequence[int], step: int | None = None) -> Writes | None:
+        return self._companion.writes(tokens, members, step) if self._companion is not None else None
 
     def _teach(self) -> dict[int, Tensor]:
         """What the bare model makes of every ordinary prompt's answer."""
@@ -220,13 +252,26 @@ class Trainer:
         recalled = np.zeros(self._num_learned, dtype=np.bool_)
         for members in self._groups(range(self._num_learned), self._pass_tokens):
             tokens, rows, labels, starts = self._batch(members)
-            recalled[members] = _worst(self._learner.losses(tokens, rows, labels), starts) < KNOWN_LOSS
-        for members in self._groups(np.flatnonzero(~recalled).tolist(), self._pass_tokens):
-            tokens, rows, labels, starts = self._batch(members)
-            guesses = self._network.logits(tokens, rows, lora=self._lora).argmax(-1).cpu().numpy()
-            recalled[members] = ~_worst(guesses != labels, starts)
+            losses = self._learner.losses(tokens, rows, labels, writes=self._writes(tokens, members))
+            recalled[members] = _worst(losses, starts) < KNOWN_LOSS
+        unsettled = np.flatnonzero(~recalled)
+        recalled[unsettled] = self._answered(unsettled.tolist(), self._lora, self._companion)
         self._curriculum.note_check(len(self.done.losses), recalled)
         return recalled
+
+    def recall_of(self, lora: Lora | None, companion: Companion | None) -> float:
+        """Share of the examples that these recall together; None is silent."""
+        return float(self._answered(range(self._num_learned), lora, companion).mean())
+
+    def _answered(self, members: Sequence[int], lora: Lora | None, companion: Companion | None) -> NDArray[np.bool_]:
+        """Per member whether the network says every answer token after the right tokens before it."""
+        right = dict.fromkeys(members, False)
+        for part in self._groups(members, self._pass_tokens):
+            tokens, rows, labels, starts = self._batch(part)
+            writes = companion.writes(tokens, part, None) if companion is not None else None
+            guesses = self._network.logits(tokens, rows, lora=lora, writes=writes).argmax(-1).cpu().numpy()
+            right.update(zip(part, ~_worst(guesses != labels, starts), strict=True))
+        return np.array([right[index] for index in members], dtype=np.bool_)
 
     # ── state ───────────────────────────────────────────────────────────────────────────────────
 
@@ -236,6 +281,11 @@ class Trainer:
         if name not in self.done.checkpoints:
             self.done.checkpoints.append(name)
 
+    def _tensors(self) -> dict[str, Tensor]:
+        """What a step changes, by name."""
+        tensors = {"values": self._lora.values, "mean": self._optimizer.mean, "square": self._optimizer.square}
+        return tensors | (self._companion.state() if self._companion is not None else {})
+
     def _save_state(self, path: Path, identity: str) -> None:
         facts = {
             "identity": identity,
@@ -243,7 +293,7 @@ class Trainer:
             "updates": str(self._optimizer.updates),
             "curriculum": json.dumps(self._curriculum.state()),
         }
-        tensors = {"values": self._lora.values, "mean": self._optimizer.mean, "square": self._optimizer.square}
+        tensors = self._tensors()
         partial = path.with_suffix(".partial")
         save_file({name: tensor.cpu() for name, tensor in tensors.items()}, partial, metadata=facts)
         partial.replace(path)
@@ -255,14 +305,13 @@ class Trainer:
                 facts = state.metadata() or {}
                 if facts.get("identity") != identity:
                     return
-                tensors = {name: state.get_tensor(name) for name in ("values", "mean", "square")}
+                tensors = {name: state.get_tensor(name) for name in self._tensors()}
                 done = Trained(**json.loads(facts["done"]))
                 updates = int(facts["updates"])
                 self._curriculum.resume(json.loads(facts["curriculum"]))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, IndexError):
             return
-        targets = (self._lora.values, self._optimizer.mean, self._optimizer.square)
-        for target, name in zip(targets, ("values", "mean", "square"), strict=True):
+        for name, target in self._tensors().items():
             target.copy_(tensors[name])
         self._optimizer.updates = updates
         self._lora.version += 1

@@ -47,6 +47,8 @@ class UnslothBackend(TorchBackend):
         )
         super().__init__(plan, drafts=False)
         self._load_in_4bit = load_in_4bit
+        self._plain: tuple[str, Network] | None = None
+        """Fingerprint of a model, and it without Unsloth."""
 
     def device(self) -> DeviceInfo:
         """Where this backend runs, with the versions of the libraries it uses."""
@@ -56,13 +58,22 @@ class UnslothBackend(TorchBackend):
         return UnslothNetwork(model.folder, load_in_4bit=self._load_in_4bit, packing=self._plan.packing)
 
     def _generator(self, network: Network, lora: Lora | None, tokenizer: ChatTokenizer) -> TextGenerator:
-        assert isinstance(network, UnslothNetwork)
+        if not isinstance(network, UnslothNetwork):  # that of a memory
+            return super()._generator(network, lora, tokenizer)
         return UnslothGenerator(network, lora, tokenizer, self._plan)
 
     def _memory_network(self, model: Model) -> Network:
         """Not Unsloth's: its fast decoding has no place between blocks where a memory could write."""
-        device = "cuda" if runtime.is_accelerated() else "cpu"
-        return open_network(model.folder, device=device, dtype=torch.float32, lean=True)
+        if self._plain is None or self._plain[0] != model.fingerprint:
+            device = "cuda" if runtime.is_accelerated() else "cpu"
+            network = open_network(model.folder, device=device, dtype=torch.float32, lean=True)
+            self._plain = (model.fingerprint, network)
+        return self._plain[1]
+
+    def close(self) -> None:
+        """Drop base weights. Safe to call twice."""
+        super().close()
+        self._plain = None
 
     def _peak_memory_mb(self) -> float:
         return runtime.peak_gpu_memory_mb() if runtime.is_accelerated() else peak_memory_mb()

@@ -75,12 +75,14 @@ class UnslothNetwork:
         writes: Writes | None = None,
     ) -> Tensor:
         """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
-        assert writes is None, "a memory gets a network of its own, Unsloth's has no place between blocks"
         with torch.no_grad():
-            return self.forward(batch, rows, lora, cache)
+            return self.forward(batch, rows, lora, cache, writes)
 
-    def forward(self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: Cache | None) -> Tensor:
+    def forward(
+        self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: Cache | None, writes: Writes | None
+    ) -> Tensor:
         """Float32 logits (N, V) after the tokens at *rows*, with a graph where gradients are on."""
+        assert writes is None, "a memory gets a network of its own, Unsloth's has no place between blocks"
         assert cache is None, "Unsloth keeps keys and values itself"
         row_index, column_index = (torch.from_numpy(part).to(self.device) for part in divmod(rows, batch.ids.shape[1]))
         keywords: dict[str, Any] = {}

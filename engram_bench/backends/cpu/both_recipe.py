@@ -1,0 +1,112 @@
+"""From training examples to a memory and a LoRA that answer together, in one of three orders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from engram_bench.backends.cpu.both_training import MemoryBeside
+from engram_bench.backends.cpu.lora import Lora
+from engram_bench.backends.cpu.memory import load_memory
+from engram_bench.backends.cpu.memory_recipe import facts_of, stored_memory, train_memory, untrained_memory
+from engram_bench.backends.cpu.memory_training import Done
+from engram_bench.backends.cpu.network import Network
+from engram_bench.backends.cpu.training import Companion, Trained, Trainer
+from engram_bench.backends.protocol import Progress
+from engram_bench.memory.both import parts_of
+from engram_bench.memory.files import WEIGHTS_FILE, StoredMemory, save_memory
+from engram_bench.records import Recipe, TrainingExample
+
+if TYPE_CHECKING:
+    from engram_bench.models import Model
+
+
+class LoraRun(Protocol):
+    """Trains a LoRA beside a companion and leaves it in the folder."""
+
+    def __call__(self, companion: Companion | None, identity: str) -> tuple[Trainer, Lora, Trained]:
+        """The trainer, what it trained, and what it did; *identity* is of what the companion is."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedBoth:
+    """A memory, a LoRA beside it, and how they came to be."""
+
+    stored: StoredMemory
+    lora: Lora
+    of_lora: Trained
+    recall: float | None
+    """Of both together."""
+    recall_alone: Mapping[str, float]
+    """Of each part, the other silent."""
+    of_memory: Done = field(default_factory=Done)
+    """Empty where the memory had no steps of its own."""
+
+
+def train_both(
+    network: Network,
+    model: Model,
+    examples: Sequence[TrainingExample],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    train_lora: LoraRun,
+    progress: Progress,
+) -> TrainedBoth:
+    """A memory and a LoRA of the *examples*, both left in *folder*.
+
+    Args:
+        network: The frozen model.
+        model: Whose tokenizer and identity the memory depends on.
+        examples: What they are to know.
+        recipe: Of kind ``both``.
+        folder: Exists.
+        train_lora: Trains a LoRA on the same examples and network.
+        progress: Told of every step.
+
+    Raises:
+        BackendError: The recipe or an example cannot be used, or a loss is not finite.
+    """
+    how, of_memory = parts_of(recipe)
+
+    def memory_on(base: Network) -> tuple[StoredMemory, Done]:
+        trained = train_memory(base, model, examples, of_memory, folder, progress=progress)
+        return trained.stored, trained.done
+
+    def beside(stored: StoredMemory, silence: float = 0.0) -> MemoryBeside:
+        facts = facts_of(model, examples, network.context_length)
+        return MemoryBeside(load_memory(stored, network.device), facts, silence=silence, learns=False)
+
+    def memory_first() -> TrainedBoth:
+        stored, done = memory_on(network)
+        written = sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+        trainer, lora, of_lora = train_lora(beside(stored, how.silence), written)
+        alone = {"memory": done.recalls[-1], "lora": trainer.recall_of(lora, None)}
+        return TrainedBoth(stored, lora, of_lora, of_lora.recall, alone, done)
+
+    def lora_first() -> TrainedBoth:
+        trainer, lora, of_lora = train_lora(None, "")
+        stored, done = memory_on(network.merged(lora))
+        alone = {"memory": trainer.recall_of(None, beside(stored)), "lora": trainer.recall_of(lora, None)}
+        return TrainedBoth(stored, lora, of_lora, trainer.recall_of(lora, beside(stored)), alone, done)
+
+    def joint() -> TrainedBoth:
+        facts = facts_of(model, examples, network.context_length)
+        memory = untrained_memory(network, model, facts, of_memory)
+        trainer, lora, of_lora = train_lora(
+            together := MemoryBeside(memory, facts, silence=how.silence, learns=True), "joint"
+        )
+        stored = stored_memory(memory, model)
+        save_memory(folder, stored)
+        alone = {"memory": trainer.recall_of(None, together), "lora": trainer.recall_of(lora, None)}
+        return TrainedBoth(stored, lora, of_lora, of_lora.recall, alone)
+
+    orders: Mapping[str, Callable[[], TrainedBoth]] = {
+        "memory-first": memory_first,
+        "lora-first": lora_first,
+        "joint": joint,
+    }
+    return orders[how.order]()

@@ -1,0 +1,48 @@
+"""A memory and a LoRA in one adapter: how a recipe of kind ``both`` says what is trained when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal, get_args
+
+from engram_bench.memory.config import check_rules, read_option
+from engram_bench.records import Recipe
+
+Order = Literal["memory-first", "lora-first", "joint"]
+
+
+@dataclass(frozen=True, slots=True)
+class BothConfig:
+    """How the two parts are trained to answer together."""
+
+    order: Order = "memory-first"
+    """``memory-first``: the memory, then a LoRA with its rows frozen. ``lora-first``: a memory on top of the LoRA.
+    ``joint``: both in each step, the control."""
+    silence: float = 1.0
+    """Share of a step's examples in which the memory is silent while the LoRA learns; not with ``lora-first``."""
+
+
+def both_recipe(*, preset: str = "exact", steps: int, seed: int, order: Order = "memory-first") -> Recipe:
+    """A recipe of kind ``both``; each part may take *steps* steps."""
+    return Recipe(kind="both", steps=steps, seed=seed, options={"preset": preset, "order": order})
+
+
+def parts_of(recipe: Recipe) -> tuple[BothConfig, Recipe]:
+    """How the parts of a recipe of kind ``both`` are trained, and the recipe of its memory.
+
+    The LoRA's is the recipe itself.
+
+    Raises:
+        BackendError: An option has a value that cannot be used; names it.
+    """
+    names = {field.name for field in fields(BothConfig)}
+    own = {name: value for name, value in recipe.options.items() if name in names}
+    config = BothConfig(**{name: read_option(name, value, getattr(BothConfig(), name)) for name, value in own.items()})
+    check_rules(
+        (
+            ("order", config.order, config.order in get_args(Order), " or ".join(get_args(Order))),
+            ("silence", config.silence, 0 <= config.silence <= 1, "a share from 0 to 1"),
+        )
+    )
+    options = {name: value for name, value in recipe.options.items() if name not in names}
+    return config, replace(recipe, kind="memory", options=options)
