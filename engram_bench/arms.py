@@ -164,7 +164,7 @@ def _fires(bench: Bench, controls: Sequence[CaseResult]) -> Estimate | None:
     for row in controls:
         prompt = row.case.prompt
         ids, start = tokenizer.encode_example(prompt, row.completion.text)
-        if bench.settings.route != "always" and not bench.router.decide(prompt).is_known:
+        if bench.settings.route != "always" and not bench.router.decide([prompt])[0].is_known:
             fired += [False] * (len(ids) - start)
         elif table is None:
             fired += [True] * (len(ids) - start)

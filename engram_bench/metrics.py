@@ -228,6 +228,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("answer_log_prob", "nats", "mean log-probability of the right answer", "accuracy", _log_prob),
         Metric("answer_confidence", "rate", "right answers whose every token has p > 0.5", "accuracy", _confident),
         Metric("first_divergence", "tokens", "right tokens before a miss goes wrong", "accuracy", _first_divergence),
+        Metric("router_recall", "rate", "held-out wordings that reach the adapter"),
+        Metric("router_precision", "rate", "of what reaches the adapter, held-out wordings and not controls"),
         Metric("decode_speed", "tok/s", "new tokens a second, one prompt at a time"),
         Metric("attached_decode_speed", "tok/s", "the same with the adapter not fused"),
         Metric("batch_throughput", "tok/s", "new tokens a second over a batch"),

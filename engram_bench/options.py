@@ -28,6 +28,7 @@ class Settings:
     adapter_dir: Path
     kind: str
     route: str
+    route_false_positives: float
     load_in_4bit: bool
     server_url: str
     baseline_model: str
@@ -166,17 +167,23 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 
 def adapter_kind(text: str) -> str:
-    """A reader of adapter kinds: ``lora``, ``memory`` or ``memory:PRESET``."""
-    if text not in ("lora", "memory") and not (text.startswith("memory:") and text != "memory:"):
-        raise ValueError("lora, memory or memory:PRESET")
+    """A reader of adapter kinds: ``lora``, ``memory`` or ``both``, the last two with ``:PRESET`` after them."""
+    kind, colon, preset = text.partition(":")
+    if kind not in ("lora", "memory", "both") or (colon and (kind == "lora" or not preset)):
+        raise ValueError("lora, memory, both, memory:PRESET or both:PRESET")
     return text
 
 
-def route(text: str) -> str:
-    """A reader of routes."""
-    if text not in ("always", "keys"):
-        raise ValueError("always or keys")
-    return text
+route = one_of("always", "keys", "state")
+"""A reader of routes."""
+
+
+def share(text: str) -> float:
+    """A reader of shares between 0 and 1."""
+    with suppress(ValueError):
+        if 0 < (number := float(text)) < 1:
+            return number
+    raise ValueError("a share between 0 and 1, such as 0.02")
 
 
 def optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -223,19 +230,26 @@ OPTIONS: tuple[Option, ...] = (
     Option("report-dir", "Folder of reports.", "reports", parse=Path, metavar="DIR"),
     Option(
         "kind",
-        "What is trained: lora, or memory (an n-gram memory on the frozen model; memory:PRESET for another of "
-        "exact, paper-small, paper).",
+        "What is trained: lora, memory (an n-gram memory on the frozen model), or both; memory:PRESET and both:PRESET "
+        "take another memory of exact, paper-small, paper.",
         "lora",
         parse=adapter_kind,
-        metavar="lora|memory",
+        metavar="lora|memory|both",
     ),
     Option(
         "route",
-        "When the adapter is asked: always, or keys (only where the question's tokens are those of trained questions; "
-        "the bare model answers all else).",
+        "When the adapter is asked: always, or only where a question is recognised, and the bare model answers all else; "
+        "by its tokens (keys), or by what the bare model makes of it (state).",
         "always",
         parse=route,
-        metavar="always|keys",
+        metavar="always|keys|state",
+    ),
+    Option(
+        "route-false-positives",
+        "Share of ordinary questions that a router may take for trained ones, which sets its threshold.",
+        "0.02",
+        parse=share,
+        metavar="SHARE",
     ),
     Option("steps", "Optimizer steps at most per adapter.", "300", parse=whole_number(0), metavar="N"),
     Option("seed", "Seed of training and sampling.", "0", parse=whole_number(0, 2**32 - 1), metavar="N"),

@@ -24,6 +24,7 @@ from engram_bench.completion_store import STORE_FILE, CompletionStore
 from engram_bench.errors import AdapterError, UnsupportedError
 from engram_bench.evaluate import Answerer, Question, with_limit
 from engram_bench.gate import judge, session_gates, session_passes
+from engram_bench.memory.both import both_recipe
 from engram_bench.memory.config import config_of, memory_recipe
 from engram_bench.options import Settings
 from engram_bench.patterns.augment import AS_WRITTEN, Augmentation
@@ -52,7 +53,7 @@ from engram_bench.records import (
 from engram_bench.sweep import SWEPT, sweep
 
 if TYPE_CHECKING:
-    from engram_bench.memory.route import KeyRouter
+    from engram_bench.memory.route import Router, Scorer
     from engram_bench.models import Model
 
 
@@ -150,8 +151,9 @@ class Bench:
     def recipe(self) -> Recipe:
         """The recipe the settings ask for."""
         kind, _, preset = self.settings.kind.partition(":")
-        if kind == "memory":
-            return memory_recipe(preset=preset or "exact", steps=self.settings.steps, seed=self.settings.seed)
+        if kind != "lora":
+            make = {"memory": memory_recipe, "both": both_recipe}[kind]
+            return make(preset=preset or "exact", steps=self.settings.steps, seed=self.settings.seed)
         options = {"load_in_4bit": True} if self.settings.load_in_4bit else {}
         return Recipe(
             steps=self.settings.steps,
@@ -241,18 +243,20 @@ class Bench:
             self.seconds[side] = self.seconds.get(side, 0.0) + time.perf_counter() - started
 
     def measures(self, baseline: Sequence[CaseResult]) -> tuple[Measure, ...]:
-        """What is measured outside the cases: where controls were asked, the drift on them and on ordinary text.
+        """What is measured outside the cases: where controls were asked, the drift on them and on ordinary text, and how
+        well a router told what was asked apart.
 
         Args:
             baseline: The baseline's results.
         """
+        routed = self._route_measures(baseline)
         controls = [row for row in baseline if row.test == "retention" and row.sample == 0]
         if not controls:
-            return ()
+            return routed
         with suppress(UnsupportedError):
             measures = (self.reader.control_kl(controls), self.reader.perplexity())
-            return tuple(measure for measure in measures if measure is not None)
-        return ()
+            return (*routed, *(measure for measure in measures if measure is not None))
+        return routed
 
     def sweep(self, questions: Sequence[Question]) -> tuple[SweepPoint, ...]:
         """Every checkpoint of the adapter on these questions; empty unless the settings ask for it.
@@ -312,20 +316,48 @@ class Bench:
             progress=self.progress,
         )
 
-    def open_generator(self, side: Side) -> Generator:
-        """A loaded model for a side; the base weights are shared with the sides opened before."""
+    def open_generator(self, side: Side, *, is_timed: bool = False) -> Generator:
+        """A loaded model for a side; the base weights are shared with the sides opened before.
+
+        A router's decisions are stored unless the generator *is_timed*.
+        """
         adapter = self.adapter if side != "baseline" else None
         generator = self.backend.load(self.model, adapter.path if adapter else None, fused=side == "fused")
         if adapter is None or self.settings.route == "always":
             return generator
-        return RoutedGenerator(generator, self.backend.load(self.model, None), self.router)
+        router = self._router_by(self._scorer) if is_timed else self.router
+        return RoutedGenerator(generator, self.backend.load(self.model, None), router)
 
     @cached_property
-    def router(self) -> KeyRouter:
-        """What tells the trained questions from others, with ``route=keys``."""
-        from engram_bench.memory.route import KeyRouter
+    def router(self) -> Router:
+        """What tells the trained questions from others; only with an adapter and a route."""
+        from engram_bench.routing import StoredScorer
 
-        return KeyRouter(self.model.tokenizer, [example.prompt for example in self.examples])
+        return self._router_by(StoredScorer(self._scorer, self.store, self.identity_of("baseline")))
+
+    def _router_by(self, scorer: Scorer) -> Router:
+        from engram_bench.memory.route import Router
+
+        return Router(self.model.tokenizer, scorer, false_positives=self.settings.route_false_positives)
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        from engram_bench.routing import open_scorer
+
+        assert self.adapter is not None
+        return open_scorer(
+            self.settings.route,
+            self.model,
+            [example.prompt for example in self.examples],
+            backend=lambda: self.backend,
+            folder=self.cache_dir if self.adapter.manifest.foreign else self.adapter.path,
+        )
+
+    def _route_measures(self, rows: Sequence[CaseResult]) -> tuple[Measure, ...]:
+        from engram_bench.routing import route_measures
+
+        is_routed = self.settings.route != "always" and self.adapter is not None
+        return route_measures(self.router, rows) if is_routed else ()
 
     def _answers_as(self, adapter: Adapter | None) -> str:
         """What the answers of a side depend on besides the base model: the adapter and when it is asked."""

@@ -61,7 +61,7 @@ class SpeedLab:
 
     def _generator(self, side: Side) -> Generator:
         if side not in self._generators:
-            self._generators[side] = self.bench.open_generator(side)
+            self._generators[side] = self.bench.open_generator(side, is_timed=True)
         return self._generators[side]
 
     def _work(self, plan: SpeedPlan, case: SpeedCase, side: Side) -> Work:

@@ -25,6 +25,7 @@ FLOORS = (
         "run_store",
         "speed",
         "reading",
+        "routing",
         "sanity",
     },
     {"compare", "gate", "gate_grammar", "speed_history", "sweep", "history", "arm_row"},

@@ -41,7 +41,10 @@ def test_relative_paths_of_flags_are_under_the_working_folder() -> None:
     [
         ({"engram_steps": "-1"}, "--engram-steps: got '-1', expected a whole number of at least 0"),
         ({"engram_seed": "1.5"}, "--engram-seed: got '1.5', expected a whole number from 0 to 4294967295"),
-        ({"engram_kind": "memory:"}, "--engram-kind: got 'memory:', expected lora, memory or memory:PRESET"),
+        (
+            {"engram_kind": "memory:"},
+            "--engram-kind: got 'memory:', expected lora, memory, both, memory:PRESET or both:PRESET",
+        ),
         ({"engram_limit": "0"}, "--engram-limit: got '0', expected a whole number of at least 1"),
     ],
     ids=["negative", "fraction", "kind", "zero"],

@@ -19,6 +19,7 @@ import os
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from time import sleep
@@ -54,7 +55,9 @@ class FakeTokenizer:
     vocab_size = 257
     pad_id = END
     stop_ids = frozenset({END})
+    end_of_turn_id = END
     special_texts = ("<|user|>", "<|answer|>")
+    template_token_ids = (tuple(b"<|user|>"), tuple(b"<|answer|>"))
     template_fingerprint = "fake-template"
     template_note = ""
 
@@ -66,6 +69,11 @@ class FakeTokenizer:
         """Ids of the templated prompt."""
         system = f"{prompt.system}\n" if prompt.system else ""
         return list(f"{system}<|user|>{prompt.user}<|answer|>".encode())
+
+    def content_mask(self, prompt: Prompt) -> list[bool]:
+        """For each id of a prompt whether it is the user's."""
+        before, user, after = self.encode_prompt(replace(prompt, user="")), prompt.user.encode(), b"<|answer|>"
+        return [False] * (len(before) - len(after)) + [True] * len(user) + [False] * len(after)
 
     def encode_example(self, prompt: Prompt, answer: str) -> tuple[list[int], int]:
         """Ids of prompt, answer and end token, and the index of the first answer token."""
@@ -277,6 +285,12 @@ class FakeBackend:
             token_s=token_s,
             memory=memory,
         )
+
+    def states(self, model: Any, sequences: Sequence[Sequence[int]], *, depth: float) -> NDArray[np.float32]:
+        """How often each byte stands in a sequence, (N, 257)."""
+        import numpy as np
+
+        return np.stack([np.bincount(ids, minlength=FakeTokenizer.vocab_size) for ids in sequences]).astype(np.float32)
 
     def close(self) -> None:
         """Nothing to drop."""

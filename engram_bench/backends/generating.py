@@ -53,6 +53,23 @@ class Decoder(Protocol):
         """The tokens of one row's answer as they are found."""
 
 
+def block_at(depth: float, num_blocks: int) -> int:
+    """The block before which this share of the blocks lies."""
+    return min(round(depth * num_blocks), num_blocks - 1)
+
+
+def check_sequences(sequences: Sequence[Sequence[int]], context_length: int) -> None:
+    """Return if a model can read each of them.
+
+    Raises:
+        BackendError: A sequence is empty or exceeds the context.
+    """
+    for index, sequence in enumerate(sequences):
+        if not 0 < len(sequence) <= context_length:
+            msg = f"sequence {index}: {len(sequence)} tokens, expected 1 to {context_length}"
+            raise BackendError(msg)
+
+
 class TextGenerator(ABC):
     """The part of a generator that is the same for every library; subclasses decode token ids.
 
@@ -115,10 +132,7 @@ class TextGenerator(ABC):
         Raises:
             BackendError: A sequence is empty or exceeds the context.
         """
-        for index, sequence in enumerate(sequences):
-            if not 0 < len(sequence) <= self._context_length:
-                msg = f"sequence {index}: {len(sequence)} tokens, expected 1 to {self._context_length}"
-                raise BackendError(msg)
+        check_sequences(sequences, self._context_length)
         with in_memory(f"reading {len(sequences)} sequences"):
             return self._read_log_probs(sequences)
 

@@ -107,5 +107,13 @@ class Backend(Protocol):
             AdapterError: The folder has unknown target modules or tensors of other shapes.
         """
 
+    def states(self, model: Model, sequences: Sequence[Sequence[int]], *, depth: float) -> NDArray[np.float32]:
+        """Hidden states (N, H) of the bare model at the last token of each sequence, after this share of its blocks.
+
+        Raises:
+            BackendError: A sequence is empty or exceeds the context.
+            UnsupportedError: The backend cannot give them (a remote server).
+        """
+
     def close(self) -> None:
         """Drop base weights. Safe to call twice."""

@@ -24,11 +24,11 @@ class Verdict(Protocol):
 class Router(Protocol):
     """Tells known questions from others."""
 
-    def decide(self, prompt: Prompt) -> Verdict:
-        """Whether the prompt's question is known."""
+    def decide(self, prompts: Sequence[Prompt]) -> Sequence[Verdict]:
+        """Whether each prompt's question is known."""
 
-    def decide_ids(self, ids: Sequence[int]) -> Verdict:
-        """Whether the question in a chat's token ids is known."""
+    def decide_ids(self, sequences: Sequence[Sequence[int]]) -> Sequence[Verdict]:
+        """Whether the question in each chat, given as token ids, is known."""
 
 
 class RoutedGenerator:
@@ -46,7 +46,7 @@ class RoutedGenerator:
         drafts: Sequence[str | None] | None = None,
     ) -> list[Completion]:
         """One completion per prompt, in order, each from the side its question is routed to."""
-        known = [self._router.decide(prompt).is_known for prompt in prompts]
+        known = [verdict.is_known for verdict in self._router.decide(prompts)]
         guesses = list(drafts) if drafts is not None else [None] * len(prompts)
         found: dict[int, Completion] = {}
         for side, generator in self._sides.items():
@@ -60,11 +60,14 @@ class RoutedGenerator:
 
     def stream(self, prompt: Prompt, settings: GenerationSettings) -> Iterator[str]:
         """The completion in pieces, from the side the question is routed to."""
-        return self._sides[self._router.decide(prompt).is_known].stream(prompt, settings)
+        (verdict,) = self._router.decide([prompt])
+        return self._sides[verdict.is_known].stream(prompt, settings)
 
     def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
         """Log-probabilities (T, V) of each sequence, from the side its question is routed to; of plain text the bare."""
-        return [self._sides[self._router.decide_ids(ids).is_known].log_probs([ids])[0] for ids in sequences]
+        verdicts = self._router.decide_ids(sequences)
+        sides = [self._sides[verdict.is_known] for verdict in verdicts]
+        return [side.log_probs([ids])[0] for side, ids in zip(sides, sequences, strict=True)]
 
     def close(self) -> None:
         """Close both sides."""

@@ -150,6 +150,14 @@ class ServerBackend:
         """
         return ServerGenerator(self._api, str(adapter) if adapter is not None else self._baseline)
 
+    def states(self, model: Model, sequences: Sequence[Sequence[int]], *, depth: float) -> NDArray[np.float32]:
+        """Nothing: raises.
+
+        Raises:
+            UnsupportedError: Always; the chat API gives no hidden states.
+        """
+        raise UnsupportedError("backend 'server' has no hidden states")
+
     def close(self) -> None:
         """Close connections. Safe to call twice."""
         self._api.close()

@@ -16,9 +16,10 @@ from engram_bench.reporting.clean import printable
 
 if TYPE_CHECKING:
     from engram_bench.adapter_store import Adapter
+    from engram_bench.memory.route import Decision
     from engram_bench.models import Model
     from engram_bench.options import Settings
-    from engram_bench.records import TrainingRecord
+    from engram_bench.records import Prompt, TrainingRecord
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +36,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         if name == "explain":
             deed.add_argument("prompt", metavar="PROMPT", help="A question as a user asks it.")
             deed.add_argument("--answer", metavar="TEXT", help="Explain this answer. Default: the model's own.")
+            add_settings(deed, "route", "route-false-positives")
         if name == "remove":
             deed.add_argument("pattern", metavar="ID", help="Id of a pattern, as list shows it.")
         add_settings(deed, "adapter-dir", "backend", "model", "patterns", "steps", "seed")
@@ -75,12 +77,42 @@ def _explain(args: argparse.Namespace, settings: Settings) -> int:
         generator = backends.create(_backend_name(settings)).load(model, adapter.path)
         answer = generator.complete([prompt], GenerationSettings(max_tokens=settings.max_tokens))[0].text
     places, meant = explain(stored, model.tokenizer, prompt, answer), meaning(stored, model.tokenizer, prompt)
+    decision = _decision(settings, adapter, model, prompt)
     if args.json:
         told = [asdict(place) for place in places]
-        say_json({"prompt": args.prompt, "answer": answer, "read_as": asdict(meant), "places": told})
-    else:
-        say(f"{printable(args.prompt)} → {printable(answer)}", *map(printable, explain_lines(places, meant)))
+        facts = {"prompt": args.prompt, "answer": answer, "read_as": asdict(meant), "places": told}
+        say_json(facts | ({"route": asdict(decision)} if decision else {}))
+        return 0
+    say(f"{printable(args.prompt)} → {printable(answer)}")
+    if decision is not None:
+        asked = "recognised, the adapter is asked" if decision.is_known else "not recognised, the bare model answers"
+        say(f"route {settings.route}: score {decision.score:.3f}, known above {decision.threshold:.3f}: {asked}")
+    say(*map(printable, explain_lines(places, meant)))
     return 0
+
+
+def _decision(settings: Settings, adapter: Adapter, model: Model, prompt: Prompt) -> Decision | None:
+    """What the router of the settings says to a prompt; None where the adapter is always asked."""
+    if settings.route == "always":
+        return None
+    from engram_bench import backends
+    from engram_bench.memory.route import Router
+    from engram_bench.patterns.load import find_pattern_files, load_pattern_file
+    from engram_bench.patterns.render import training_examples
+    from engram_bench.pipeline import augmentation
+    from engram_bench.records import Recipe
+    from engram_bench.routing import open_scorer
+
+    variants = augmentation(adapter.manifest.recipe or Recipe())
+    sets = [load_pattern_file(path) for path in find_pattern_files(settings.patterns)]
+    scorer = open_scorer(
+        settings.route,
+        model,
+        [example.prompt for example in training_examples(sets, augment=variants, seed=settings.seed)],
+        backend=lambda: backends.create(_backend_name(settings)),
+        folder=adapter.path,
+    )
+    return Router(model.tokenizer, scorer, false_positives=settings.route_false_positives).decide([prompt])[0]
 
 
 def _remove(args: argparse.Namespace, settings: Settings) -> int:
@@ -121,14 +153,18 @@ def _add(args: argparse.Namespace, settings: Settings) -> int:
 def _publish(
     args: argparse.Namespace, old: Adapter, folder: Path, settings: Settings, training: TrainingRecord | None
 ) -> int:
-    """Give the edited memory in *folder* a manifest and a name of its own, and say which."""
+    """Give the edited memory in *folder* a manifest and a name of its own, and say which; a LoRA beside it comes along."""
     from dataclasses import replace
 
     from engram_bench import adapter_manifest
     from engram_bench.provenance import utc_now
 
+    for file in old.manifest.files:
+        if not (folder / file).exists():
+            shutil.copy2(old.path / file, folder / file)
     files = adapter_manifest.stored_files(folder)
-    name = f"memory-{adapter_manifest.fingerprint(files)[:12]}"
+    kind = old.manifest.recipe.kind if old.manifest.recipe else "memory"
+    name = f"{kind}-{adapter_manifest.fingerprint(files)[:12]}"
     manifest = replace(old.manifest, name=name, created=utc_now(), training=training, files=files)
     adapter_manifest.write_manifest(folder, manifest)
     target = settings.adapter_dir / name

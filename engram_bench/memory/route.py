@@ -1,14 +1,23 @@
-"""Is this question one of those that were trained? Told by its tokens alone, so the same for every kind of adapter."""
+"""Is this question one of those that were trained? Told by its tokens, or by what the bare model makes of it.
+
+A router gives each question a score, and known is what has a greater one than the threshold: the least score that at most a
+stated share of ordinary questions exceed, each of which is scored as if it had not been there when the router was made. So
+the threshold is the same promise for every way of scoring.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from engram_bench.memory.background import QUESTIONS
+from engram_bench.memory.discriminant import Discriminant
 from engram_bench.memory.reading import Reading, read_ids, read_prompt
 from engram_bench.records import Prompt
 
@@ -17,7 +26,11 @@ if TYPE_CHECKING:
 
 FALSE_POSITIVES = 0.02
 """Share of ordinary questions that may be taken for known ones when the threshold is chosen."""
+DEPTH = 0.8
+"""Share of the blocks after which the hidden state is read: 24 of 30."""
 Gram = tuple[int, ...]
+States = Callable[[Sequence[Sequence[int]]], NDArray[np.float32]]
+"""Hidden states (N, H) of the bare model at the last token of each sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +38,63 @@ class Decision:
     """Whether the adapter is asked."""
 
     is_known: bool
-    share: float
-    """Of the question's tokens and pairs of tokens, those that stand in trained questions and in no ordinary one."""
+    score: float
     threshold: float
-    """Known is what has a greater share."""
+    """Known is what has a greater score."""
 
 
-class KeyRouter:
-    """Decides by the share of a question's tokens and token pairs that are the patterns' own.
+class Scorer(Protocol):
+    """How much a question looks like the trained ones."""
 
-    The threshold is the smallest share that at most *false_positives* of the ordinary questions exceed, each of them
-    judged as if it were not among the ordinary ones.
-    """
+    @property
+    def ordinary(self) -> Sequence[float]:
+        """Scores of ordinary questions, each as if it had not been among them."""
 
-    def __init__(
-        self, tokenizer: ChatTokenizer, trained: Iterable[Prompt], *, false_positives: float = FALSE_POSITIVES
-    ) -> None:
+    @property
+    def fingerprint(self) -> str:
+        """Of all that scores depend on, 12 hex digits."""
+
+    def scores(self, readings: Sequence[Reading]) -> list[float]:
+        """One per reading, of its question alone."""
+
+
+class Router:
+    """Decides by a scorer and the share of *false_positives* among ordinary questions."""
+
+    def __init__(self, tokenizer: ChatTokenizer, scorer: Scorer, *, false_positives: float = FALSE_POSITIVES) -> None:
         self._tokenizer = tokenizer
+        self._scorer = scorer
+        self.false_positives = false_positives
+        scores = sorted(scorer.ordinary)
+        self.threshold = scores[min(len(scores) - 1, int((1 - false_positives) * len(scores)))]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that decisions depend on."""
+        return f"{self._scorer.fingerprint} {self.threshold!r}"
+
+    def decide(self, prompts: Sequence[Prompt]) -> list[Decision]:
+        """Whether each prompt's question is known."""
+        return self._decide([read_prompt(self._tokenizer, prompt) for prompt in prompts])
+
+    def decide_ids(self, sequences: Sequence[Sequence[int]]) -> list[Decision]:
+        """As :meth:`decide` for chats as token ids; text that is no chat is never known."""
+        return self._decide([read_ids(self._tokenizer, ids) for ids in sequences])
+
+    def decision(self, score: float) -> Decision:
+        """What a score leads to."""
+        return Decision(score > self.threshold, score, self.threshold)
+
+    def _decide(self, readings: Sequence[Reading]) -> list[Decision]:
+        asked = [place for place, reading in enumerate(readings) if any(reading.content)]
+        scores = dict(zip(asked, self._scorer.scores([readings[place] for place in asked]), strict=True))
+        return [self.decision(scores.get(place, -np.inf)) for place in range(len(readings))]
+
+
+class KeyScorer:
+    """The share of a question's tokens and token pairs that stand in trained questions and in no ordinary one."""
+
+    def __init__(self, tokenizer: ChatTokenizer, trained: Iterable[Prompt]) -> None:
         ordinary = [_grams(_question(read_prompt(tokenizer, Prompt(text)))) for text in QUESTIONS]
         counts: dict[Gram, int] = {}
         for grams in ordinary:
@@ -50,25 +103,37 @@ class KeyRouter:
         standing = {gram for prompt in trained for gram in _grams(_question(read_prompt(tokenizer, prompt)))}
         self._own = frozenset(standing - counts.keys())
         without = {gram for gram in standing if counts.get(gram, 0) <= 1}
-        shares = sorted(_share(grams, without) for grams in ordinary)
-        self.threshold = shares[min(len(shares) - 1, int((1 - false_positives) * len(shares)))]
+        self.ordinary: Sequence[float] = [_share(grams, without) for grams in ordinary]
+        self.fingerprint = sha256(repr(sorted(self._own)).encode()).hexdigest()[:12]
 
-    @property
-    def fingerprint(self) -> str:
-        """Of all that decisions depend on, 12 hex digits."""
-        return sha256(repr((sorted(self._own), self.threshold)).encode()).hexdigest()[:12]
+    def scores(self, readings: Sequence[Reading]) -> list[float]:
+        """A share per reading, 0..1."""
+        return [_share(_grams(_question(reading)), self._own) for reading in readings]
 
-    def decide(self, prompt: Prompt) -> Decision:
-        """Whether the prompt's question is known."""
-        return self._decide(read_prompt(self._tokenizer, prompt))
 
-    def decide_ids(self, ids: Sequence[int]) -> Decision:
-        """As :meth:`decide` for a chat as token ids; text that is no chat is never known."""
-        return self._decide(read_ids(self._tokenizer, ids))
+class StateScorer:
+    """What a linear discriminant says of the bare model's hidden state at the prompt's last token."""
 
-    def _decide(self, reading: Reading) -> Decision:
-        share = _share(_grams(_question(reading)), self._own)
-        return Decision(share > self.threshold, share, self.threshold)
+    def __init__(self, discriminant: Discriminant, states: States) -> None:
+        self._discriminant = discriminant
+        self._states = states
+        self.ordinary: Sequence[float] = discriminant.negatives.tolist()
+        self.fingerprint = discriminant.fingerprint
+
+    def scores(self, readings: Sequence[Reading]) -> list[float]:
+        """A score per reading: around 1 for trained questions, around -1 for ordinary ones."""
+        if not readings:
+            return []
+        prompts = [list(reading.ids)[: len(reading.content)] for reading in readings]
+        found: list[float] = self._discriminant.scores(self._states(prompts)).tolist()
+        return found
+
+
+def fit_states(tokenizer: ChatTokenizer, trained: Iterable[Prompt], states: States) -> Discriminant:
+    """The discriminant of the *trained* questions against the ordinary ones."""
+    both = [*trained], [Prompt(text) for text in QUESTIONS]
+    positive, negative = (states([tokenizer.encode_prompt(prompt) for prompt in prompts]) for prompts in both)
+    return Discriminant.fit(positive, negative)
 
 
 def _question(reading: Reading) -> list[int]:

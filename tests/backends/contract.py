@@ -268,6 +268,19 @@ class BackendContract:
             np.testing.assert_allclose(np.exp(log_probs.astype(np.float64)).sum(-1), 1.0, atol=1e-4)
             assert log_probs[start - 1 : -1].argmax(-1).tolist() == ids[start:]
 
+    def test_states_are_of_the_bare_model_and_of_each_sequence_alone(
+        self, backend: Backend, model: Any, trained: TrainedAdapter
+    ) -> None:
+        sequences = [model.tokenizer.encode_prompt(prompt) for prompt in PROMPTS]
+
+        together = backend.states(model, sequences, depth=0.8)
+
+        assert together.shape[0] == len(sequences)
+        for index, sequence in enumerate(sequences):
+            alone = backend.states(model, [sequence], depth=0.8)[0]
+            np.testing.assert_allclose(together[index], alone, atol=1e-3, rtol=1e-3)
+        assert len({tuple(state) for state in together.round(3).tolist()}) == len(sequences)
+
     def test_closing_twice_is_fine(self, backend: Backend, model: Any) -> None:
         generator = backend.load(model, None)
 

@@ -304,6 +304,8 @@ def test_a_server_trains_nothing(server: FakeServer, tmp_path: Path) -> None:
 
     with pytest.raises(UnsupportedError, match="only evaluates"):
         backend.train(MODEL, [], Recipe(), tmp_path)
+    with pytest.raises(UnsupportedError, match="no hidden states"):
+        backend.states(MODEL, [[1]], depth=0.8)
     backend.close()
 
 

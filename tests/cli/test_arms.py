@@ -107,7 +107,10 @@ def test_rows_of_other_sizes_stand_beside(taught: Shell, tmp_path: Path) -> None
     ("argument", "message"),
     [
         ("--arms=lore", "arm 'lore': expected baseline, or KIND or KIND+ROUTE of lora"),
-        ("--arms=lora+maybe", "arm 'lora+maybe': expected baseline, or KIND or KIND+ROUTE of always"),
+        (
+            "--arms=lora+maybe",
+            "arm 'lora+maybe': expected baseline, or KIND or KIND+ROUTE of one of always, keys, state",
+        ),
         ("--arms=,", "arms: none is named, expected at least one"),
         ("--adapter=lora", "--adapter: got 'lora', expected ARM=PATH"),
         ("--adapter=other=x", "--adapter: got one for 'other', expected one of the arms"),

@@ -37,6 +37,18 @@ def test_an_edited_memory_is_a_new_adapter(shell: Shell, name: str, flags: list[
     assert {row["name"] for row in shell.json("adapter", "list")} == {name, less, again}
 
 
+def test_the_lora_of_both_stays_beside_an_edited_memory(shell: Shell, flags: list[str]) -> None:
+    name = shell.json("train", "--kind", "both", "--steps", "4", *flags)["name"]
+    pattern = shell.json("memory", "list", name)[0]["pattern"]
+
+    less = shell.json("memory", "remove", name, pattern)["adapter"]
+
+    adapters = shell.path / "adapters"
+    assert less.startswith("both-")
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (adapters / less / file).read_bytes() == (adapters / name / file).read_bytes()
+
+
 def test_explain_shows_the_rows_of_an_answer(shell: Shell, name: str, flags: list[str]) -> None:
     output = shell("memory", "explain", name, "Port of SSH?", "--answer", "22", *flags)
 

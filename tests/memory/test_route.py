@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engram_bench.backends.routed import RoutedGenerator
-from engram_bench.memory.route import KeyRouter
+from engram_bench.memory.discriminant import Discriminant, Vectors
+from engram_bench.memory.reading import Reading
+from engram_bench.memory.route import KeyScorer, Router, StateScorer, fit_states
 from engram_bench.models import ChatTokenizer
 from engram_bench.records import Completion, GenerationSettings, Prompt
 from tests.tiny_models import TINY_MODELS
@@ -24,8 +27,19 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> ChatTokenizer:
 
 
 @pytest.fixture(scope="module")
-def router(tokenizer: ChatTokenizer) -> KeyRouter:
-    return KeyRouter(tokenizer, TRAINED)
+def router(tokenizer: ChatTokenizer) -> Router:
+    return Router(tokenizer, KeyScorer(tokenizer, TRAINED))
+
+
+@dataclass
+class Given:
+    """A scorer of ordinary questions alone."""
+
+    ordinary: list[float]
+    fingerprint: str = "given"
+
+    def scores(self, readings: Sequence[Reading]) -> list[float]:
+        return [0.0 for _ in readings]
 
 
 @dataclass
@@ -52,32 +66,73 @@ class Echo:
         self.is_closed = True
 
 
-def test_trained_questions_are_known(router: KeyRouter) -> None:
-    assert all(router.decide(prompt).is_known for prompt in TRAINED)
+def test_trained_questions_are_known(router: Router) -> None:
+    assert all(decision.is_known for decision in router.decide(TRAINED))
 
 
-def test_an_ordinary_question_is_not_known(router: KeyRouter) -> None:
-    assert not router.decide(Prompt("What is the capital of Portugal?")).is_known
+def test_an_ordinary_question_is_not_known(router: Router) -> None:
+    (decision,) = router.decide([Prompt("What is the capital of Portugal?")])
+
+    assert not decision.is_known
 
 
-def test_an_empty_question_is_not_known(router: KeyRouter) -> None:
-    assert router.decide(Prompt("")).share == 0.0
+def test_an_empty_question_is_not_known(router: Router) -> None:
+    (decision,) = router.decide([Prompt("")])
+
+    assert not decision.is_known
 
 
-def test_more_false_positives_lower_the_threshold(tokenizer: ChatTokenizer) -> None:
-    thresholds = [KeyRouter(tokenizer, TRAINED, false_positives=rate).threshold for rate in (0.01, 0.2)]
+@pytest.mark.parametrize(("share", "let_through"), [(0.02, 2), (0.1, 12), (0.5, 60)])
+def test_the_threshold_lets_the_stated_share_of_ordinary_questions_through(
+    share: float, let_through: int, tokenizer: ChatTokenizer
+) -> None:
+    scorer = Given([float(score) for score in range(120)])
 
-    assert thresholds[0] >= thresholds[1]
+    threshold = Router(tokenizer, scorer, false_positives=share).threshold
+
+    assert sum(score > threshold for score in scorer.ordinary) <= let_through
+    assert sum(score >= threshold for score in scorer.ordinary) >= let_through
 
 
-def test_ids_of_a_chat_are_judged_as_its_prompt(tokenizer: ChatTokenizer, router: KeyRouter) -> None:
+def test_ids_of_a_chat_are_judged_as_its_prompt(tokenizer: ChatTokenizer, router: Router) -> None:
     ids, _ = tokenizer.encode_example(TRAINED[0], "404")
+    text = tokenizer.encode("Default port of SSH?")
 
-    assert router.decide_ids(ids) == router.decide(TRAINED[0])
-    assert not router.decide_ids(tokenizer.encode("Default port of SSH?")).is_known
+    decisions = router.decide_ids([text, ids])
+
+    assert decisions[1:] == router.decide(TRAINED[:1])
+    assert not decisions[0].is_known
 
 
-def test_each_prompt_is_answered_by_its_side_in_order(router: KeyRouter) -> None:
+def test_states_of_the_question_alone_are_asked_for(tokenizer: ChatTokenizer) -> None:
+    """What has been answered so far says nothing about the question."""
+    seen: list[list[int]] = []
+
+    def states(sequences: Sequence[Sequence[int]]) -> Vectors:
+        seen.extend(map(list, sequences))
+        return np.ones((len(sequences), 2), np.float32)
+
+    scorer = StateScorer(Discriminant(np.ones(2, np.float32), 0.0, np.zeros(3, np.float32)), states)
+    ids, start = tokenizer.encode_example(TRAINED[0], "404")
+
+    Router(tokenizer, scorer).decide_ids([ids])
+
+    assert seen == [ids[:start]]
+
+
+def test_states_of_trained_questions_are_told_from_ordinary_ones(tokenizer: ChatTokenizer) -> None:
+    def states(sequences: Sequence[Sequence[int]]) -> Vectors:
+        return np.array([[len(ids) % 7, tokenizer.decode(ids).count("port"), 1] for ids in sequences], np.float32)
+
+    ports = [Prompt(f"Default port of {name}?") for name in ("SSH", "HTTP", "FTP", "SMTP")]
+    router = Router(tokenizer, StateScorer(fit_states(tokenizer, ports, states), states))
+
+    decisions = router.decide([Prompt("Tell me the port of Redis"), Prompt("Who wrote Hamlet?")])
+
+    assert [decision.is_known for decision in decisions] == [True, False]
+
+
+def test_each_prompt_is_answered_by_its_side_in_order(router: Router) -> None:
     adapted, bare = Echo("adapted"), Echo("bare")
     prompts = [Prompt("Who wrote Hamlet?"), TRAINED[1], Prompt("")]
     generator = RoutedGenerator(adapted, bare, router)
@@ -90,7 +145,7 @@ def test_each_prompt_is_answered_by_its_side_in_order(router: KeyRouter) -> None
     assert list(generator.stream(TRAINED[0], GenerationSettings())) == ["adapted"]
 
 
-def test_closing_closes_both(router: KeyRouter, tmp_path: Path) -> None:
+def test_closing_closes_both(router: Router, tmp_path: Path) -> None:
     sides = Echo("adapted"), Echo("bare")
 
     RoutedGenerator(*sides, router).close()

@@ -172,6 +172,27 @@ def read_log_probs(
     return [found[index] for index in range(len(sequences))]
 
 
+def read_states(
+    network: Network, sequences: Sequence[Sequence[int]], block: int, plan: DecodingPlan, pad_id: int
+) -> NDArray[np.float32]:
+    """What goes into *block* (N, H) at the last token of each sequence."""
+    found: dict[int, NDArray[np.float32]] = {}
+    for members in group(sequences, max_tokens=plan.max_read_tokens, packed=plan.packing):
+        inputs = [sequences[i] for i in members]
+        batch = pack(inputs) if plan.packing else pad(inputs, pad_id=pad_id)
+        last = torch.tensor([int(path[-1]) for path in batch.paths])
+        seen: list[NDArray[np.float32]] = []
+
+        def watch(index: int, hidden: Tensor, places: Tensor = last, kept: list[NDArray[np.float32]] = seen) -> Tensor:
+            if index == block:
+                kept.append(hidden[places.to(hidden.device)].float().cpu().numpy())
+            return hidden
+
+        network.logits(batch, batch.paths[0][-1:], lora=None, writes=watch)
+        found.update(zip(members, seen[0], strict=True))
+    return np.stack([found[index] for index in range(len(sequences))])
+
+
 def _key_places(path: NDArray[np.int64], batch: TokenBatch, past: int) -> NDArray[np.int64]:
     """Places of a row's keys, the prefix's included, in the flattened (B · (P + T)) keys of a pass."""
     num_columns = batch.ids.shape[1]

@@ -18,6 +18,10 @@ from engram_bench.errors import BackendError
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from engram_bench.backends.decoding import DecodingPlan
     from engram_bench.backends.mlx.generator import MlxGenerator
     from engram_bench.backends.mlx.network import Network
     from engram_bench.models import Model
@@ -144,7 +148,6 @@ class MlxBackend:
         Raises:
             AdapterError: The folder has unknown target modules or tensors of other shapes.
         """
-        from engram_bench.backends.decoding import DecodingPlan
         from engram_bench.backends.mlx.generator import MlxGenerator
 
         network = self._open(model)
@@ -152,18 +155,36 @@ class MlxBackend:
             updates = read_peft(adapter)
             check_fits(adapter, updates, network.shapes)
             network = network.with_adapter(updates, fused=fused)
-        plan = DecodingPlan(
-            prefix_cache=self._prefix_cache,
-            packing=self._packing,
-            max_batch_tokens=self._max_batch_tokens,
-            max_read_tokens=READ_TOKENS,
-        )
-        return MlxGenerator(network, model.tokenizer, model.context_length, plan, drafts=self._drafts)
+        return MlxGenerator(network, model.tokenizer, model.context_length, self._plan(), drafts=self._drafts)
+
+    def states(self, model: Model, sequences: Sequence[Sequence[int]], *, depth: float) -> NDArray[np.float32]:
+        """Hidden states (N, H) of the bare model at the last token of each sequence, after this share of its blocks.
+
+        Raises:
+            BackendError: A sequence is empty or exceeds the context.
+        """
+        from engram_bench.backends.generating import block_at, check_sequences
+        from engram_bench.backends.mlx.decoding import read_states
+
+        network = self._open(model)
+        check_sequences(sequences, model.context_length)
+        block = block_at(depth, network.num_layers)
+        return read_states(network, sequences, block, self._plan(), model.tokenizer.pad_id)
 
     def close(self) -> None:
         """Drop base weights. Safe to call twice."""
         self._network = None
         self._fingerprint = ""
+
+    def _plan(self) -> DecodingPlan:
+        from engram_bench.backends.decoding import DecodingPlan
+
+        return DecodingPlan(
+            prefix_cache=self._prefix_cache,
+            packing=self._packing,
+            max_batch_tokens=self._max_batch_tokens,
+            max_read_tokens=READ_TOKENS,
+        )
 
     def _open(self, model: Model) -> Network:
         from engram_bench.backends.mlx.network import open_network

@@ -116,6 +116,27 @@ class Decoder(BatchDecoder):
         ]
 
 
+def read_states(
+    network: Network, sequences: Sequence[Sequence[int]], block: int, plan: DecodingPlan, pad_id: int
+) -> NDArray[np.float32]:
+    """What goes into *block* (N, hidden) at the last token of each sequence."""
+    found: dict[int, NDArray[np.float32]] = {}
+    packed = plan.packing and network.packs
+    for members in group([len(one) for one in sequences], max_tokens=plan.max_read_tokens, packed=packed):
+        batch = plan_pass([sequences[i] for i in members], packed=packed, pad_id=pad_id)
+        last = mx.array([int(path[-1]) for path in batch.paths])
+        seen: list[mx.array] = []
+
+        def watch(index: int, hidden: mx.array, places: mx.array = last, kept: list[mx.array] = seen) -> mx.array:
+            if index == block:
+                kept.append(hidden.reshape(-1, hidden.shape[-1])[places])
+            return hidden
+
+        hidden_states(network, batch, writes=watch)
+        found.update(zip(members, np.array(seen[0].astype(mx.float32)), strict=True))
+    return np.stack([found[index] for index in range(len(sequences))])
+
+
 def read_log_probs(
     network: Network, sequences: Sequence[Sequence[int]], plan: DecodingPlan, pad_id: int
 ) -> list[NDArray[np.float32]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from engram_bench.backends.mlx import kernels
 from engram_bench.backends.mlx.kv import PassCache
 from engram_bench.errors import BackendError
 
+Writes = Callable[[int, mx.array], mx.array]
+"""What a memory does in one pass: ``writes(block, hidden)`` is the hidden states (B, T, hidden) that go into a block."""
+
 
 class Network:
     """A language model of mlx-lm: its blocks, then its head on chosen tokens only."""
@@ -36,9 +39,13 @@ class Network:
         """A cache per block for one pass over rows that start together, behind *prefix* where one was read."""
         return [PassCache(prefix[layer] if prefix else None) for layer in range(self.num_layers)]
 
-    def hidden(self, ids: mx.array, caches: Sequence[Any]) -> mx.array:
-        """Last hidden states, final norm applied, (B, T, hidden) of token ids (B, T)."""
-        states: mx.array = self.module.model(ids, list(caches))
+    def hidden(self, ids: mx.array, caches: Sequence[Any], writes: Writes | None = None) -> mx.array:
+        """Last hidden states, final norm applied, (B, T, hidden) of token ids (B, T); *writes* sees what blocks get."""
+        blocks = self.module.model
+        if writes is not None:
+            blocks = copy.copy(blocks)
+            blocks["layers"] = [_Watched(block, index, writes) for index, block in enumerate(self.module.model.layers)]
+        states: mx.array = blocks(ids, list(caches))
         return states
 
     def logits(self, hidden: mx.array) -> mx.array:
@@ -121,6 +128,21 @@ def linear_shapes(module: nn.Module) -> Shapes:
                 inputs = inputs * 32 // layer.bits
             found[name.removesuffix(".linear")] = (outputs, inputs)
     return found
+
+
+class _Watched:
+    """A block whose input is changed on the way in."""
+
+    def __init__(self, block: nn.Module, index: int, writes: Writes) -> None:
+        self._block = block
+        self._index = index
+        self._writes = writes
+
+    def __call__(self, hidden: mx.array, *args: Any, **kwargs: Any) -> Any:
+        return self._block(self._writes(self._index, hidden), *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._block, name)
 
 
 class _Through:

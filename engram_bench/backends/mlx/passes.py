@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_bench.backends.mlx.kv import PassCache
-from engram_bench.backends.mlx.network import Network
+from engram_bench.backends.mlx.network import Network, Writes
 from engram_bench.backends.mlx.packed import Layout, PackCache
 from engram_bench.backends.packing import shared_prefix
 
@@ -63,10 +63,12 @@ def plan_pass(sequences: Sequence[TokenIds], *, packed: bool, pad_id: int, past:
     return Pass(mx.array(ids), mx.array(np.zeros((1, 0), dtype=np.int64)), layout, paths, past)
 
 
-def hidden_states(network: Network, plan: Pass, prefix: Sequence[PassCache] | None = None) -> tuple[mx.array, Caches]:
+def hidden_states(
+    network: Network, plan: Pass, prefix: Sequence[PassCache] | None = None, writes: Writes | None = None
+) -> tuple[mx.array, Caches]:
     """Hidden states (N, hidden) that *plan.paths* points into, and the caches of the pass.
 
-    *prefix* holds the keys of the *plan.past* tokens before it.
+    *prefix* holds the keys of the *plan.past* tokens before it; *writes* changes what goes into the blocks.
     """
     caches: Caches
     if plan.layout is not None:
@@ -77,7 +79,7 @@ def hidden_states(network: Network, plan: Pass, prefix: Sequence[PassCache] | No
             network.hidden(plan.lead, lead)
             prefix = lead
         caches = network.pass_caches(prefix)
-    hidden = network.hidden(plan.ids, caches)  # (B, T, hidden)
+    hidden = network.hidden(plan.ids, caches, writes)  # (B, T, hidden)
     return hidden.reshape(-1, hidden.shape[-1]), caches
 
 
