@@ -64,7 +64,10 @@ class KnownQuestions:
     """Known is what is nearer, 0..1."""
 
     def nearest(self, question: Sequence[int]) -> tuple[Question | None, float]:
-        """The trained question that *question* is or means, and how near it is (1.0: it is one); None if none is near."""
+        """What *question* is read as, and how near it is to a trained one (1.0: it is one); None if it is near to none.
+
+        Every way to ask a pattern is read as the first one that was trained, so all of them share their rows.
+        """
         asked = tuple(question)
         if asked not in self._found:
             self._found[asked] = self._nearest(asked)
@@ -85,12 +88,11 @@ class KnownQuestions:
     def _nearest(self, asked: Question) -> tuple[Question | None, float]:
         place = self._places.get(asked)
         if place is not None:
-            return (asked, 1.0) if self.owners[place] != NOBODY else (None, 1.0)
+            return self._firsts.get(int(self.owners[place])), 1.0
         nearness = self._nearness(asked)
         best = int(nearness.argmax())
-        found = self.questions[best]
-        is_near = nearness[best] > self.threshold and self.owners[best] != NOBODY
-        return (found if is_near else None), float(nearness[best])
+        is_near = nearness[best] > self.threshold
+        return (self._firsts.get(int(self.owners[best])) if is_near else None), float(nearness[best])
 
     def _nearness(self, asked: Question) -> NDArray[np.float64]:
         """Cosine with each trained question, (questions,)."""
@@ -110,6 +112,12 @@ class KnownQuestions:
     @cached_property
     def _places(self) -> dict[Question, int]:
         return {question: place for place, question in enumerate(self.questions)}
+
+    @cached_property
+    def _firsts(self) -> dict[int, Question]:
+        """Pattern → its first question."""
+        pairs = zip(self.owners.tolist(), self.questions, strict=True)
+        return {owner: question for owner, question in reversed(list(pairs)) if owner != NOBODY}
 
     @cached_property
     def _standing(self) -> dict[int, Ids]:

@@ -66,7 +66,7 @@ class Table:
     parts: NDArray[np.int8] | None = None
     """Token id → part in words; None where no question is read as another."""
     known: KnownQuestions | None = None
-    """The trained questions, as which others are read that are near to them; None: none is."""
+    """The trained questions, as which others are read that are near to them; None: each is read as it is."""
     vocabulary: int = 1
     pad: int = 0
 
@@ -139,7 +139,7 @@ def build_table(empty: Table, facts: Sequence[Fact], *, background: Sequence[Rea
     """
     _check(facts)
     readings = [fact.reading for fact in facts]
-    empty = replace(empty, known=None)  # every question is itself while its n-grams get their rows
+    empty = _with_known(replace(empty, known=None), facts, background)
     if empty.config.addressing == "hashed":
         return _with_owners(empty, facts, readings)
     keys = empty.all_keys(readings)  # (N, slots)
@@ -149,7 +149,7 @@ def build_table(empty: Table, facts: Sequence[Fact], *, background: Sequence[Rea
     lowest, highest = np.full(len(found), len(answers)), np.full(len(found), -1)
     np.minimum.at(lowest, place.reshape(keys.shape), leads_to[:, None])
     np.maximum.at(highest, place.reshape(keys.shape), leads_to[:, None])
-    ordinary = np.unique(empty.all_keys(background)) if background else empty.dead[:0]
+    ordinary = np.unique(replace(empty, known=None).all_keys(background)) if background else empty.dead[:0]
     vague = keys[_is_vague(empty.config, readings)]
     refused = np.isin(found, vague) | (lowest != highest) | np.isin(found, ordinary) | np.isin(found, empty.dead)
     if empty.config.whole:  # two facts never share a whole question, but a background question may be one
@@ -163,16 +163,16 @@ def build_table(empty: Table, facts: Sequence[Fact], *, background: Sequence[Rea
     if not len(table.keys):
         msg = f"memory: none of {len(facts)} examples has an n-gram of orders {empty.config.orders} of its own, expected some"
         raise BackendError(msg)
-    return _with_known(_with_owners(table, facts, readings), facts, background)
+    return _with_owners(table, facts, readings)
 
 
 def _with_known(table: Table, facts: Sequence[Fact], background: Sequence[Reading]) -> Table:
-    """The table with the facts' questions, where others may be read as them."""
+    """The table with the facts' questions, where a question may be read as another one."""
     if not table.config.near:
         return table
     assert table.classes is not None
     assert table.parts is not None
-    index = {name: place for place, name in enumerate(table.patterns)}
+    index = {name: place for place, name in enumerate(dict.fromkeys(fact.pattern for fact in facts))}
     known = known_questions(
         [fact.question for fact in facts],
         [index[fact.pattern] for fact in facts],

@@ -207,6 +207,28 @@ def test_a_whole_wording_is_not_needed_once_short_orders_are_known(
     assert texts(backend.load(model, adapter).complete([wrapped], SHORT)) == [EXAMPLES[1].answer]
 
 
+def test_the_same_words_in_another_order_mean_the_question(backend: CpuBackend, model: Model, adapter: Path) -> None:
+    """No n-gram of it was trained; it is read as the question that was."""
+    asked = [Prompt("SSH? Which port does use"), Prompt("Of France Capital?")]
+
+    assert texts(backend.load(model, adapter).complete(asked, SHORT)) == [EXAMPLES[1].answer, EXAMPLES[2].answer]
+
+
+def test_every_token_of_a_learned_fact_is_likelier_than_not(backend: CpuBackend, model: Model, tmp_path: Path) -> None:
+    example = EXAMPLES[3]
+    backend.train(model, [example], replace(RECIPE, steps=100, stop_at_recall=False), tmp_path)
+    ids, start = model.tokenizer.encode_example(example.prompt, example.answer)
+
+    log_probs = backend.load(model, tmp_path).log_probs([ids])[0]
+
+    assert np.exp(log_probs[np.arange(start - 1, len(ids) - 1), ids[start:]]).min() > 0.5
+
+
+def test_training_ends_when_all_is_recalled(backend: CpuBackend, model: Model, tmp_path: Path) -> None:
+    """A model so small is never confident with some slots empty; recall is checked every ten steps all the same."""
+    assert backend.train(model, EXAMPLES, RECIPE, tmp_path).steps < RECIPE.steps
+
+
 class Refused:
     CASES: ClassVar[dict[str, tuple[dict[str, Any], str]]] = {
         "preset": ({"preset": "grand"}, "memory preset is 'grand', expected one of exact"),

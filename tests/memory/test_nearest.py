@@ -29,6 +29,13 @@ def test_a_trained_question_is_itself(known: KnownQuestions) -> None:
     assert known.nearest(QUESTIONS[1]) == (QUESTIONS[1], 1.0)
 
 
+def test_every_wording_of_a_pattern_is_read_as_its_first(known: KnownQuestions) -> None:
+    wording = (WHAT, SSH)
+    grown = known.with_questions([wording], [0])
+
+    assert grown.nearest(wording) == (QUESTIONS[0], 1.0)
+
+
 @pytest.mark.parametrize("asked", [(SSH, DEFAULT, PORT), (WHAT, IS, THE, DEFAULT, PORT, OF, SSH), (OF, WHAT, Ssh)])
 def test_the_same_tokens_in_other_words_mean_it(known: KnownQuestions, asked: tuple[int, ...]) -> None:
     assert known.nearest(asked)[0] == QUESTIONS[0]

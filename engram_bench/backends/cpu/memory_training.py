@@ -5,7 +5,7 @@ labels, and the tokens that were likely when recall was checked over the whole v
 
 Rows of different answers are different rows, so a batch is only a matter of speed, and each row has its own Adam that
 moves when the row is read. Examples known with confidence sit out until everything is checked; the end is full recall
-twice in a row with a step in between, once next to all are known with any of their slots empty.
+in two checks one after the other, with steps in between.
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ CONFIDENT = 0.5
 """Least probability of every label with which an example sits out, some of its slots empty: enough for greedy decoding
 (arXiv 2605.30260)."""
 
-
 RIVALS = 8
 """Likely tokens per place that become rivals."""
+
+UNSURE, CHECKED_EVERY = 0.01, 10
+"""Recall is checked when at most this share was not answered with confidence, and every so many steps: a check costs more
+than a step on the few that are left."""
 
 
 @dataclass(slots=True)
@@ -90,14 +93,15 @@ class MemoryTrainer:
         done, started = self.done, time.perf_counter()
         everything = list(range(len(self._labels)))
         self._missed(everything)
-        active, full = everything, 0
+        active, missed, full = everything, list[int](), 0
         while len(done.losses) < steps:
-            unsure = self._step(active, len(done.losses))
+            unsure = self._step(active, len(done.losses), intact=frozenset(missed))
             done.seconds = time.perf_counter() - started
             progress("train", len(done.losses), steps, f"loss {done.losses[-1]:.3f}, {len(unsure)} not yet known")
-            checks = until_recall and len(unsure) <= 0.01 * len(everything)
-            missed = self._missed(everything) if checks else []
-            full = full + 1 if checks and not missed else 0
+            is_due = len(unsure) <= UNSURE * len(everything) or len(done.losses) % CHECKED_EVERY == 0
+            missed = self._missed(everything) if until_recall and is_due else []
+            if until_recall and is_due:
+                full = 0 if missed else full + 1
             if full == 2:
                 break
             active = sorted({*unsure, *missed}) or everything
@@ -108,14 +112,17 @@ class MemoryTrainer:
 
     # ── a step ──────────────────────────────────────────────────────────────────────────────────
 
-    def _step(self, active: Sequence[int], step: int) -> list[int]:
-        """Learn from the *active* examples; those that were not answered with confidence."""
+    def _step(self, active: Sequence[int], step: int, *, intact: frozenset[int]) -> list[int]:
+        """Learn from the *active* examples, from the *intact* ones with all slots; those not answered with confidence.
+
+        What was missed with all of its slots would be known with some of them, and never be learned.
+        """
         random = np.random.default_rng([self._config.seed, step])
         batches = self._batches(active)
         total, num_labels, unsure = 0.0, 0, []
         for place in random.permutation(len(batches)):
             members = batches[place]
-            loss, least = self._learn(members, step)
+            loss, least = self._learn(members, step, intact)
             total += loss
             num_labels += sum(len(self._labels[index]) for index in members)
             unsure += [index for index, sure in zip(members, least, strict=True) if sure < CONFIDENT]
@@ -124,10 +131,10 @@ class MemoryTrainer:
         self.done.examples_seen += len(active)
         return unsure
 
-    def _learn(self, members: Sequence[int], step: int) -> tuple[float, NDArray[np.float64]]:
+    def _learn(self, members: Sequence[int], step: int, intact: frozenset[int]) -> tuple[float, NDArray[np.float64]]:
         """Sum of the losses, after which the rows have moved; per member the least probability of a label."""
         config = self._config
-        slots = self._arranged(members, dropped_in=step)
+        slots = self._arranged(members, dropped_in=step, intact=intact)
         layers, places, compact = {}, {}, {}
         for block, layer in self._memory.layers.items():
             places[block], layers[block], compact[block] = leaf_of(layer, slots[block], config)
@@ -159,13 +166,18 @@ class MemoryTrainer:
         size = self._config.batch_size
         return [order[start : start + size] for start in range(0, len(order), size)]
 
-    def _arranged(self, members: Sequence[int], *, dropped_in: int | None = None) -> dict[int, NDArray[np.int64]]:
-        """Rows (M, S) of a batch per block; with the slots emptied that are to be in a step."""
+    def _arranged(
+        self, members: Sequence[int], *, dropped_in: int | None = None, intact: frozenset[int] = frozenset()
+    ) -> dict[int, NDArray[np.int64]]:
+        """Rows (M, S) of a batch per block; with the slots emptied that are to be in a step, but of *intact* examples."""
         found = {}
         for block, parts in self._slots.items():
             chosen = [parts[index] for index in members]
             if dropped_in is not None and self._config.key_dropout:
-                chosen = [self._dropped(index, rows, dropped_in) for index, rows in zip(members, chosen, strict=True)]
+                chosen = [
+                    rows if index in intact else self._dropped(index, rows, dropped_in)
+                    for index, rows in zip(members, chosen, strict=True)
+                ]
             found[block] = self._passes.arrange(members, chosen)
         return found
 
