@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from engram_bench.backends.curriculum import Curriculum
 from engram_bench.records import Recipe
@@ -62,19 +65,68 @@ def test_a_recipe_of_fixed_steps_takes_epochs_whatever_is_known() -> None:
     assert set(counts.values()) == {5}
 
 
-def test_recall_is_checked_once_all_are_known_and_not_again_at_once() -> None:
+def test_recall_is_checked_once_all_are_known() -> None:
     curriculum = Curriculum(2, RECIPE)
     assert not curriculum.should_check(20)
 
     curriculum.note([0, 1], losses(0.1, 0.1))
+
     assert curriculum.should_check(20)
 
-    curriculum.note_check(20, np.array([True, False]))
-    assert not curriculum.should_check(40)
 
-    curriculum.note([1], losses(0.1))
-    assert not curriculum.should_check(25)
-    assert curriculum.should_check(30)
+def test_an_example_that_is_recalled_without_a_margin_is_known() -> None:
+    curriculum = Curriculum(2, RECIPE)
+    curriculum.note([0, 1], losses(0.1, 0.8))
+
+    curriculum.note_recalled([1])
+
+    assert curriculum.should_check(1)
+
+
+class Asked(list[list[int]]):
+    """The portions that were asked for; all but the *missed* are recalled."""
+
+    def __init__(self, *missed: int) -> None:
+        self.missed = missed
+
+    def __call__(self, indices: Sequence[int]) -> NDArray[np.bool_]:
+        self.append(list(indices))
+        return ~np.isin(indices, self.missed)
+
+
+def test_a_check_asks_for_the_largest_losses_first_in_portions_that_double() -> None:
+    curriculum, asked = Curriculum(100, RECIPE), Asked()
+    curriculum.note(range(100), np.arange(100, dtype=np.float32))
+
+    assert curriculum.check(20, asked) == 1.0
+    assert [index for portion in asked for index in portion] == list(range(99, -1, -1))
+    assert [len(portion) for portion in asked] == [32, 64, 4]
+
+
+@pytest.mark.parametrize(("missed", "portions"), [((96, 97, 98), 3), ((96, 97, 98, 99), 1)], ids=["few", "a-batch"])
+def test_a_check_asks_no_more_once_a_batch_of_misses_is_found(missed: tuple[int, ...], portions: int) -> None:
+    curriculum, asked = Curriculum(100, RECIPE), Asked(*missed)
+    curriculum.note(range(100), np.arange(100, dtype=np.float32))
+
+    assert curriculum.check(20, asked) is None
+    assert len(asked) == portions
+
+
+def test_a_check_tells_the_share_recalled_where_some_may_be_missed() -> None:
+    curriculum, asked = Curriculum(100, replace(RECIPE, min_recall=0.99)), Asked(3)
+    curriculum.note(range(100), np.zeros(100, dtype=np.float32))
+
+    assert curriculum.check(20, asked) == 0.99
+
+
+@pytest.mark.parametrize(("num_examples", "pause"), [(12, 1), (60, 5), (1000, 10)], ids=["few", "more", "at-most-ten"])
+def test_a_check_is_followed_by_as_many_steps_as_it_cost(num_examples: int, pause: int) -> None:
+    curriculum = Curriculum(num_examples, RECIPE)
+    curriculum.note(range(num_examples), losses(*[0.1] * num_examples))
+
+    curriculum.check(20, Asked())
+
+    assert [curriculum.should_check(20 + steps) for steps in (pause - 1, pause)] == [False, True]
 
 
 def test_recall_is_checked_once_enough_are_known() -> None:
@@ -90,10 +142,15 @@ def test_recall_is_checked_once_enough_are_known() -> None:
 @given(num_examples=st.integers(1, 9), known=st.lists(st.integers(0, 8)), step=st.integers(0, 30))
 def test_a_resumed_curriculum_goes_on_alike(num_examples: int, known: list[int], step: int) -> None:
     curriculum = Curriculum(num_examples, RECIPE)
-    curriculum.note_check(3, np.isin(np.arange(num_examples), known))
+    curriculum.note([index for index in set(known) if index < num_examples], np.float32(0.3))
+    curriculum.check(3, Asked())
     resumed = Curriculum(num_examples, RECIPE)
 
     resumed.resume(curriculum.state())
 
     assert resumed.batch(step) == curriculum.batch(step)
     assert resumed.should_check(9) == curriculum.should_check(9)
+    asked, asked_again = Asked(), Asked()
+    curriculum.check(9, asked)
+    resumed.check(9, asked_again)
+    assert asked == asked_again

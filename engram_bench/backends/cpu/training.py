@@ -118,15 +118,15 @@ class Trainer:
             done.seconds = time.perf_counter() - started
             self._report(progress)
             if self._curriculum.should_check(len(done.losses)):
-                done.recall = float(self._check_recall().mean())
-                done.finished = done.recall >= recipe.min_recall
+                done.recall = self._curriculum.check(len(done.losses), self._recalled)
+                done.finished = done.recall is not None
             if name := checkpoints.get(len(done.losses)):
                 self._save_checkpoint(folder, name, base)
             if time.perf_counter() - last_saved > STATE_EVERY_S:
                 self._save_state(folder / STATE_FILE, identity)
                 last_saved = time.perf_counter()
         if recipe.steps and not done.finished:
-            done.recall = float(self._check_recall().mean())
+            done.recall = float(self._recalled(range(self._num_learned)).mean())
         done.seconds = time.perf_counter() - started
         self._lora.save(folder, recipe, base=base)
         (folder / STATE_FILE).unlink(missing_ok=True)
@@ -243,21 +243,23 @@ class Trainer:
 
     # ── recall ──────────────────────────────────────────────────────────────────────────────────
 
-    def _check_recall(self) -> NDArray[np.bool_]:
+    def _recalled(self, indices: Sequence[int]) -> NDArray[np.bool_]:
         """Per example whether every answer token is the argmax after the right tokens before it; the curriculum notes it.
 
         Most answers have more than half of the probability on every token and are settled by the learner's pass, in the
         dtype of its products. The others go through the network, which answers.
         """
         recalled = np.zeros(self._num_learned, dtype=np.bool_)
-        for members in self._groups(range(self._num_learned), self._pass_tokens):
+        for members in self._groups(indices, self._pass_tokens):
             tokens, rows, labels, starts = self._batch(members)
             losses = self._learner.losses(tokens, rows, labels, writes=self._writes(tokens, members))
-            recalled[members] = _worst(losses, starts) < KNOWN_LOSS
-        unsettled = np.flatnonzero(~recalled)
-        recalled[unsettled] = self._answered(unsettled.tolist(), self._lora, self._companion)
-        self._curriculum.note_check(len(self.done.losses), recalled)
-        return recalled
+            worst = _worst(losses, starts)
+            self._curriculum.note(members, worst)
+            recalled[members] = worst < KNOWN_LOSS
+        unsettled = [index for index in indices if not recalled[index]]
+        recalled[unsettled] = self._answered(unsettled, self._lora, self._companion)
+        self._curriculum.note_recalled([index for index in unsettled if recalled[index]])
+        return recalled[list(indices)]
 
     def recall_of(self, lora: Lora | None, companion: Companion | None) -> float:
         """Share of the examples that these recall together; None is silent."""
