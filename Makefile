@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help backends test-backends bench bench-full arms test test-model test-browser docs lint types format clean
+.PHONY: help backends rivals test-backends bench bench-full arms test test-model test-browser docs lint types format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,6 +26,8 @@ test-model: $(VENV)/.ready ## the tests that need the default model
 	$(BIN)/python -m pytest tests -m model
 
 backends: $(VENV)/.backends ## add mlx (on a CPU with a fast BLAS) and Unsloth to the environment
+
+rivals: $(VENV)/.backends $(VENV)/lm-eval/.ready ## what benchmarks/against_*.py compares with: mlx-lm, Unsloth, lm-evaluation-harness
 
 test-backends: $(VENV)/.backends ## the cuda backend's contract, in a process of its own: Unsloth patches transformers
 	$(BIN)/python -c "from engram_bench.backends.nvidia import find_gpu as f; raise SystemExit(f() is None)" \
@@ -66,4 +68,10 @@ UNSLOTH_NEEDS := trl "datasets<5" accelerate psutil protobuf sentencepiece tyro 
 $(VENV)/.backends: $(VENV)/.ready
 	$(PIP) --editable ".[mlx]" $(UNSLOTH_NEEDS) "transformers[serving]" xllamacpp
 	$(PIP) --no-deps unsloth unsloth_zoo
+	@touch $@
+
+# In an environment of its own, as its users have it: it shares no version and no patched library with ours.
+$(VENV)/lm-eval/.ready: requirements.lock
+	$(PYTHON) -m venv $(VENV)/lm-eval
+	$(VENV)/lm-eval/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock "lm_eval[hf]" peft
 	@touch $@

@@ -1,0 +1,55 @@
+"""The comparisons' arithmetic: ratios of paired rounds, turns, operations of a pass."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import side_by_side
+from benchmarks.roofline import RECIPE, work
+from benchmarks.side_by_side import Row, parts, take_turns
+from engram_bench.backends.packing import pack
+
+
+def spent(wall_s: float) -> dict[str, float]:
+    return {"wall_s": wall_s, "cpu_s": 2 * wall_s}
+
+
+def test_a_ratio_is_the_median_of_paired_rounds() -> None:
+    row = Row("training", ours=[spent(1), spent(2), spent(4)], theirs=[spent(6), spent(10), spent(16)])
+
+    assert row.ratio("wall_s") == 5.0
+
+
+def test_parts_of_a_round_are_added_up() -> None:
+    assert parts([{"bare": spent(1), "tuned": spent(2)}], "bare", "tuned") == [spent(3)]
+
+
+def test_every_second_round_is_done_in_reversed_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def note(module: str, name: str, folder: Path) -> dict[str, Any]:
+        done.append(name)
+        return {"process": spent(1)}
+
+    monkeypatch.setattr(side_by_side, "in_process", note)
+
+    found = take_turns("benchmarks.none", ["ours", "theirs"], Path(), argparse.Namespace(rounds=2))
+
+    assert done == ["ours", "theirs", "theirs", "ours"]
+    assert {name: len(rounds) for name, rounds in found.items()} == {"ours": 2, "theirs": 2}
+
+
+def test_operations_of_a_pass_are_those_of_its_products() -> None:
+    batch = pack([[1, 2, 3]])
+    shapes = {"q_proj": (4, 2)}
+
+    least = work(batch, np.array([2]), "float32", shapes=shapes, vocabulary=10)
+
+    weights, lora, head, attention = 3 * 8, 3 * RECIPE.rank * 6, 2 * 10, 2 * 4 * 9
+    assert least.gflop == pytest.approx(2e-9 * (weights + lora + head + attention))
+    assert least.gigabytes == pytest.approx(4e-9 * (8 + 20 + 3 * 6 + 12))
