@@ -109,7 +109,7 @@ def train_theirs(folder: Path, options: argparse.Namespace) -> Found:
     network = _unsloth(model)
     from datasets import Dataset
     from transformers import AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
     from unsloth import FastLanguageModel
 
     recipe = Recipe(steps=options.steps)

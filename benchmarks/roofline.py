@@ -15,6 +15,7 @@ import json
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,7 @@ from engram_bench.backends.training_plan import Encoded, batch_indices, encode_e
 from engram_bench.records import Recipe
 
 MODULE = "benchmarks.roofline"
-SQUARE = 2048
-READING_TOKENS = 512
-DECODING_ROWS = 64
+SQUARE, READING_TOKENS, DECODING_ROWS = 2048, 512, 64
 RECIPE = Recipe()
 
 
@@ -91,8 +90,8 @@ def report(found: Mapping[str, Found]) -> str:
 
 def least_seconds(one: Found, machine: Found) -> tuple[float, str]:
     """The longer of the times that a pass's products and its memory take at their peaks, and which of the two it is."""
-    fastest = max(rates[one["dtype"]]["wall_s"] for rates in machine["peaks"].values())
-    times = {"products": one["gflop"] / fastest, "memory": one["gigabytes"] / machine["bandwidth"]["wall_s"]}
+    best = max(rates[one["dtype"]]["wall_s"] for rates in machine["peaks"].values() if one["dtype"] in rates)
+    times = {"products": one["gflop"] / best, "memory": one["gigabytes"] / machine["bandwidth"]["wall_s"]}
     limit = max(times, key=lambda name: times[name])
     return times[limit], limit
 
@@ -109,13 +108,17 @@ def torch_peaks(options: argparse.Namespace) -> Found:
     """GFLOP/s of square products and of one of the model's, in both dtypes; GB/s of a copy."""
     import torch
 
+    from engram_bench.backends.cpu.products import fastest
+
     peaks: dict[str, dict[str, dict[str, float]]] = {}
     for shape, (m, k, n) in _shapes().items():
         for dtype in (torch.float32, torch.bfloat16):
             a, b = torch.randn(m, k).to(dtype), torch.randn(n, k).to(dtype)
-            seconds = _seconds(lambda a=a, b=b: torch.nn.functional.linear(a, b), options.repeats)
+            seconds = _seconds(partial(torch.nn.functional.linear, a, b), options.repeats)
             peaks.setdefault(shape, {})[str(dtype).removeprefix("torch.")] = _rates(2e-9 * m * k * n, seconds)
-    source, target = torch.ones(2**26), torch.ones(2**26)  # 256 MB each, far beyond the caches
+        seconds = _seconds(partial(fastest("cpu"), a.float(), b.float(), None), options.repeats)
+        peaks[f"{shape}, presorted"] = {"float32": _rates(2e-9 * m * k * n, seconds)}
+    source, target = torch.ones(2, 2**26)  # 256 MB each, far beyond the caches
     seconds = _seconds(lambda: target.copy_(source), options.repeats)
     return {"peaks": peaks, "bandwidth": _rates(2e-9 * source.nbytes, seconds)}
 
@@ -172,7 +175,6 @@ def cpu_passes(options: argparse.Namespace) -> Found:
     lora.require_gradients()
     products = fast_products("float32")
     learner = network.learner(lora, DTYPES[products])
-    vocabulary = model.config["vocab_size"]
 
     step = [encoded[i] for i in batch_indices(0, RECIPE, len(encoded))]
     step_pack, step_rows = _packed(step)
@@ -205,7 +207,7 @@ def cpu_passes(options: argparse.Namespace) -> Found:
         rows.begin_step(torch.from_numpy(lengths))
         network.logits(decoding, places, lora=lora, cache=rows)
 
-    sizes = {"vocabulary": vocabulary, "shapes": network.shapes}
+    sizes = {"vocabulary": model.config["vocab_size"], "shapes": network.shapes}
     passes = {
         "training step": (
             train,

@@ -83,7 +83,7 @@ class Curriculum:
                 break
         pause = math.ceil(num_asked / (CHECKED_PER_TRAINED * self._recipe.batch_size))
         self._next_check = steps_done + min(pause, MAX_STEPS_BETWEEN_CHECKS)
-        share = 1 - num_missed / self._num_examples
+        share = (self._num_examples - num_missed) / self._num_examples
         return share if num_asked == self._num_examples and share >= self._recipe.min_recall else None
 
     def _portions(self) -> Iterator[list[int]]:

@@ -33,7 +33,7 @@ MIXED = [
     *(Prompt(f"What is {number}?") for number in range(8)),
 ]
 SETTINGS = GenerationSettings(max_tokens=16)
-PLAIN: Mapping[str, Any] = {"packing": False, "drafts": False, "prefix_cache": False, "lean": False}
+PLAIN: Mapping[str, Any] = {"packing": False, "drafts": False, "prefix_cache": False, "lean": False, "presort": False}
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,7 @@ def plain(model: Model, adapter: Path) -> Mapping[str, list[Any]]:
         {"prefix_cache": False},
         {"drafts": False},
         {"lean": False},
+        {"presort": False},
         {"max_batch_tokens": 150},
     ],
     ids=str,

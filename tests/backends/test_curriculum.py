@@ -142,7 +142,8 @@ def test_recall_is_checked_once_enough_are_known() -> None:
 @given(num_examples=st.integers(1, 9), known=st.lists(st.integers(0, 8)), step=st.integers(0, 30))
 def test_a_resumed_curriculum_goes_on_alike(num_examples: int, known: list[int], step: int) -> None:
     curriculum = Curriculum(num_examples, RECIPE)
-    curriculum.note([index for index in set(known) if index < num_examples], np.float32(0.3))
+    given_known = sorted({index for index in known if index < num_examples})
+    curriculum.note(given_known, losses(*[0.3] * len(given_known)))
     curriculum.check(3, Asked())
     resumed = Curriculum(num_examples, RECIPE)
 

@@ -22,6 +22,7 @@ from engram_bench.backends.cpu.cache import PackCache, RowCache
 from engram_bench.backends.cpu.llama_files import GROUPS, Block, Checkpoint, read_block, read_sizes
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.network import Writes
+from engram_bench.backends.cpu.products import Multiply
 from engram_bench.backends.packing import Integers, TokenBatch
 
 if TYPE_CHECKING:
@@ -41,12 +42,15 @@ class Update:
 class LlamaNetwork:
     """A Llama-shaped model; ``llama_files.fits`` says which are."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], *, device: str) -> None:
+    def __init__(
+        self, folder: Path, config: Mapping[str, Any], *, device: str, multiply: Multiply = functional.linear
+    ) -> None:
         self.device = device
+        self._multiply = multiply
         self.sizes = read_sizes(config)
         self.context_length = self.sizes.context_length
         with Checkpoint(folder, device) as tensor:
-            self.blocks = [read_block(tensor, index) for index in range(self.sizes.num_blocks)]
+            self.blocks = [read_block(tensor, index, multiply) for index in range(self.sizes.num_blocks)]
             self.embedding = tensor("model.embed_tokens.weight")  # (V, E)
             self.final_norm = tensor("model.norm.weight")
             self.head = self.embedding if config.get("tie_word_embeddings") else tensor("lm_head.weight")
@@ -84,7 +88,7 @@ class LlamaNetwork:
                 gate_up = project(self.norm(x, block.mlp_norm), block, updates[index], "gate_up")
                 gate, up = gate_up.chunk(2, -1)
                 x = x + project(functional.silu(gate) * up, block, updates[index], "down")
-            return self.norm(x, self.final_norm) @ self.head.T  # (N, V)
+            return self._multiply(self.norm(x, self.final_norm), self.head, None)  # (N, V)
 
     def learner(self, lora: Lora, products: torch.dtype) -> LlamaLearner:
         """What trains *lora* here, with the factors of large products cast to *products*."""
@@ -180,8 +184,7 @@ def _update(lora: Lora, members: Sequence[tuple[str, slice]], dtype: torch.dtype
 
 def project(x: Tensor, block: Block, updates: Mapping[str, Update], group: str) -> Tensor:
     """The group's linear layers with their adapters, (M, out)."""
-    bias = block.biases.get(group)
-    y = functional.linear(x, block.weights[group], bias)
+    y = block.multiply(x, block.weights[group], block.biases.get(group))
     if group in updates:
         update = updates[group]
         low = x @ update.a.T  # (M, Σr)

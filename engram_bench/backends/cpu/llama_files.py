@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from engram_bench.backends.cpu.products import Multiply
 from engram_bench.errors import BackendError
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -51,6 +52,7 @@ class Block:
     """Group → (out, in)."""
     biases: Mapping[str, Tensor]
     """Group → (out,); absent where the model has none."""
+    multiply: Multiply
 
 
 def fits(config: Mapping[str, Any]) -> bool:
@@ -105,7 +107,7 @@ class Checkpoint:
         return name in self._files
 
 
-def read_block(tensor: Checkpoint, index: int) -> Block:
+def read_block(tensor: Checkpoint, index: int, multiply: Multiply) -> Block:
     """The weights of block *index*, counted from 0, its layers of one input put together."""
     prefix = f"model.layers.{index}"
     weights, biases = {}, {}
@@ -118,6 +120,7 @@ def read_block(tensor: Checkpoint, index: int) -> Block:
         mlp_norm=tensor(f"{prefix}.post_attention_layernorm.weight"),
         weights=weights,
         biases=biases,
+        multiply=multiply,
     )
 
 

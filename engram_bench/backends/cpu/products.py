@@ -1,0 +1,42 @@
+"""Products with frozen float32 weights by oneDNN, from a copy of the weights in its own order.
+
+torch gives such products to MKL, which reorders the weights in every call: with the few rows of a decoding step that takes
+longer than the product. GFLOP/s of one core, AMD EPYC, 16 / 64 / 512 rows: 576 to 3072 features 42 / 68 / 85 by MKL and
+78 / 97 / 101 by oneDNN, the head 32 / 50 and 79 / 88.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.weak import WeakTensorKeyDictionary
+
+Multiply = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""x Wᵀ + b of x (M, in), W (out, in) and b (out,), as ``functional.linear``."""
+TYPICAL_ROWS = 512
+"""What the order of the weights is chosen for; the other numbers of rows lose nothing that was measured."""
+
+
+def fastest(device: str) -> Multiply:
+    """How weights that stay as they are should be multiplied on *device*."""
+    has_onednn = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return Presorted() if device == "cpu" and has_onednn else functional.linear
+
+
+class Presorted:
+    """Multiplies with copies of the weights, each made at its first product and dropped with the weight."""
+
+    def __init__(self) -> None:
+        self._copies = WeakTensorKeyDictionary()
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The product, in float32; by torch's own way where a gradient is asked for."""
+        if x.requires_grad:
+            return functional.linear(x, weight, bias)
+        if weight not in self._copies:
+            self._copies[weight] = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._copies[weight], bias, "none", [], "")
+        return found
