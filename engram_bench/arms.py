@@ -25,7 +25,18 @@ from engram_bench.plan import SpeedCase, suite_questions
 from engram_bench.record_format import RecordMismatch, from_plain, to_json_lines, to_plain
 from engram_bench.records import Case, CaseResult, Estimate, Prompt, Provenance
 
-DEFAULT_ARMS = ("baseline", "lora", "lora+keys", "memory", "memory:paper-small")
+DEFAULT_ARMS = (
+    "baseline",
+    "memory",
+    "memory:nearest+state",
+    "lora",
+    "lora+state",
+    "both",
+    "both+state",
+    "memory:paper-small",
+)
+HASHED_PASSES = 10
+"""Steps at most of a memory with hashed tables: each runs every token of every example through nearly the whole model."""
 WRAPPINGS = ("Complete: {}", "Please help me with this. {}")
 """Words around a prompt as written, none of them trained on; each prompt gets one, in turn."""
 
@@ -102,8 +113,15 @@ def _settings_of(arm: str, shared: Settings, adapter: str) -> Settings:
     if arm == "baseline":
         return replace(shared, adapter="none")
     kind, _, route = arm.partition("+")
+    steps = min(shared.steps, HASHED_PASSES) if kind.startswith("memory:paper") else shared.steps
     try:
-        return replace(shared, adapter=adapter, kind=options.adapter_kind(kind), route=options.route(route or "always"))
+        return replace(
+            shared,
+            adapter=adapter,
+            kind=options.adapter_kind(kind),
+            route=options.route(route or "always"),
+            steps=steps,
+        )
     except ValueError as error:
         msg = f"arm {arm!r}: expected baseline, or KIND or KIND+ROUTE of {error}"
         raise UsageError(msg) from error

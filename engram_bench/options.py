@@ -231,7 +231,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "kind",
         "What is trained: lora, memory (an n-gram memory on the frozen model), or both; memory:PRESET and both:PRESET "
-        "take another memory of exact, paper-small, paper.",
+        "take another memory of exact, nearest, paper-small, paper.",
         "lora",
         parse=adapter_kind,
         metavar="lora|memory|both",

@@ -72,6 +72,7 @@ class MemoryConfig:
 
 PRESETS: Mapping[str, MemoryConfig] = {
     "exact": MemoryConfig(),
+    "nearest": MemoryConfig(preset="nearest", near=0.1),  # for use behind a router, which keeps other questions away
     "paper-small": MemoryConfig(
         preset="paper-small",
         addressing="hashed",
