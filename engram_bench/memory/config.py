@@ -38,6 +38,8 @@ class MemoryConfig:
     """Write only where an answer's token is being predicted."""
     near: float = 0.01
     """Share of ordinary questions that may be taken for a trained one in other words; 0: none is. ``exact`` only."""
+    ways: int = 3
+    """Ways to ask a pattern that its rows are trained at, the prompt first; further ones are only read as it. 0: all."""
     compress: bool = False
     """Tokens whose text is equal up to case, accents and white space count as one."""
     gate: Gate = "none"
@@ -144,6 +146,7 @@ def checked(config: MemoryConfig) -> MemoryConfig:
         ("heads", config.heads, config.heads == 1 or config.addressing == "hashed", "1 with exact addresses"),
         ("whole", config.whole, not (config.whole and config.addressing == "hashed"), "False with hashed addresses"),
         ("key_dropout", config.key_dropout, 0 <= config.key_dropout < 1, "a share from 0, below 1"),
+        ("ways", config.ways, config.ways >= 0, "at least 0"),
         ("near", config.near, 0 <= config.near < 1, "a share from 0, below 1"),
         (
             "near",

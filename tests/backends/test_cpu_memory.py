@@ -214,6 +214,18 @@ def test_the_same_words_in_another_order_mean_the_question(backend: CpuBackend, 
     assert texts(backend.load(model, adapter).complete(asked, SHORT)) == [EXAMPLES[1].answer, EXAMPLES[2].answer]
 
 
+def test_a_pattern_is_trained_at_a_few_of_its_wordings_and_known_in_all(
+    backend: CpuBackend, model: Model, tmp_path: Path
+) -> None:
+    wordings = ("Port of SSH?", "SSH port?", "Which port has SSH?", "SSH listens on what number?")
+    examples = [TrainingExample(Prompt(text), "22", "facts/ssh") for text in wordings]
+
+    record = backend.train(model, [*EXAMPLES, *examples], RECIPE, tmp_path)
+
+    assert record.examples == len(EXAMPLES) + 3
+    assert texts(backend.load(model, tmp_path).complete([Prompt(wordings[3])], SHORT)) == ["22"]
+
+
 def test_every_token_of_a_learned_fact_is_likelier_than_not(backend: CpuBackend, model: Model, tmp_path: Path) -> None:
     example = EXAMPLES[3]
     backend.train(model, [example], replace(RECIPE, steps=100, stop_at_recall=False), tmp_path)

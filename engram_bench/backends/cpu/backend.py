@@ -94,14 +94,12 @@ class TorchBackend(ABC):
     ) -> TrainingRecord:
         started = time.perf_counter()
         trained = train_memory(self._memory_network(model), model, examples, recipe, folder, progress=progress)
-        return self._memory_record(examples, trained, time.perf_counter() - started)
+        return self._memory_record(trained, time.perf_counter() - started)
 
-    def _memory_record(
-        self, examples: Sequence[TrainingExample], trained: TrainedMemory, seconds: float
-    ) -> TrainingRecord:
+    def _memory_record(self, trained: TrainedMemory, seconds: float) -> TrainingRecord:
         done = trained.done
-        return self._record(
-            examples,
+        record = self._record(
+            (),
             losses=done.losses,
             tokens=done.places,
             seconds=seconds,
@@ -109,6 +107,7 @@ class TorchBackend(ABC):
             parameters=trained.stored.parameters,
             examples_seen=done.examples_seen,
         )
+        return replace(record, examples=trained.num_examples)
 
     def extend_memory(
         self,
@@ -130,7 +129,7 @@ class TorchBackend(ABC):
         stored = load_memory_files(adapter, model)
         trained = add_facts(self._memory_network(model), model, stored, examples, steps=steps, progress=progress)
         save_memory(folder, trained.stored)
-        return self._memory_record(examples, trained, time.perf_counter() - started)
+        return self._memory_record(trained, time.perf_counter() - started)
 
     def _train_lora(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress

@@ -75,7 +75,6 @@ class CachedPasses:
         self._network = network
         self._examples = examples
         self._block = block
-        self._head = (torch.empty(0), torch.empty(0))
         self._hidden: list[Tensor] = [torch.empty(0)] * len(examples)  # (places, E)
         self._past: list[Tensor] = [torch.empty(0)] * len(examples)  # (blocks, keys and values, K, R, D)
         shared = min(shared_prefix([e.ids for e in examples]), min((e.written for e in examples), default=0))
@@ -126,17 +125,10 @@ class CachedPasses:
             x = x + project(mixed, block, {}, "out")
             gate, up = project(network.norm(x, block.mlp_norm), block, {}, "gate_up").chunk(2, -1)
             x = x + project(functional.silu(gate) * up, block, {}, "down")
-        return network.norm(x, network.final_norm) @ self._head_of(vocabulary).T
+        head = network.head if vocabulary is None else network.head[vocabulary.to(network.device)]
+        return network.norm(x, network.final_norm) @ head.T
 
     # ── what stays the same ─────────────────────────────────────────────────────────────────────
-
-    def _head_of(self, vocabulary: Tensor | None) -> Tensor:
-        """Rows of the head for these tokens (all for None), kept while they are the same."""
-        if vocabulary is None:
-            return self._network.head
-        if self._head[0] is not vocabulary:
-            self._head = (vocabulary, self._network.head[vocabulary])
-        return self._head[1]
 
     def _read(self, members: Sequence[int], prefix: PackCache | None) -> None:
         """Keep the hidden states of the members' computed places, and the keys and values of those before."""

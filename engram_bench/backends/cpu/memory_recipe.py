@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from engram_bench.backends.training_plan import encode_examples
 from engram_bench.errors import BackendError
 from engram_bench.memory.background import background_readings
 from engram_bench.memory.compression import compressed_ids, word_parts
-from engram_bench.memory.config import config_of
+from engram_bench.memory.config import MemoryConfig, config_of
 from engram_bench.memory.files import StoredMemory, save_memory
 from engram_bench.memory.reading import Reading
 from engram_bench.memory.table import Fact, Table, build_table
@@ -39,6 +40,8 @@ class TrainedMemory:
 
     stored: StoredMemory
     done: Done
+    num_examples: int
+    """That it was trained at."""
 
 
 def train_memory(
@@ -67,11 +70,25 @@ def train_memory(
     """
     facts = facts_of(model, examples, network.context_length)
     memory = untrained_memory(network, model, facts, recipe)
+    facts = taught(facts, memory.table.config)
     passes = memory_passes(network, memory, facts, model.tokenizer.pad_id, progress, cached=cached)
     done = MemoryTrainer(passes, memory, facts).run(recipe.steps, progress=progress, until_recall=recipe.stop_at_recall)
     stored = stored_memory(memory, model)
     save_memory(folder, stored)
-    return TrainedMemory(stored, done)
+    return TrainedMemory(stored, done, len(facts))
+
+
+def taught(facts: Sequence[Fact], config: MemoryConfig) -> list[Fact]:
+    """The facts that rows are trained at: where wordings are read as their pattern's prompt, some of each pattern."""
+    if not (config.near and config.ways):
+        return list(facts)
+    seen: Counter[str] = Counter()
+    found = []
+    for fact in facts:
+        seen[fact.pattern] += 1
+        if seen[fact.pattern] <= config.ways:
+            found.append(fact)
+    return found
 
 
 def untrained_memory(network: Network, model: Model, facts: Sequence[Fact], recipe: Recipe) -> Memory:
@@ -161,7 +178,7 @@ def add_facts(
     trainer = MemoryTrainer(passes, memory, facts, trainable=dict.fromkeys(memory.layers, is_new))
     done = trainer.run(steps, progress=progress)
     kept = {block: layer.stored() for block, layer in memory.layers.items()}
-    return TrainedMemory(replace(stored, table=grown, layers=kept), done)
+    return TrainedMemory(replace(stored, table=grown, layers=kept), done, len(facts))
 
 
 def facts_of(model: Model, examples: Sequence[TrainingExample], context_length: int) -> list[Fact]:

@@ -1,7 +1,8 @@
 """Training a memory's rows: one step is one pass over what is not yet known by heart.
 
 A label is trained against *rivals*, not against the whole vocabulary (the output layer would be most of the work): all
-labels, and the tokens that were likely when recall was checked over the whole vocabulary, before the first step and later.
+labels, and the tokens that were likely in one of the batch's examples when recall was checked over the whole vocabulary,
+before the first step and later.
 
 Rows of different answers are different rows, so a batch is only a matter of speed, and each row has its own Adam that
 moves when the row is read. Examples known with confidence sit out until everything is checked; the end is full recall
@@ -80,8 +81,8 @@ class MemoryTrainer:
         }
         dense = {} if trainable is not None else memory.layers
         self._dense = {block: DenseAdam.of(layer, self._config) for block, layer in dense.items()}
-        self._rivals = np.unique(np.concatenate(self._labels))
-        self._vocabulary = torch.from_numpy(self._rivals)
+        self._every_label = np.unique(np.concatenate(self._labels))
+        self._likely = list(self._labels)  # per example what was likely at its places
         self.done = Done()
 
     def run(self, steps: int, *, progress: Progress, until_recall: bool = True) -> Done:
@@ -138,10 +139,11 @@ class MemoryTrainer:
         layers, places, compact = {}, {}, {}
         for block, layer in self._memory.layers.items():
             places[block], layers[block], compact[block] = leaf_of(layer, slots[block], config)
-        labels = np.searchsorted(self._rivals, np.concatenate([self._labels[index] for index in members]))
+        rivals = np.unique(np.concatenate([self._every_label, *(self._likely[index] for index in members)]))
+        labels = np.searchsorted(rivals, np.concatenate([self._labels[index] for index in members]))
         with torch.enable_grad():
             writes = MemoryWrites(Memory(self._memory.table, layers), compact, self._earlier(members, slots))
-            logits = self._passes.logits(members, writes, self._vocabulary)
+            logits = self._passes.logits(members, writes, torch.from_numpy(rivals))
             losses = functional.cross_entropy(
                 logits, torch.from_numpy(labels).to(logits.device), reduction="none"
             )  # (N,)
@@ -198,19 +200,20 @@ class MemoryTrainer:
         What is likely instead joins the rivals, against which the labels are trained.
         """
         missed: list[int] = []
-        rivals = [self._rivals]
         for batch in self._batches(members):
             with torch.no_grad():
                 slots = self._arranged(batch)
                 logits = self._passes.logits(batch, MemoryWrites(self._memory, slots, self._earlier(batch, slots)))
             likely = logits.topk(min(RIVALS, logits.shape[-1])).indices.cpu().numpy()  # (N, rivals)
             best = likely[:, 0]
-            rivals.append(np.unique(likely))
             ends = np.cumsum([len(self._labels[index]) for index in batch])[:-1]
-            parts = zip(batch, np.split(best, ends), strict=True)
-            missed += [index for index, part in parts if (part != self._labels[index]).any()]
-        self._rivals = np.unique(np.concatenate(rivals))
-        self._vocabulary = torch.from_numpy(self._rivals).to(logits.device)
+            missed += [
+                index
+                for index, part in zip(batch, np.split(best, ends), strict=True)
+                if (part != self._labels[index]).any()
+            ]
+            for index, part in zip(batch, np.split(likely, ends), strict=True):
+                self._likely[index] = np.union1d(self._likely[index], part)
         self.done.recalls.append(1 - len(missed) / len(members))
         return missed
 
