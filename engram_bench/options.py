@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from engram_bench.backends import SHORTCUTS
 from engram_bench.errors import UsageError
 
 PREFIX = "--engram-"
@@ -37,12 +38,15 @@ class Settings:
     server_timeout: float
     retrain: bool
     patterns: tuple[Path, ...]
+    items: str
     gate: tuple[str, ...]
     gate_only: bool
     report_dir: Path
     steps: int
     seed: int
     max_tokens: int
+    max_batch_tokens: int | None
+    plain: tuple[str, ...]
     no_cache: bool
     limit: int | None
     samples: int
@@ -186,6 +190,15 @@ def share(text: str) -> float:
     raise ValueError("a share between 0 and 1, such as 0.02")
 
 
+def shortcuts(text: str) -> tuple[str, ...]:
+    """A reader of names of shortcuts with commas between them; none in the empty text."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not {*names} <= {*SHORTCUTS, "all"}:
+        expected = f"some of {', '.join(SHORTCUTS)}, with commas between them, or all"
+        raise ValueError(expected)
+    return names
+
+
 def optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
     """A reader that takes the empty text for None."""
     return lambda text: read(text) if text else None
@@ -221,6 +234,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("retrain", "Train anew even if the adapter is stored.", default=False),
     Option("patterns", "Pattern file or folder; may be repeated.", ("patterns",), parse=Path, metavar="PATH"),
     Option(
+        "items",
+        "One test per pattern, or per category of a file with its misses listed in it: for sets of thousands.",
+        "pattern",
+        parse=one_of("pattern", "category"),
+        metavar="pattern|category",
+    ),
+    Option(
         "gate",
         "Rule on the comparison, such as 'accuracy >= +10pp'; may be repeated and replaces the default rules.",
         (),
@@ -254,6 +274,21 @@ OPTIONS: tuple[Option, ...] = (
     Option("steps", "Optimizer steps at most per adapter.", "300", parse=whole_number(0), metavar="N"),
     Option("seed", "Seed of training and sampling.", "0", parse=whole_number(0, 2**32 - 1), metavar="N"),
     Option("max-tokens", "New tokens per answer at most.", "32", parse=whole_number(1), metavar="N"),
+    Option(
+        "max-batch-tokens",
+        "Tokens of a batch at most, in answering (rows times their longest possible length) and in training: less needs "
+        "less memory; else the backend's own bound.",
+        "",
+        optional(whole_number(1)),
+        "N",
+    ),
+    Option(
+        "plain",
+        f"Shortcuts to do without, with commas between them: {', '.join(SHORTCUTS)}; or all.",
+        "",
+        parse=shortcuts,
+        metavar="NAME,…",
+    ),
     Option("no-cache", "Ignore and do not fill the store of completions.", default=False),
     Option(
         "limit", "Only the first N patterns of each file; training still uses all.", "", optional(whole_number(1)), "N"

@@ -96,6 +96,8 @@ class Bench:
     progress: Progress = no_progress
     started: float = field(default_factory=time.time)
     """POSIX time (s) at which the session began, the same in all its processes: an adapter of before is retrained."""
+    session_dir: Path | None = None
+    """Folder that all processes of the session share and that ends with it; None makes one for this process."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall seconds by stage: train, baseline, candidate; a stage served from a store takes next to none."""
 
@@ -122,8 +124,10 @@ class Bench:
 
     @cached_property
     def device(self) -> DeviceInfo:
-        """Where the backend runs."""
-        return backends.device_info(self.backend_choice[0], **self.backend_options)
+        """Where the backend runs; the shortcuts it does without count as a version, so its answers are stored apart."""
+        info = backends.device_info(self.backend_choice[0], **self.backend_options)
+        without = ", ".join(sorted(self.settings.plain))
+        return replace(info, versions={**info.versions, "plain": without}) if without else info
 
     @cached_property
     def model(self) -> Model:
@@ -144,7 +148,7 @@ class Bench:
     def store(self) -> CompletionStore:
         """Stored completions; with ``no_cache``, or from a server, an empty store that ends with the session."""
         ends = self.settings.no_cache or self.is_served  # behind an address may be another model tomorrow
-        folder = Path(tempfile.mkdtemp(prefix="engram-bench-")) if ends else self.cache_dir
+        folder = (self.session_dir or Path(self._scratch.name)) if ends else self.cache_dir
         return CompletionStore(folder / STORE_FILE, warn=lambda message: self.progress("store", 1, 1, message))
 
     @cached_property
@@ -398,7 +402,7 @@ class Bench:
 
     @cached_property
     def _scratch(self) -> tempfile.TemporaryDirectory[str]:
-        return tempfile.TemporaryDirectory(prefix="engram-bench-forms-")
+        return tempfile.TemporaryDirectory(prefix="engram-bench-")
 
     @cached_property
     def _forms(self) -> dict[str, Generator]:

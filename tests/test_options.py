@@ -30,6 +30,12 @@ def test_flag_beats_ini_beats_default() -> None:
     assert read({"engram_seed": "7"}, {"engram_seed": "5"}).seed == 7
 
 
+def test_shortcuts_are_a_list_with_commas() -> None:
+    assert read({"engram_plain": "drafts, packing"}).plain == ("drafts", "packing")
+    assert read(ini={"engram_plain": "all"}).plain == ("all",)
+    assert read().plain == ()
+
+
 def test_relative_paths_of_flags_are_under_the_working_folder() -> None:
     assert read({"engram_report_dir": "out"}).report_dir == CWD / "out"
     assert read(ini={"engram_report_dir": "out"}).report_dir == ROOT / "out"
@@ -45,9 +51,15 @@ def test_relative_paths_of_flags_are_under_the_working_folder() -> None:
             {"engram_kind": "memory:"},
             "--engram-kind: got 'memory:', expected lora, memory, both, memory:PRESET or both:PRESET",
         ),
+        (
+            {"engram_plain": "drafts,magic"},
+            "--engram-plain: got 'drafts,magic', expected some of packing, prefix-cache, drafts, eviction, own-passes, "
+            "presort, short-products, curriculum, activation-cache, with commas between them, or all",
+        ),
+        ({"engram_items": "file"}, "--engram-items: got 'file', expected one of pattern, category"),
         ({"engram_limit": "0"}, "--engram-limit: got '0', expected a whole number of at least 1"),
     ],
-    ids=["negative", "fraction", "kind", "zero"],
+    ids=["negative", "fraction", "kind", "shortcut", "items", "zero"],
 )
 def test_unreadable_flag_is_quoted_with_what_was_expected(flags: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -9,18 +9,17 @@ from __future__ import annotations
 import importlib
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engram_bench.backends.nvidia import find_gpu
 from engram_bench.backends.protocol import Backend, Progress, no_progress
 from engram_bench.errors import BackendUnavailable, UsageError
-from engram_bench.records import DeviceInfo
 
 if TYPE_CHECKING:
     from engram_bench.models import Model
+    from engram_bench.records import DeviceInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +41,34 @@ class BackendSpec:
     check: str = ""
     """``module:function`` → why it cannot run here with its *options*, or None; libraries are looked at before."""
     options: tuple[str, ...] = ()
-    """Session settings the class and *device* take as keyword arguments, by their field names."""
+    """Session settings the class, *device* and *check* take as keyword arguments, by their field names."""
+    limits: tuple[str, ...] = ()
+    """Session settings that the class alone takes, where they are set."""
+    shortcuts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What it does faster than the plain way → the keyword arguments of the class that turn it off."""
     is_evaluation_only: bool = False
     """Asks models that somebody else serves: nothing is trained, loaded or stored."""
     is_listed: bool = True
     """Whether people are told of it."""
 
+
+SHORTCUTS: Mapping[str, str] = {
+    "packing": "many prompts or examples in one row, what they begin with in common once",
+    "prefix-cache": "what all prompts of a call begin with is computed once",
+    "drafts": "expected answers are read along with the prompts; only what differs is decoded",
+    "eviction": "finished rows leave a batch and waiting ones take their places",
+    "own-passes": "forward and backward passes written out in place of the library's",
+    "presort": "weights are put into the order of the processor's products once, at loading",
+    "short-products": "bfloat16 factors in training's large products, where the processor has them",
+    "curriculum": "training batches hold mostly what is not known yet",
+    "activation-cache": "training a memory computes once what it cannot change",
+}
+"""What some backend does faster than the plain way. None changes an answer; the last three change the trained numbers."""
+_OFF: Mapping[str, Mapping[str, Any]] = {
+    **{name: {name.replace("-", "_"): False} for name in SHORTCUTS},
+    "own-passes": {"lean": False},
+    "short-products": {"products": "float32"},
+}
 
 BACKENDS: dict[str, BackendSpec] = {
     "cpu": BackendSpec(
@@ -55,6 +76,8 @@ BACKENDS: dict[str, BackendSpec] = {
         "torch + PEFT",
         requires=("torch>=2.6", "transformers>=5", "peft>=0.17"),
         extra="cpu",
+        limits=("max_batch_tokens",),
+        shortcuts=_OFF,
     ),
     "mlx": BackendSpec(
         "engram_bench.backends.mlx:MlxBackend",
@@ -62,6 +85,9 @@ BACKENDS: dict[str, BackendSpec] = {
         requires=("mlx>=0.32", "mlx-lm>=0.32"),
         extra="mlx",
         device="engram_bench.backends.devices:mlx_device",
+        limits=("max_batch_tokens",),
+        shortcuts={name: _OFF[name] for name in ("packing", "prefix-cache", "drafts", "eviction")}
+        | {"own-passes": {"kernels": False}},
     ),
     "cuda": BackendSpec(
         "engram_bench.backends.cuda:UnslothBackend",
@@ -72,6 +98,8 @@ BACKENDS: dict[str, BackendSpec] = {
         device="engram_bench.backends.devices:cuda_device",
         check="engram_bench.backends.nvidia:missing_gpu",
         options=("load_in_4bit",),
+        limits=("max_batch_tokens",),
+        shortcuts={name: _OFF[name] for name in ("packing", "curriculum", "activation-cache")},
     ),
     "server": BackendSpec(
         "engram_bench.backends.server:ServerBackend",
@@ -117,6 +145,8 @@ def unavailable_reason(name: str, **options: Any) -> str | None:
 def create(name: str, **options: Any) -> Backend:
     """A new backend of this name, its libraries imported; it gets those of the *options* it takes.
 
+    Of them ``plain`` names shortcuts to do without, ``all`` being every one it has; names it does not have change nothing.
+
     Raises:
         UsageError: No backend has this name.
         BackendUnavailable: Its libraries are not installed, or its device is not here.
@@ -125,7 +155,12 @@ def create(name: str, **options: Any) -> Backend:
     reason = unavailable_reason(name, **options)
     if reason:
         raise BackendUnavailable(reason)
-    backend: Backend = _load(spec.target)(**_taken(spec, options))
+    keywords = _taken(spec, options) | {name: options[name] for name in spec.limits if options.get(name) is not None}
+    plain = options.get("plain", ())
+    for name, off in spec.shortcuts.items():
+        if name in plain or "all" in plain:
+            keywords |= off
+    backend: Backend = _load(spec.target)(**keywords)
     return backend
 
 
@@ -192,6 +227,8 @@ def choose_backend(name: str = "auto") -> tuple[str, str]:
     if name != "auto":
         _spec(name)
         return name, "as asked"
+    from engram_bench.backends.nvidia import find_gpu
+
     if _is_apple_silicon() and unavailable_reason("mlx") is None:
         return "mlx", "Apple silicon with mlx-lm"
     if find_gpu() is not None and unavailable_reason("cuda") is None:

@@ -32,10 +32,12 @@ class Curriculum:
     Args:
         num_examples: At least 1.
         recipe: Batch size, seed, and whether recall ends the training.
+        prefers_unknown: False is the plain way, every epoch takes every example once whatever is known.
     """
 
-    def __init__(self, num_examples: int, recipe: Recipe) -> None:
+    def __init__(self, num_examples: int, recipe: Recipe, *, prefers_unknown: bool = True) -> None:
         self._recipe = recipe
+        self._prefers_unknown = prefers_unknown and recipe.stop_at_recall
         self._num_examples = num_examples
         self.known: NDArray[np.bool_] = np.zeros(num_examples, dtype=np.bool_)
         """Whether each example was known when last seen."""
@@ -46,7 +48,7 @@ class Curriculum:
         """Indices of the examples of *step*; depends on the seed, the step and what is known."""
         size = self._recipe.batch_size
         is_first_epoch = (step + 1) * size <= self._num_examples
-        if is_first_epoch or not self._recipe.stop_at_recall or self.known.all():
+        if is_first_epoch or not self._prefers_unknown or self.known.all():
             return batch_indices(step, self._recipe, self._num_examples)
         random = np.random.default_rng([self._recipe.seed, step])
         unknown = random.permutation(np.flatnonzero(~self.known))

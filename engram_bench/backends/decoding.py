@@ -23,10 +23,17 @@ class DecodingPlan:
     packing: bool = True
     """Read several prompts in one row where the network can; else in padded ones."""
     prefix_cache: bool = True
+    eviction: bool = True
+    """Ended rows leave the batch and make room for waiting ones; else a batch is decoded until its last row ends."""
     max_batch_tokens: int = 8192
     """Bound of rows x their longest possible length while decoding."""
     max_read_tokens: int = 512
     """Bound of a reading pass: memory grows with it, speed no more."""
+
+    @property
+    def read_tokens(self) -> int:
+        """Tokens of a reading pass at most, under both bounds."""
+        return min(self.max_read_tokens, self.max_batch_tokens)
 
 
 class BatchDecoder(ABC):
@@ -39,7 +46,6 @@ class BatchDecoder(ABC):
         self._plan = plan
         self._stop_ids = frozenset() if settings.ignore_eos else stop_ids
         self._pad_id = pad_id
-        self._read_tokens = min(plan.max_read_tokens, plan.max_batch_tokens)
         self._active: list[Row] = []
         """The rows that are decoded together."""
 
@@ -95,6 +101,8 @@ class BatchDecoder(ABC):
         return len(row.prompt) + self._settings.max_tokens
 
     def _has_room(self, rows: Sequence[Row]) -> bool:
+        if not self._plan.eviction:
+            return not self._active
         together = [*self._active, *rows]
         return not self._active or len(together) * max(map(self._room, together)) <= self._plan.max_batch_tokens
 

@@ -10,21 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from engram_bench.records import (
-    Completion,
-    DeviceInfo,
-    GenerationSettings,
-    Prompt,
-    Recipe,
-    TrainingExample,
-    TrainingRecord,
-)
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from engram_bench.models import Model
+    from engram_bench.records import (
+        Completion,
+        DeviceInfo,
+        GenerationSettings,
+        Prompt,
+        Recipe,
+        TrainingExample,
+        TrainingRecord,
+    )
 
 Progress = Callable[[str, int, int, str], None]
 """Called as ``progress(stage, done, total, note)``; *stage* is ``download``, ``convert``, ``train``, ``answer`` …"""

@@ -8,8 +8,8 @@ from engram_bench.options import OPTIONS
 
 PATTERNS = ("patterns",)
 TRAINING = (*PATTERNS, "backend", "model", "kind", "load-in-4bit", "adapter-dir", "retrain", "steps", "seed")
-OF_TESTS = ("gate-only",)
-"""What only a session of tests does: tell misses from gates."""
+OF_TESTS = ("items", "gate-only")
+"""What only a session of tests does: make items, tell misses from gates."""
 EVERYTHING = tuple(option.name for option in OPTIONS if option.name not in OF_TESTS)
 """Of a whole evaluation."""
 

@@ -16,13 +16,14 @@ pytest.importorskip("torch")
 import torch
 
 from engram_bench.backends.cpu import CpuBackend
-from engram_bench.backends.cpu.cache import RowCache
+from engram_bench.backends.cpu.cache import PackCache, RowCache
 from engram_bench.backends.cpu.llama import LlamaNetwork
+from engram_bench.backends.packing import pack
 from engram_bench.errors import BackendError
-from engram_bench.models import Model
+from engram_bench.models import ChatTokenizer, Model
 from engram_bench.records import GenerationSettings, Prompt, Recipe
 from tests.backends.contract import EXAMPLES, PROMPTS, facts, texts
-from tests.tiny_models import TINY_MODELS
+from tests.tiny_models import TINY_MODELS, make_tiny_llama
 
 MIXED = [
     *PROMPTS,
@@ -33,7 +34,7 @@ MIXED = [
     *(Prompt(f"What is {number}?") for number in range(8)),
 ]
 SETTINGS = GenerationSettings(max_tokens=16)
-PLAIN: Mapping[str, Any] = {"packing": False, "drafts": False, "prefix_cache": False, "lean": False, "presort": False}
+PLAIN: Mapping[str, Any] = dict.fromkeys(("packing", "drafts", "prefix_cache", "eviction", "lean", "presort"), False)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,7 @@ def plain(model: Model, adapter: Path) -> Mapping[str, list[Any]]:
         {"drafts": False},
         {"lean": False},
         {"presort": False},
+        {"eviction": False, "max_batch_tokens": 300},
         {"max_batch_tokens": 150},
     ],
     ids=str,
@@ -82,6 +84,57 @@ def test_every_shortcut_gives_the_text_of_the_plain_way(
 
     for drafts in (None, right_drafts, half_right_drafts):
         assert facts(generator.complete(MIXED, SETTINGS, drafts=drafts)) == plain[side]
+
+
+def test_a_draft_in_other_tokens_that_reads_the_same_changes_nothing(
+    model: Model, adapter: Path, plain: Mapping[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode_example = ChatTokenizer.encode_example
+
+    def spelled(tokenizer: ChatTokenizer, prompt: Prompt, answer: str) -> tuple[list[int], int]:
+        """Letter by letter, as greedy decoding never writes it."""
+        ids, start = encode_example(tokenizer, prompt, answer)
+        letters = [token for letter in answer for token in tokenizer.encode(letter)]
+        assert tokenizer.decode(letters) == answer
+        return [*ids[:start], *letters, ids[-1]], start
+
+    generator = CpuBackend().load(model, adapter)
+    drafts = [completion.text if completion.text.isascii() else None for completion in plain["tuned"]]
+    assert sum(len(draft) > 5 for draft in drafts if draft) > 2
+    monkeypatch.setattr(ChatTokenizer, "encode_example", spelled)
+
+    assert facts(generator.complete(MIXED, SETTINGS, drafts=drafts)) == plain["tuned"]
+
+
+def test_a_pack_longer_than_the_context_is_read_as_its_prompts_alone(tmp_path: Path) -> None:
+    narrow = Model("tiny/llama", make_tiny_llama(tmp_path, context=96), fingerprint="narrow")
+    prompts = [Prompt(f"What is {number}?") for number in range(40)]
+    sequences = [narrow.tokenizer.encode_prompt(prompt) for prompt in prompts]
+    generator = CpuBackend().load(narrow, None)
+
+    together = generator.complete(prompts, SETTINGS)
+
+    assert pack(sequences).num_tokens > 2 * narrow.context_length
+    assert facts(together) == [facts(generator.complete([prompt], SETTINGS))[0] for prompt in prompts]
+
+
+def test_one_very_long_prompt_among_short_ones_waits_for_them(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserved = []
+    reserve = RowCache.reserve
+
+    def spy(cache: RowCache, like: PackCache, rows: int, length: int) -> None:
+        reserved.append((rows, length))
+        reserve(cache, like, rows, length)
+
+    monkeypatch.setattr(RowCache, "reserve", spy)
+    prompts = [Prompt("word " * 110), *MIXED[:6], *MIXED[8:]]
+    generator = CpuBackend(max_batch_tokens=2000).load(model, None)
+
+    together = generator.complete(prompts, SETTINGS)
+
+    assert facts(together) == [facts(CpuBackend(**PLAIN).load(model, None).complete([p], SETTINGS))[0] for p in prompts]
+    assert all(rows * length <= 2000 for rows, length in reserved)
+    assert max(length for _, length in reserved) > 3 * reserved[0][1]  # the long one came last
 
 
 def test_a_right_draft_with_its_end_needs_no_decoding(

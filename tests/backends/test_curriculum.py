@@ -65,6 +65,17 @@ def test_a_recipe_of_fixed_steps_takes_epochs_whatever_is_known() -> None:
     assert set(counts.values()) == {5}
 
 
+def test_without_the_curriculum_an_epoch_takes_every_example_whatever_is_known() -> None:
+    recipe = Recipe(batch_size=3, stop_at_recall=True)
+    plain, curriculum = Curriculum(6, recipe, prefers_unknown=False), Curriculum(6, recipe)
+    for each in (plain, curriculum):
+        each.known = np.array([True, True, True, True, True, False])
+
+    assert sorted(plain.batch(2) + plain.batch(3)) == list(range(6))
+    assert 5 in curriculum.batch(2)
+    assert 5 in curriculum.batch(3)
+
+
 def test_recall_is_checked_once_all_are_known() -> None:
     curriculum = Curriculum(2, RECIPE)
     assert not curriculum.should_check(20)

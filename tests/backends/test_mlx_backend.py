@@ -52,7 +52,7 @@ def backend() -> Any:
     return MlxBackend()
 
 
-PLAIN = {"packing": False, "kernels": False, "prefix_cache": False, "drafts": False}
+PLAIN = {"packing": False, "kernels": False, "prefix_cache": False, "drafts": False, "eviction": False}
 """Every shortcut off."""
 
 
@@ -141,12 +141,11 @@ def test_batched_answers_are_the_single_ones(models: Any, name: Any, options: An
 def test_rows_that_wait_for_room_answer_as_the_others(backend: Any, llama: Any) -> None:
     """A small bound makes rows join a batch that is already decoding, and leave it at different times."""
     prompts = [Prompt(f"{word} {number}") for number in range(7) for word in ("port", "capital of France", "a")]
-    small = MlxBackend(max_batch_tokens=150).load(llama, None)
+    right = [one.text for one in backend.load(llama, None).complete(prompts, GREEDY)]
 
-    assert small.complete(prompts, GREEDY) != []
-    assert [one.text for one in small.complete(prompts, GREEDY)] == [
-        one.text for one in backend.load(llama, None).complete(prompts, GREEDY)
-    ]
+    for options in ({}, {"eviction": False}):
+        small = MlxBackend(max_batch_tokens=150, **options).load(llama, None)
+        assert [one.text for one in small.complete(prompts, GREEDY)] == right
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +41,42 @@ def test_a_backend_gets_the_options_it_takes_and_no_others(monkeypatch: pytest.M
     monkeypatch.setitem(backends.BACKENDS, "cuda", spec)
 
     assert vars(backends.create("cuda", load_in_4bit=True, server_url="")) == {"load_in_4bit": True}
+
+
+@pytest.mark.parametrize(
+    ("settings", "keywords"),
+    [
+        ({"plain": ("drafts", "short-products")}, {"drafts": False, "products": "float32"}),
+        ({"plain": ("drafts", "eviction")}, {"drafts": False}),
+        ({"plain": ("all",)}, {"drafts": False, "products": "float32"}),
+        ({"plain": (), "max_batch_tokens": 64}, {"max_batch_tokens": 64}),
+        ({"max_batch_tokens": None}, {}),
+    ],
+    ids=["some", "one-it-has-not", "all", "limit", "no-limit"],
+)
+def test_shortcuts_and_limits_become_keyword_arguments(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], keywords: dict[str, object]
+) -> None:
+    off = {"drafts": {"drafts": False}, "short-products": {"products": "float32"}}
+    spec = BackendSpec("types:SimpleNamespace", "nothing", limits=("max_batch_tokens",), shortcuts=off)
+    monkeypatch.setitem(backends.BACKENDS, "cuda", spec)
+
+    assert vars(backends.create("cuda", **settings)) == keywords
+
+
+@pytest.mark.parametrize("name", ["cpu", "mlx", "cuda"])
+def test_every_shortcut_that_is_turned_off_is_one_the_backend_takes(name: str) -> None:
+    source = ast.parse((Path(backends.__file__).parent / name / "__init__.py").read_text("utf-8"))
+    takes = {
+        argument.arg
+        for node in ast.walk(source)
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__"
+        for argument in node.args.kwonlyargs
+    }
+    spec = backends.BACKENDS[name]
+
+    assert spec.shortcuts.keys() <= backends.SHORTCUTS.keys()
+    assert {argument for off in spec.shortcuts.values() for argument in off} | {*spec.limits} <= takes
 
 
 def test_the_table_lists_what_a_user_can_choose() -> None:
@@ -82,7 +120,7 @@ def test_auto_takes_the_best_the_machine_has(
     monkeypatch: pytest.MonkeyPatch, apple: bool, nvidia: bool, available: set[str], chosen: str
 ) -> None:
     monkeypatch.setattr(backends, "_is_apple_silicon", lambda: apple)
-    monkeypatch.setattr(backends, "find_gpu", lambda: Gpu("NVIDIA H100") if nvidia else None)
+    monkeypatch.setattr("engram_bench.backends.nvidia.find_gpu", lambda: Gpu("NVIDIA H100") if nvidia else None)
     for name in ("mlx", "cuda"):
         requires = () if name in available else ("no-such-library",)
         monkeypatch.setitem(backends.BACKENDS, name, BackendSpec("x:Y", name, requires=requires))

@@ -23,6 +23,9 @@ class CpuBackend(TorchBackend):
         packing: Put several sequences in one row (else: padded batches).
         drafts: Verify draft answers in the reading pass (else: decode every token).
         prefix_cache: Compute the prompts' common prefix once a call.
+        eviction: Let finished rows make room for waiting ones (else: decode a batch until its last row ends).
+        curriculum: Train mostly on what is not known yet (else: on every example as often).
+        activation_cache: Compute once what a memory cannot change (else: every pass anew).
         max_batch_tokens: Bound of rows x length of a decoding batch, and of the tokens of a training pass.
         threads: For torch; None leaves its setting alone.
         device: ``cpu`` or any torch device.
@@ -41,6 +44,9 @@ class CpuBackend(TorchBackend):
         packing: bool = True,
         drafts: bool = True,
         prefix_cache: bool = True,
+        eviction: bool = True,
+        curriculum: bool = True,
+        activation_cache: bool = True,
         max_batch_tokens: int = 8192,
         threads: int | None = None,
         device: str = "cpu",
@@ -49,8 +55,15 @@ class CpuBackend(TorchBackend):
         lean: bool = True,
         presort: bool = True,
     ) -> None:
-        plan = DecodingPlan(packing=packing, prefix_cache=prefix_cache, max_batch_tokens=max_batch_tokens)
-        super().__init__(plan, drafts=drafts, products=fast_products(dtype) if products == "auto" else products)
+        super().__init__(
+            DecodingPlan(
+                packing=packing, prefix_cache=prefix_cache, eviction=eviction, max_batch_tokens=max_batch_tokens
+            ),
+            drafts=drafts,
+            curriculum=curriculum,
+            activation_cache=activation_cache,
+            products=fast_products(dtype) if products == "auto" else products,
+        )
         self._device = device
         self._dtype = dtype
         self._lean = lean

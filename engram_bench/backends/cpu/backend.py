@@ -45,14 +45,26 @@ class TorchBackend(ABC):
     Args:
         plan: Of packing and batches.
         drafts: Verify draft answers in the reading pass (else: decode every token).
+        curriculum: Train mostly on what is not known yet (else: on every example as often).
+        activation_cache: Compute once what a memory cannot change (else: every pass anew).
         products: Of the factors of training's large products; sums, weights and all else stay in the network's dtype.
     """
 
     name: str
 
-    def __init__(self, plan: DecodingPlan, *, drafts: bool = True, products: str = "float32") -> None:
+    def __init__(
+        self,
+        plan: DecodingPlan,
+        *,
+        drafts: bool = True,
+        curriculum: bool = True,
+        activation_cache: bool = True,
+        products: str = "float32",
+    ) -> None:
         self._plan = plan
         self._drafts = drafts
+        self._curriculum = curriculum
+        self._activation_cache = activation_cache
         self._products = products
         self._network: Network | None = None
         self._fingerprint = ""
@@ -93,7 +105,15 @@ class TorchBackend(ABC):
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
     ) -> TrainingRecord:
         started = time.perf_counter()
-        trained = train_memory(self._memory_network(model), model, examples, recipe, folder, progress=progress)
+        trained = train_memory(
+            self._memory_network(model),
+            model,
+            examples,
+            recipe,
+            folder,
+            cached=self._activation_cache,
+            progress=progress,
+        )
         return self._memory_record(trained, time.perf_counter() - started)
 
     def _memory_record(self, trained: TrainedMemory, seconds: float) -> TrainingRecord:
@@ -143,7 +163,16 @@ class TorchBackend(ABC):
         started, network = time.perf_counter(), self._memory_network(model)
         train_lora = partial(self._run_lora, network, model, examples, recipe, folder, progress)
         learned, _ = split(examples, recipe)
-        both = train_both(network, model, learned, recipe, folder, train_lora=train_lora, progress=progress)
+        both = train_both(
+            network,
+            model,
+            learned,
+            recipe,
+            folder,
+            train_lora=train_lora,
+            cached=self._activation_cache,
+            progress=progress,
+        )
         record = self._lora_record(learned, recipe, both.lora, both.of_lora)
         return replace(
             record,
@@ -177,6 +206,7 @@ class TorchBackend(ABC):
             recipe,
             ordinary=held,
             packing=self._plan.packing,
+            curriculum=self._curriculum,
             pad_id=model.tokenizer.pad_id,
             max_batch_tokens=self._plan.max_batch_tokens,
             products=DTYPES[self._products],
@@ -286,7 +316,7 @@ class TorchBackend(ABC):
     def _training_settings(self) -> str:
         """What besides recipe, examples and model decides the last bit of a training."""
         info = self.device()
-        return f"{self.name} {info.device} {info.dtype} {self._plan.packing} {self._products}"
+        return f"{self.name} {info.device} {info.dtype} {self._plan.packing} {self._curriculum} {self._products}"
 
     def _peak_memory_mb(self) -> float:
         return peak_memory_mb()

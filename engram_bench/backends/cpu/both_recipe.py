@@ -54,6 +54,7 @@ def train_both(
     folder: Path,
     *,
     train_lora: LoraRun,
+    cached: bool = True,
     progress: Progress,
 ) -> TrainedBoth:
     """A memory and a LoRA of the *examples*, both left in *folder*.
@@ -65,6 +66,7 @@ def train_both(
         recipe: Of kind ``both``.
         folder: Exists.
         train_lora: Trains a LoRA on the same examples and network.
+        cached: Compute once what the memory alone cannot change.
         progress: Told of every step.
 
     Raises:
@@ -73,7 +75,7 @@ def train_both(
     how, of_memory = parts_of(recipe)
 
     def memory_on(base: Network) -> tuple[StoredMemory, Done]:
-        trained = train_memory(base, model, examples, of_memory, folder, progress=progress)
+        trained = train_memory(base, model, examples, of_memory, folder, cached=cached, progress=progress)
         return trained.stored, trained.done
 
     def beside(stored: StoredMemory, silence: float = 0.0) -> MemoryBeside:

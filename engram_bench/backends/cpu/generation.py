@@ -57,7 +57,7 @@ class Decoder(BatchDecoder):
         groups = []
         for _, bucket in sorted(buckets.items()):
             inputs = [[*row.prompt, *row.draft[:-1]] for row in bucket]
-            found = group(inputs, max_tokens=self._read_tokens, packed=self._plan.packing)
+            found = group(inputs, max_tokens=self._plan.read_tokens, packed=self._plan.packing)
             groups += [[bucket[i] for i in members] for members in found]
         return groups
 
@@ -115,6 +115,7 @@ class Decoder(BatchDecoder):
         """One more token for every row of the batch."""
         started = time.perf_counter()
         active = list(self._active)
+        going_on = [row for row in active if not self._is_done(row)]
         lengths = np.array([row.length for row in active], dtype=np.int64)  # (R,)
         ids = np.array([[row.new[-1]] for row in active], dtype=np.int64)  # (R, 1)
         mask = (np.arange(lengths.max() + 1) <= lengths[:, None])[:, None]  # (R, 1, longest)
@@ -126,8 +127,9 @@ class Decoder(BatchDecoder):
         logits = self._network.logits(batch, places, lora=self._lora, cache=self._cache, writes=writes)  # (R, V)
         best = logits.argmax(-1).tolist()
         for place, row in enumerate(active):
-            self._append(row, best[place] if row.random is None else self._draw(logits[place], row))
-        share_time(active, time.perf_counter() - started)
+            if not self._is_done(row):
+                self._append(row, best[place] if row.random is None else self._draw(logits[place], row))
+        share_time(going_on, time.perf_counter() - started)
         self._evict()
 
     def _writes(self, batch: TokenBatch, readings: Sequence[Reading], cache: Cache) -> Writes | None:
@@ -136,6 +138,8 @@ class Decoder(BatchDecoder):
     def _evict(self) -> None:
         """Take out finished rows; rows from the end move into their places."""
         going_on = [place for place, row in enumerate(self._active) if not self._is_done(row)]
+        if going_on and not self._plan.eviction:
+            return
         holes = [place for place in range(len(going_on)) if self._is_done(self._active[place])]
         movers = going_on[len(going_on) - len(holes) :]
         if holes:
@@ -162,7 +166,7 @@ def read_log_probs(
 ) -> list[NDArray[np.float32]]:
     """Next-token log-probabilities (T, V) of each sequence; *read* tells a memory what in it is a question."""
     found: dict[int, NDArray[np.float32]] = {}
-    for members in group(sequences, max_tokens=plan.max_read_tokens, packed=plan.packing):
+    for members in group(sequences, max_tokens=plan.read_tokens, packed=plan.packing):
         inputs = [sequences[i] for i in members]
         batch = pack(inputs) if plan.packing else pad(inputs, pad_id=pad_id)
         writes = batch_writes(memory, batch, [read(sequence) for sequence in inputs]) if memory and read else None
@@ -177,7 +181,7 @@ def read_states(
 ) -> NDArray[np.float32]:
     """What goes into *block* (N, H) at the last token of each sequence."""
     found: dict[int, NDArray[np.float32]] = {}
-    for members in group(sequences, max_tokens=plan.max_read_tokens, packed=plan.packing):
+    for members in group(sequences, max_tokens=plan.read_tokens, packed=plan.packing):
         inputs = [sequences[i] for i in members]
         batch = pack(inputs) if plan.packing else pad(inputs, pad_id=pad_id)
         last = torch.tensor([int(path[-1]) for path in batch.paths])

@@ -81,6 +81,7 @@ class Trainer:
         *,
         ordinary: Sequence[Encoded] = (),
         packing: bool = True,
+        curriculum: bool = True,
         pad_id: int = 0,
         max_batch_tokens: int = 8192,
         products: torch.dtype = torch.float32,
@@ -99,7 +100,7 @@ class Trainer:
         lora.require_gradients()
         self._taught: dict[int, Tensor] = {}
         self._learner = network.learner(lora, products)
-        self._curriculum = Curriculum(len(examples), recipe)
+        self._curriculum = Curriculum(len(examples), recipe, prefers_unknown=curriculum)
         self._optimizer = Adam(lora.values, recipe.weight_decay)
         self.done = Trained()
 

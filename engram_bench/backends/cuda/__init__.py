@@ -28,6 +28,8 @@ class UnslothBackend(TorchBackend):
     Args:
         load_in_4bit: Keep the base weights in 4 bits; needs bitsandbytes, and gains nothing for a small model.
         packing: Train on packed rows, which Unsloth's own attention does not take: on the processor only. None packs there.
+        curriculum: Train mostly on what is not known yet (else: on every example as often).
+        activation_cache: Compute once what a memory cannot change (else: every pass anew).
         max_batch_tokens: Bound of rows x length of a decoding batch, and of the tokens of a training pass.
 
     Raises:
@@ -37,7 +39,13 @@ class UnslothBackend(TorchBackend):
     name = "cuda"
 
     def __init__(
-        self, *, load_in_4bit: bool = False, packing: bool | None = None, max_batch_tokens: int | None = None
+        self,
+        *,
+        load_in_4bit: bool = False,
+        packing: bool | None = None,
+        curriculum: bool = True,
+        activation_cache: bool = True,
+        max_batch_tokens: int | None = None,
     ) -> None:
         runtime.start()
         accelerated = runtime.is_accelerated()
@@ -45,7 +53,7 @@ class UnslothBackend(TorchBackend):
             packing=not accelerated and packing is not False,
             max_batch_tokens=max_batch_tokens or (65536 if accelerated else 8192),
         )
-        super().__init__(plan, drafts=False)
+        super().__init__(plan, drafts=False, curriculum=curriculum, activation_cache=activation_cache)
         self._load_in_4bit = load_in_4bit
         self._plain: tuple[str, Network] | None = None
         """Fingerprint of a model, and it without Unsloth."""

@@ -37,6 +37,7 @@ class MlxBackend:
     Args:
         drafts: Verify draft answers in the reading pass (else: decode every token).
         prefix_cache: Compute the prompts' common prefix once a call.
+        eviction: Let finished rows make room for waiting ones (else: decode a batch until its last row ends).
         kernels: On a CPU put our faster exp, silu and softmax under the model (else: mlx's own).
         packing: On a CPU put several sequences in one row (else: padded batches); needs *kernels*.
         max_batch_tokens: Bound of rows x length of a decoding batch, and of the tokens of a training pass.
@@ -53,6 +54,7 @@ class MlxBackend:
         *,
         drafts: bool = True,
         prefix_cache: bool = True,
+        eviction: bool = True,
         kernels: bool = True,
         packing: bool = True,
         max_batch_tokens: int = 8192,
@@ -62,6 +64,7 @@ class MlxBackend:
         self._dtype = dtype or runtime.default_dtype()
         self._drafts = drafts
         self._prefix_cache = prefix_cache
+        self._eviction = eviction
         self._kernels = kernels and not runtime.is_accelerated() and self._dtype == "float32"
         self._packing = packing
         self._max_batch_tokens = max_batch_tokens
@@ -182,6 +185,7 @@ class MlxBackend:
         return DecodingPlan(
             prefix_cache=self._prefix_cache,
             packing=self._packing,
+            eviction=self._eviction,
             max_batch_tokens=self._max_batch_tokens,
             max_read_tokens=READ_TOKENS,
         )

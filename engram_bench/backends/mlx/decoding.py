@@ -41,7 +41,7 @@ class Decoder(BatchDecoder):
     def _reading_order(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Groups of rows to read together, short ones first, so that long ones do not size their buffers."""
         lengths = [len(row.prompt) + len(row.draft[:-1]) for row in rows]
-        groups = group(lengths, max_tokens=self._read_tokens, packed=self._packed)
+        groups = group(lengths, max_tokens=self._plan.read_tokens, packed=self._packed)
         return [[rows[i] for i in members] for members in groups]
 
     def _read_prefix(self, row: Row, shared: int) -> None:
@@ -96,7 +96,8 @@ class Decoder(BatchDecoder):
     def _evict(self) -> None:
         """Take out finished rows; moving the others costs a copy, so a few finished ones may stay for a while."""
         kept = [place for place, row in enumerate(self._active) if not self._is_done(row)]
-        if (len(self._active) - len(kept)) * 8 < len(self._active) and kept:
+        is_few = (len(self._active) - len(kept)) * 8 < len(self._active)
+        if kept and (is_few or not self._plan.eviction):
             return
         if kept:
             self._rows.keep(kept)
@@ -122,7 +123,7 @@ def read_states(
     """What goes into *block* (N, hidden) at the last token of each sequence."""
     found: dict[int, NDArray[np.float32]] = {}
     packed = plan.packing and network.packs
-    for members in group([len(one) for one in sequences], max_tokens=plan.max_read_tokens, packed=packed):
+    for members in group([len(one) for one in sequences], max_tokens=plan.read_tokens, packed=packed):
         batch = plan_pass([sequences[i] for i in members], packed=packed, pad_id=pad_id)
         last = mx.array([int(path[-1]) for path in batch.paths])
         seen: list[mx.array] = []
@@ -143,7 +144,7 @@ def read_log_probs(
     """Next-token log-probabilities (T, V) of each sequence."""
     found: dict[int, NDArray[np.float32]] = {}
     packed = plan.packing and network.packs
-    for members in group([len(one) for one in sequences], max_tokens=plan.max_read_tokens, packed=packed):
+    for members in group([len(one) for one in sequences], max_tokens=plan.read_tokens, packed=packed):
         batch = plan_pass([sequences[i] for i in members], packed=packed, pad_id=pad_id)
         flat, _ = hidden_states(network, batch)
         for index, path in zip(members, batch.paths, strict=True):
