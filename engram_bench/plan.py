@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
 from engram_bench.evaluate import Question, with_limit
 from engram_bench.options import Settings
 from engram_bench.patterns.expand import accuracy_cases, generalization_cases, retention_cases, wording_cases
-from engram_bench.records import Case, GenerationSettings, PatternSet, Prompt, Side, SourceLine
+from engram_bench.records import Case, GenerationSettings, Pattern, PatternSet, Prompt, Side, SourceLine
 from engram_bench.sanity import GUARDS, OPT_IN
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What one item of the suite is about."""
+    """What one test of the suite judges."""
 
     name: str
     """In the node id: ``test_accuracy[NAME]``."""
@@ -28,6 +28,43 @@ class Task:
     def case(self) -> Case:
         """The case it is about."""
         return self.cases[0]
+
+    @property
+    def source(self) -> SourceLine:
+        """Where its pattern stands."""
+        return self.case.source
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """It alone: what the item judges."""
+        return (self,)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskGroup:
+    """One item of the suite for all tasks of a category in a file: ``--engram-items=category``."""
+
+    name: str
+    """The category; in the node id: ``test_accuracy[NAME]``."""
+    patterns: PatternSet
+    """The file, with the category's patterns alone, at least one."""
+    settings: Settings
+    list_tasks: Callable[[PatternSet, Settings], Iterable[Task]]
+
+    @property
+    def source(self) -> SourceLine:
+        """Where its first pattern stands."""
+        return self.patterns.patterns[0].source
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Its tasks, made anew every time: with 100,000 patterns they are what memory goes to."""
+        return tuple(self.list_tasks(self.patterns, self.settings))
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether the test has anything to ask in this category."""
+        return any(True for _ in self.list_tasks(self.patterns, self.settings))
 
 
 def greedy_questions(test: str, task: Task, settings: Settings) -> tuple[Question, ...]:
@@ -66,12 +103,31 @@ class SuiteTest:
 
     def tasks(self, pattern_set: PatternSet, settings: Settings) -> list[Task]:
         """The tasks of a file's first ``settings.limit`` patterns."""
-        limited = replace(pattern_set, patterns=pattern_set.patterns[: settings.limit])
-        return list(self.list_tasks(limited, settings))
+        return list(self.list_tasks(_limited(pattern_set, settings), settings))
+
+    def items(self, pattern_set: PatternSet, settings: Settings) -> Sequence[Task | TaskGroup]:
+        """What a file's items are about: a task each, or with ``settings.items`` a category's tasks each.
+
+        Tasks that are about a whole file stay items of their own.
+        """
+        if settings.items == "pattern" or not self.is_compared:
+            return self.tasks(pattern_set, settings)
+        categories: dict[str, list[Pattern]] = {}
+        for pattern in _limited(pattern_set, settings).patterns:
+            categories.setdefault(pattern.category, []).append(pattern)
+        groups = [
+            TaskGroup(name, replace(pattern_set, patterns=tuple(patterns)), settings, self.list_tasks)
+            for name, patterns in categories.items()
+        ]
+        return [group for group in groups if group.has_tasks]
 
     def questions(self, task: Task, settings: Settings) -> tuple[Question, ...]:
         """What is asked to judge one task; every side is asked the same."""
         return self.ask(self.name, task, settings)
+
+
+def _limited(pattern_set: PatternSet, settings: Settings) -> PatternSet:
+    return replace(pattern_set, patterns=pattern_set.patterns[: settings.limit])
 
 
 def _one_each(cases: Callable[[PatternSet], Iterable[Case]]) -> Callable[[PatternSet, Settings], Iterable[Task]]:
@@ -88,7 +144,7 @@ def _consistency_tasks(pattern_set: PatternSet, _: Settings) -> Iterable[Task]:
 
 def _sanity_tasks(pattern_set: PatternSet, settings: Settings) -> Iterable[Task]:
     """A task per guard, over all seen prompts."""
-    if cases := accuracy_cases(pattern_set):
+    if cases := tuple(accuracy_cases(pattern_set)):
         yield from (Task(name, cases) for name in GUARDS if settings.null_control or name not in OPT_IN)
 
 

@@ -38,7 +38,12 @@ HIDDEN = "HIDDEN"
 
 def utc_now() -> str:
     """The time in UTC to the second as ISO 8601: ``2026-05-04T13:37:00Z``."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return in_utc(datetime.now(UTC))
+
+
+def in_utc(moment: datetime) -> str:
+    """A moment (with its time zone) as :func:`utc_now` writes it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def git_commit(folder: Path | None = None) -> str:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 from engram_bench.records import Case, Pattern, PatternSet, Prompt, Split
 
 
-def accuracy_cases(pattern_set: PatternSet) -> tuple[Case, ...]:
-    """One case per pattern, its prompt as written; ids ``<file stem>/<pattern id>``. Empty unless the kind is memory."""
-    return tuple(_case(pattern, pattern.input) for pattern in _of_kind(pattern_set, "memory"))
+def accuracy_cases(pattern_set: PatternSet) -> Iterator[Case]:
+    """One case per pattern, its prompt as written; ids ``<file stem>/<pattern id>``. None unless the kind is memory."""
+    return (_case(pattern, pattern.input) for pattern in _of_kind(pattern_set, "memory"))
 
 
-def generalization_cases(pattern_set: PatternSet) -> tuple[Case, ...]:
+def generalization_cases(pattern_set: PatternSet) -> Iterator[Case]:
     """One case per held-out wording, in order of patterns; ids end in ``/held-1`` and so on."""
-    return tuple(case for pattern in _of_kind(pattern_set, "memory") for case in _held_out_cases(pattern))
+    return (case for pattern in _of_kind(pattern_set, "memory") for case in _held_out_cases(pattern))
 
 
 def wording_cases(pattern: Pattern) -> tuple[Case, ...]:
@@ -24,9 +25,9 @@ def wording_cases(pattern: Pattern) -> tuple[Case, ...]:
     return (_case(pattern, pattern.input), *trained, *_held_out_cases(pattern))
 
 
-def retention_cases(pattern_set: PatternSet) -> tuple[Case, ...]:
-    """One case per control; its answers are empty where only agreement is measured. Empty unless the kind is retention."""
-    return tuple(_case(pattern, pattern.input, split="control") for pattern in _of_kind(pattern_set, "retention"))
+def retention_cases(pattern_set: PatternSet) -> Iterator[Case]:
+    """One case per control; its answers are empty where only agreement is measured. None unless the kind is retention."""
+    return (_case(pattern, pattern.input, split="control") for pattern in _of_kind(pattern_set, "retention"))
 
 
 def case_id(pattern: Pattern) -> str:

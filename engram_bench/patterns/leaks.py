@@ -30,39 +30,25 @@ class Leak:
         )
 
 
-def leaks(sets: Iterable[PatternSet], examples: Iterable[TrainingExample]) -> list[Leak]:
-    """Held-out wordings that are, normalised, the prompt of a training example, in order of the examples.
-
-    Empty is what a report on generalization needs; ``render.training_examples`` never makes one.
-    """
-    return HeldOut(sets).leaks(examples)
-
-
-def near_duplicates(
-    sets: Iterable[PatternSet], examples: Iterable[TrainingExample], threshold: float = 0.9
-) -> list[Leak]:
-    """Held-out wordings of which a training prompt with the same answer has at least *threshold* of the words.
-
-    Words are those of the normalised prompts, counted once and without order. Exact leaks are left out. One finding per
-    wording, its nearest example, in order of the files.
-
-    Raises:
-        ValueError: *threshold* is not in 0..1.
-    """
-    if not 0 < threshold <= 1:
-        found = f"threshold is {threshold}, expected above 0 and at most 1"
-        raise ValueError(found)
-    return HeldOut(sets, threshold).near_duplicates(examples)
-
-
 class HeldOut:
     """The held-out wordings of some sets, ready to be looked up by prompts.
 
     Each wording is indexed under its answer and so few of its rarest words that a prompt with *threshold* of them must
     have one: with 100,000 patterns a look-up stays a handful of comparisons.
+
+    Args:
+        sets: Of kind memory; others are left out.
+        threshold: Share of a wording's words, 0..1, that a near-duplicate has. Words are those of the normalised prompts,
+            counted once and without order.
+
+    Raises:
+        ValueError: *threshold* is not in 0..1.
     """
 
     def __init__(self, sets: Iterable[PatternSet], threshold: float = 0.9) -> None:
+        if not 0 < threshold <= 1:
+            found = f"threshold is {threshold}, expected above 0 and at most 1"
+            raise ValueError(found)
         self._wordings: list[_Wording] = []
         self._by_text: dict[str, list[_Wording]] = defaultdict(list)
         self._by_word: dict[tuple[str, str], list[_Wording]] = defaultdict(list)
@@ -82,7 +68,10 @@ class HeldOut:
                 self._by_word[wording.answer, word].append(wording)
 
     def leaks(self, examples: Iterable[TrainingExample]) -> list[Leak]:
-        """The wordings that an example asks word for word."""
+        """The wordings that an example asks word for word, in order of the examples; exactly, once both are normalised.
+
+        Empty is what a report on generalization needs; ``render.training_examples`` never makes one.
+        """
         return [
             Leak(wording.case_id, wording.text, example, 1.0)
             for example in examples
@@ -90,7 +79,10 @@ class HeldOut:
         ]
 
     def near_duplicates(self, examples: Iterable[TrainingExample]) -> list[Leak]:
-        """The wordings that an example with the same answer nearly asks, each with its nearest example."""
+        """The wordings that an example with the same answer nearly asks, each with its nearest example, in order of the files.
+
+        What an example asks word for word is left out.
+        """
         nearest: dict[str, Leak] = {}
         for example in examples:
             for wording, overlap in self.near(example.prompt.user, example.answer):

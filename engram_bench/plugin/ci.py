@@ -21,8 +21,8 @@ def add_properties(item: pytest.Item, baseline: CaseResult | None, candidate: Ca
 
 
 def add_extras(config: pytest.Config, report: pytest.TestReport, rows: list[CaseResult]) -> None:
-    """Put the answers into the case's row of pytest-html, if that plugin writes a page."""
-    if not getattr(config.option, "htmlpath", None) or not rows:
+    """Put the answers into the case's row of pytest-html, if that plugin writes a page; a category's misses are its text."""
+    if not getattr(config.option, "htmlpath", None) or len({row.case.pattern_id for row in rows}) != 1:
         return
     from pytest_html import extras
 

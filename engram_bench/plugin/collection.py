@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engram_bench.errors import EngramBenchError
-from engram_bench.plan import SUITE, SpeedCase, Task, speed_cases
-from engram_bench.plugin.session import task_of
+from engram_bench.plan import SUITE, SpeedCase, Task, TaskGroup, speed_cases
+from engram_bench.plugin.session import about
 from engram_bench.records import PatternSet
 
 if TYPE_CHECKING:
@@ -46,23 +46,29 @@ class PatternModule(pytest.Module):
         except EngramBenchError as error:
             raise self.CollectError(str(error)) from error
 
-    def tasks(self, function: str) -> list[Task]:
-        """The tasks of one function of the suite, cut to ``--engram-limit``."""
+    def items_of(self, function: str) -> Sequence[Task | TaskGroup]:
+        """What the items of one function of the suite are about, cut to ``--engram-limit``."""
         from engram_bench.plugin import SESSION
 
         session = self.config.stash[SESSION]
         test = SUITE.get(function.removeprefix("test_"))
         if test is None or (test.is_opt_in and not session.asks_for(test.name)):
-            return []
-        return test.tasks(self.pattern_set, session.settings)
+            return ()
+        if function not in self._items:
+            self._items[function] = test.items(self.pattern_set, session.settings)
+        return self._items[function]
+
+    @cached_property
+    def _items(self) -> dict[str, Sequence[Task | TaskGroup]]:
+        return {}
 
     def speed_cases(self, function: str) -> list[SpeedCase]:
         """The sides that one function of the speed suite times."""
         return speed_cases(self.pattern_set, function.removeprefix("test_"))
 
     def istestfunction(self, obj: object, name: str) -> bool:
-        """Only functions that have tasks or sides in this file."""
-        return name.startswith("test_") and bool(self.tasks(name) or self.speed_cases(name))
+        """Only functions that have items in this file."""
+        return name.startswith("test_") and bool(self.items_of(name) or self.speed_cases(name))
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """The suite's functions, each reported at its pattern's line."""
@@ -70,8 +76,8 @@ class PatternModule(pytest.Module):
         items = list(super().collect())
         for item in items:
             if isinstance(item, pytest.Function):
-                task = task_of(item)
-                line = task.case.source.line if task is not None else 1
+                found = about(item)
+                line = found.source.line if found is not None else 1
                 item.reportinfo = partial(_location, self, line, item.name)  # type: ignore[method-assign]
         return items
 
@@ -84,8 +90,8 @@ def parametrize(metafunc: pytest.Metafunc, session: BenchSession) -> None:
     """Give a suite function its file's tasks, and a user's function that takes our ``pattern`` every configured one."""
     module = metafunc.definition.getparent(PatternModule)
     if module is not None and "engram_task" in metafunc.fixturenames:
-        tasks = module.tasks(metafunc.function.__name__)
-        metafunc.parametrize("engram_task", tasks, ids=[task.name for task in tasks])
+        items = module.items_of(metafunc.function.__name__)
+        metafunc.parametrize("engram_task", items, ids=[item.name for item in items])
     elif module is not None and "engram_speed_case" in metafunc.fixturenames:
         timed = module.speed_cases(metafunc.function.__name__)
         if len(timed) > 1:  # the one side of a test is its fixture's default, and its node id stays bare

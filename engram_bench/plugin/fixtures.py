@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -11,13 +12,14 @@ import pytest
 from engram_bench.errors import EngramBenchError, UnsupportedError
 from engram_bench.plugin import SESSION
 from engram_bench.plugin.ci import add_properties
-from engram_bench.plugin.judged import GUARDS, ROWS, Guard, Judged, Reformed
-from engram_bench.plugin.session import BenchSession
-from engram_bench.records import Completion, DeviceInfo, Pattern, Prompt, Side
+from engram_bench.plugin.ledger import GUARDS, ROWS
 
 if TYPE_CHECKING:
     from engram_bench.adapter_store import Adapter
-    from engram_bench.plan import Task
+    from engram_bench.plan import Task, TaskGroup
+    from engram_bench.plugin.judged import Guard, Judged, Reformed
+    from engram_bench.plugin.session import BenchSession
+    from engram_bench.records import Completion, DeviceInfo, Pattern, Prompt, Side
 
 T = TypeVar("T")
 
@@ -38,6 +40,8 @@ class AskableSide:
 
         *max_tokens* None takes the pattern's limit, else the session's.
         """
+        from engram_bench.records import Pattern, Prompt
+
         if isinstance(prompt, Pattern):
             return self.complete_prompt(Prompt(prompt.input, prompt.system), max_tokens or prompt.max_tokens)
         return self.complete_prompt(Prompt(prompt), max_tokens)
@@ -48,20 +52,28 @@ class AskableSide:
 
 
 @pytest.fixture
-def judged(request: pytest.FixtureRequest, engram_task: Task) -> Judged:
-    """The task of one of the suite's tests with both sides' scored answers."""
+def judged(request: pytest.FixtureRequest, engram_task: Task | TaskGroup) -> Judged:
+    """The tasks of an item of one of the suite's tests with both sides' scored answers."""
+    from engram_bench.plan import Task
+    from engram_bench.plugin.judged import Answered, Judged
+
     session = request.config.stash[SESSION]
     test = request.function.__name__.removeprefix("test_")
-    request.node.user_properties.append(("engram_case", engram_task.case.id))
-    rows = _or_fail(lambda: session.rows(engram_task, test))
-    request.node.stash[ROWS] = [row for side in rows.values() for row in side]
-    add_properties(request.node, rows["baseline"][0] if "baseline" in rows else None, rows["candidate"][0])
-    return Judged(engram_task, rows, gate_only=session.settings.gate_only)
+    tasks = engram_task.tasks
+    request.node.user_properties += [("engram_case", task.case.id) for task in tasks]
+    answered = [Answered(task, _or_fail(partial(session.rows, task, test))) for task in tasks]
+    request.node.stash[ROWS] = [row for each in answered for rows in each.rows.values() for row in rows]
+    if isinstance(engram_task, Task):
+        rows = answered[0].rows
+        add_properties(request.node, rows["baseline"][0] if "baseline" in rows else None, rows["candidate"][0])
+    return Judged(engram_task.name, answered, gate_only=session.settings.gate_only)
 
 
 @pytest.fixture
 def guard(request: pytest.FixtureRequest, engram_task: Task) -> Guard:
     """The sanity guard of this item, applied; skipped where there is no adapter, or the backend cannot tell."""
+    from engram_bench.plugin.judged import Guard
+
     session = request.config.stash[SESSION]
     if _or_fail(lambda: session.bench.adapter) is None:
         pytest.skip("no adapter to guard: --engram-adapter=none")
@@ -75,6 +87,8 @@ def guard(request: pytest.FixtureRequest, engram_task: Task) -> Guard:
 @pytest.fixture
 def reformed(request: pytest.FixtureRequest, engram_task: Task) -> Reformed:
     """The prompts of a file, answered by the attached adapter and by the adapter in another form."""
+    from engram_bench.plugin.judged import Reformed
+
     session = request.config.stash[SESSION]
     if not session.bench.has_forms:
         pytest.skip("no adapter here that could have other forms: the bare model or a server is asked")

@@ -1,25 +1,16 @@
-"""A task with both sides' answers, as the suite's tests receive it."""
+"""Tasks with both sides' answers, as the suite's tests receive them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from engram_bench.records import Case, CaseResult, GuardResult
-
 if TYPE_CHECKING:
     from engram_bench.plan import Task
-    from engram_bench.records import Side
-
-ROWS: pytest.StashKey[list[CaseResult]] = pytest.StashKey()
-"""On an item: the rows that travel to the ledger with its report."""
-
-
-GUARDS: pytest.StashKey[list[GuardResult]] = pytest.StashKey()
-"""On an item: what its guard says, which travels too."""
+    from engram_bench.records import CaseResult, GuardResult, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,60 +26,107 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """One task, answered by both sides and scored.
+class Miss:
+    """A task that was not met."""
 
-    With ``--engram-gate-only`` a miss is ``xfailed``, except of a ``required`` pattern. An answer that could not be scored
-    always fails.
-    """
+    task: Task
+    rows: Sequence[CaseResult]
+    """The candidate's answers that it is told by."""
+    reason: str
+    text: Callable[[], str]
+    """What a failing test shows of it."""
+
+    @property
+    def is_binding(self) -> bool:
+        """Whether it fails its test whatever the gates say: a required pattern, or an answer that could not be scored."""
+        return self.task.case.required or any(row.score.outcome == "not_scored" for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One task, answered by both sides and scored."""
 
     task: Task
     rows: dict[Side, list[CaseResult]]
     """Greedy rows in the order of the task's cases, then sampled repeats."""
-    gate_only: bool
 
-    @property
-    def case(self) -> Case:
-        """The case the task is about."""
-        return self.task.case
-
-    def assert_passed(self) -> None:
-        """Fail unless the candidate's greedy answer is right, showing prompt, answers, diff and the pattern's line."""
+    def wrong(self) -> Miss | None:
+        """The miss, unless the candidate's greedy answer is right."""
         candidate = self.rows["candidate"][0]
-        if not candidate.score.passed:
-            self._miss([candidate], candidate.score.reason, self._answer_text)
+        return None if candidate.score.passed else self._missed(candidate, candidate.score.reason)
 
-    def assert_kept(self) -> None:
-        """Fail if the baseline answered rightly and the candidate does not."""
-        baseline, candidate = self.rows["baseline"][0], self.rows["candidate"][0]
-        if baseline.score.passed and not candidate.score.passed:
-            self._miss([candidate], f"lost: {candidate.score.reason}", self._answer_text)
+    def lost(self) -> Miss | None:
+        """The miss, if the baseline answered rightly and the candidate does not."""
+        candidate = self.rows["candidate"][0]
+        if candidate.score.passed or not self.rows["baseline"][0].score.passed:
+            return None
+        return self._missed(candidate, f"lost: {candidate.score.reason}")
 
-    def assert_consistent(self) -> None:
-        """Fail if the candidate's greedy answers are right under a smaller share of wordings than the task asks."""
+    def inconsistent(self) -> Miss | None:
+        """The miss, if the candidate's greedy answers are right under a smaller share of wordings than the task asks."""
         rows = self.rows["candidate"][: len(self.task.cases)]
         passed = sum(row.score.passed for row in rows)
-        if passed < self.task.min_share * len(rows) - 1e-9:
-            wanted = f"expected at least {100 * self.task.min_share:.0f} %"
-            reason = f"right under {passed} of {len(rows)} wordings, {wanted}"
-            self._miss(rows, reason, lambda: self._wordings_text(reason))
+        if passed >= self.task.min_share * len(rows) - 1e-9:
+            return None
+        reason = f"right under {passed} of {len(rows)} wordings, expected at least {100 * self.task.min_share:.0f} %"
+        return Miss(self.task, rows, reason, lambda: self._wordings_text(reason, rows))
 
-    def _miss(self, rows: list[CaseResult], reason: str, text: Callable[[], str]) -> None:
-        is_scored = all(row.score.outcome != "not_scored" for row in rows)
-        if self.gate_only and is_scored and not self.case.required:
-            pytest.xfail(f"missed, left to the gates: {reason}")
-        pytest.fail(text(), pytrace=False)
+    def _missed(self, candidate: CaseResult, reason: str) -> Miss:
+        return Miss(self.task, [candidate], reason, self._answer_text)
 
     def _answer_text(self) -> str:
         from engram_bench.reporting.failure import failure_text
 
         baseline, candidate = self.rows["baseline"][0], self.rows["candidate"][0]
-        return failure_text(self.case, baseline.completion, candidate.completion, candidate.score)
+        return failure_text(self.task.case, baseline.completion, candidate.completion, candidate.score)
 
-    def _wordings_text(self, reason: str) -> str:
+    def _wordings_text(self, reason: str, rows: Sequence[CaseResult]) -> str:
         from engram_bench.reporting.failure import wordings_text
 
-        return wordings_text(reason, self.rows["candidate"][: len(self.task.cases)])
+        return wordings_text(reason, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The tasks of one item: one, or all of a category.
+
+    With ``--engram-gate-only`` a miss is ``xfailed``, except of a ``required`` pattern. An answer that could not be scored
+    always fails.
+    """
+
+    name: str
+    answered: Sequence[Answered]
+    gate_only: bool
+
+    def assert_passed(self) -> None:
+        """Fail unless the candidate's greedy answers are right: prompt, answers, diff and the pattern's line of each miss."""
+        self._assert_none(Answered.wrong)
+
+    def assert_kept(self) -> None:
+        """Fail if the baseline answered rightly what the candidate does not."""
+        self._assert_none(Answered.lost)
+
+    def assert_consistent(self) -> None:
+        """Fail if the candidate is right under a smaller share of a pattern's wordings than it asks."""
+        self._assert_none(Answered.inconsistent)
+
+    def _assert_none(self, miss_of: Callable[[Answered], Miss | None]) -> None:
+        misses = [miss for each in self.answered if (miss := miss_of(each)) is not None]
+        if not misses:
+            return
+        binding = [miss for miss in misses if miss.is_binding]
+        if self.gate_only and not binding:
+            counted = f"{len(misses)} of {len(self.answered)}" if len(self.answered) > 1 else misses[0].reason
+            pytest.xfail(f"missed, left to the gates: {counted}")
+        pytest.fail(self._text(binding if self.gate_only else misses), pytrace=False)
+
+    def _text(self, misses: Sequence[Miss]) -> str:
+        if len(self.answered) == 1:
+            return misses[0].text()
+        from engram_bench.reporting.failure import MAX_MISSES, misses_text
+
+        what = f"{self.name}: {len(misses)} of {len(self.answered)} missed{' that must not be' * self.gate_only}"
+        return misses_text(what, [miss.text() for miss in misses[:MAX_MISSES]], len(misses))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,14 +16,16 @@ import pytest
 from engram_bench.errors import EngramBenchError
 from engram_bench.options import Settings
 from engram_bench.plugin import ci
-from engram_bench.plugin.judged import GUARDS, ROWS
 from engram_bench.plugin.timed import SPEED
-from engram_bench.provenance import utc_now
 
 if TYPE_CHECKING:
     from engram_bench.pipeline import Conclusion
-    from engram_bench.records import Run
+    from engram_bench.records import CaseResult, GuardResult, Run
 
+ROWS: pytest.StashKey[list[CaseResult]] = pytest.StashKey()
+"""On an item: the rows that travel to the ledger with its report."""
+GUARDS: pytest.StashKey[list[GuardResult]] = pytest.StashKey()
+"""On an item: what its guard says, which travels too."""
 TRAVEL = "engram_bench"
 """Attribute of a report that carries rows and notes; xdist sends it along with the report."""
 
@@ -63,8 +68,22 @@ class SessionLedger:
         self._earlier: Path | None = None
         self._older: Run | None = None
         self._problem = ""
-        self._started = utc_now()
+        self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Give xdist's workers one folder for what ends with the session: with ``--engram-no-cache`` one asks for all."""
+        node.workerinput["engram_folder"] = self._shared.name
+
+    def pytest_unconfigure(self) -> None:
+        """Remove that folder."""
+        if "_shared" in self.__dict__:
+            self._shared.cleanup()
+
+    @cached_property
+    def _shared(self) -> TemporaryDirectory[str]:
+        return TemporaryDirectory(prefix="engram-bench-")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in the rows and rounds of an item, or note that a case got none."""
@@ -117,6 +136,7 @@ class SessionLedger:
 
     def _run(self) -> Run:
         from engram_bench.pipeline import finished
+        from engram_bench.provenance import in_utc
         from engram_bench.record_format import from_plain
         from engram_bench.records import CaseResult, GuardResult, Run, SpeedRounds
 
@@ -128,7 +148,7 @@ class SessionLedger:
         return finished(
             noted,
             (from_plain(CaseResult, row) for row in self._rows),
-            started=self._started,
+            started=in_utc(self._started),
             total_s=time.perf_counter() - self._clock,
             missing=self._missing,
         )

@@ -18,7 +18,7 @@ from engram_bench.options import Settings
 if TYPE_CHECKING:
     from engram_bench.evaluate import Question
     from engram_bench.pipeline import Bench
-    from engram_bench.plan import SpeedCase, Task
+    from engram_bench.plan import SpeedCase, Task, TaskGroup
     from engram_bench.records import (
         CaseResult,
         Completion,
@@ -132,6 +132,7 @@ class BenchSession:
             default_cache_dir(),
             progress=terminal_progress(self.config),
             started=self.started,
+            session_dir=shared_folder(self.config),
         )
 
     def rows(self, task: Task, test: str) -> dict[Side, list[CaseResult]]:
@@ -209,9 +210,9 @@ class BenchSession:
 
         questions: dict[Key, Question] = {}
         for item in self.items:
-            if isinstance(item, pytest.Function) and (task := task_of(item)) is not None:
-                test = SUITE[item.originalname.removeprefix("test_")]
-                asked = test.questions(task, self.settings) if side in test.sides else ()
+            test = SUITE.get(getattr(item, "originalname", "").removeprefix("test_"))
+            if test is not None and side in test.sides:
+                asked = (each for task in tasks_of(item) for each in test.questions(task, self.settings))
                 questions.update((each.key, each) for each in asked)
         return list(questions.values())
 
@@ -265,16 +266,19 @@ class BenchSession:
         Raises:
             PatternFileError: A held-out wording is, normalised, the prompt of a training example; lists them all.
         """
-        tasks = [task for item in self.items if isinstance(item, pytest.Function) and (task := task_of(item))]
-        selected = {case.id for task in tasks for case in task.cases if case.split == "held_out"}
+        if not any(pattern.held_out for each in self._sets.values() for pattern in each.patterns):
+            return []  # without a look at every case
+        selected = {
+            case.id for item in self.items for task in tasks_of(item) for case in task.cases if case.split == "held_out"
+        }
         if not selected:
             return []
-        from engram_bench.patterns.leaks import leaks, near_duplicates
+        from engram_bench.patterns.leaks import HeldOut
 
-        sets, examples = self.training_sets(), self.bench.examples
-        if found := leaks(sets, examples):
+        held_out, examples = HeldOut(self.training_sets()), self.bench.examples
+        if found := held_out.leaks(examples):
             raise PatternFileError("held-out wordings", [str(leak) for leak in found])
-        near = [leak for leak in near_duplicates(sets, examples) if leak.case_id in selected]
+        near = [leak for leak in held_out.near_duplicates(examples) if leak.case_id in selected]
         lines = [
             f"engram-bench: none of {len(selected)} held-out wordings is among the {len(examples)} training examples, "
             f"{len(near) or 'none'} nearly is"
@@ -294,7 +298,8 @@ class BenchSession:
         asked = f"model {settings.model}, adapter {settings.adapter}"
         if is_evaluation_only(backend):
             asked = f"{settings.server_url}: {settings.candidate_model} against {settings.baseline_model}"
-        return [f"engram-bench: backend {backend} ({reason}), {asked}"]
+        without = f", without {', '.join(settings.plain)}" if settings.plain else ""
+        return [f"engram-bench: backend {backend} ({reason}), {asked}{without}"]
 
     def close(self) -> None:
         """Give models and stores back."""
@@ -303,8 +308,20 @@ class BenchSession:
                 self.__dict__.pop(name).close()
 
 
-def task_of(item: pytest.Function) -> Task | None:
-    """The task a test of the suite is parametrized with; None for any other test."""
+def shared_folder(config: pytest.Config) -> Path | None:
+    """The folder that xdist's controller gave its workers; None in any other process."""
+    given = getattr(config, "workerinput", {}).get("engram_folder")
+    return Path(given) if given else None
+
+
+def about(item: pytest.Item) -> Task | TaskGroup | None:
+    """What a test of the suite is parametrized with; None for any other test."""
     params: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
-    task: Task | None = params.get("engram_task")
-    return task
+    found: Task | TaskGroup | None = params.get("engram_task")
+    return found
+
+
+def tasks_of(item: pytest.Item) -> tuple[Task, ...]:
+    """The tasks that a test of the suite judges; none of any other test."""
+    found = about(item)
+    return found.tasks if found is not None else ()

@@ -9,6 +9,8 @@ from engram_bench.records import Case, CaseResult, Completion, Score
 from engram_bench.reporting.clean import printable, printable_lines
 
 MAX_LINES = 20
+MAX_MISSES = 20
+"""Of a category; the report lists them all."""
 MAX_CHARS = 200
 """Of a prompt or an answer, per line; a model that never stops must not fill the screen, and a diff takes time squared."""
 
@@ -45,6 +47,18 @@ def failure_text(case: Case, baseline: Completion | None, candidate: Completion 
     if case.answers and candidate is not None:
         lines += _diff(case.answers[0], candidate.text)
     return "\n".join(lines)
+
+
+def misses_text(what: str, texts: Sequence[str], missed: int) -> str:
+    """The misses of a category.
+
+    Args:
+        what: First line, as pytest's summary shows that line only.
+        texts: Of the first misses, as each alone would show it.
+        missed: Misses in all.
+    """
+    more = [f"and {missed - len(texts):,} more"] if missed > len(texts) else []
+    return "\n\n".join([printable(what, MAX_CHARS), *texts, *more])
 
 
 def changed_text(form: str, changed: Sequence[tuple[CaseResult, CaseResult]], asked: int) -> str:

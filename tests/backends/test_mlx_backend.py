@@ -143,8 +143,8 @@ def test_rows_that_wait_for_room_answer_as_the_others(backend: Any, llama: Any) 
     prompts = [Prompt(f"{word} {number}") for number in range(7) for word in ("port", "capital of France", "a")]
     right = [one.text for one in backend.load(llama, None).complete(prompts, GREEDY)]
 
-    for options in ({}, {"eviction": False}):
-        small = MlxBackend(max_batch_tokens=150, **options).load(llama, None)
+    for eviction in (True, False):
+        small = MlxBackend(max_batch_tokens=150, eviction=eviction).load(llama, None)
         assert [one.text for one in small.complete(prompts, GREEDY)] == right
 
 

@@ -57,7 +57,7 @@ def test_a_backend_gets_the_options_it_takes_and_no_others(monkeypatch: pytest.M
 def test_shortcuts_and_limits_become_keyword_arguments(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], keywords: dict[str, object]
 ) -> None:
-    off = {"drafts": {"drafts": False}, "short-products": {"products": "float32"}}
+    off: dict[str, dict[str, object]] = {"drafts": {"drafts": False}, "short-products": {"products": "float32"}}
     spec = BackendSpec("types:SimpleNamespace", "nothing", limits=("max_batch_tokens",), shortcuts=off)
     monkeypatch.setitem(backends.BACKENDS, "cuda", spec)
 

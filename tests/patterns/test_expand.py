@@ -49,7 +49,7 @@ def test_an_accuracy_case_is_the_prompt_as_written() -> None:
 
 
 def test_a_generalization_case_is_a_held_out_wording() -> None:
-    cases = generalization_cases(FACTS)
+    cases = list(generalization_cases(FACTS))
 
     assert [(case.id, case.prompt.user, case.split) for case in cases] == [
         ("facts/ssh/held-1", "Where does sshd listen?", "held_out"),
@@ -76,8 +76,8 @@ def test_a_retention_case_may_have_no_answer() -> None:
 
 
 def test_a_set_has_cases_of_its_kind_only() -> None:
-    assert retention_cases(FACTS) == ()
-    assert accuracy_cases(CONTROLS) == generalization_cases(CONTROLS) == ()
+    assert list(retention_cases(FACTS)) == []
+    assert [*accuracy_cases(CONTROLS), *generalization_cases(CONTROLS)] == []
 
 
 def test_a_case_id_begins_with_the_stem_of_the_file() -> None:

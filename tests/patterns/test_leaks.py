@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram_bench.patterns.leaks import Leak, leaks, near_duplicates
+from engram_bench.patterns.leaks import HeldOut, Leak
 from engram_bench.records import Pattern, PatternSet, Prompt, SourceLine, TrainingExample
 
 EPOCH = Pattern(
@@ -23,10 +23,10 @@ def example(text: str, answer: str = "1970-01-01") -> TrainingExample:
 def test_a_leak_names_the_wording_and_the_example() -> None:
     leaked = example("what is the 'ISO date' of the Unix epoch")
 
-    assert leaks(SETS, [example("When does Unix time start?"), leaked]) == [
+    assert HeldOut(SETS).leaks([example("When does Unix time start?"), leaked]) == [
         Leak("facts/epoch/held-1", "What is the ISO date of the Unix epoch?", leaked, 1.0)
     ]
-    assert str(leaks(SETS, [leaked])[0]) == (
+    assert str(HeldOut(SETS).leaks([leaked])[0]) == (
         "facts/epoch/held-1 'What is the ISO date of the Unix epoch?' is trained on as "
         "\"what is the 'ISO date' of the Unix epoch\" of facts/epoch (overlap 1.00)"
     )
@@ -35,7 +35,7 @@ def test_a_leak_names_the_wording_and_the_example() -> None:
 def test_a_leak_counts_whatever_its_answer_and_system_prompt() -> None:
     leaked = TrainingExample(Prompt("From what day do Unix clocks count?", "Be brief."), "another")
 
-    assert [leak.case_id for leak in leaks(SETS, [leaked])] == ["facts/epoch/held-2"]
+    assert [leak.case_id for leak in HeldOut(SETS).leaks([leaked])] == ["facts/epoch/held-2"]
 
 
 @pytest.mark.parametrize(
@@ -50,30 +50,30 @@ def test_a_leak_counts_whatever_its_answer_and_system_prompt() -> None:
     ids=["wrapped", "reordered", "seven-of-eight-words", "exact-is-a-leak", "unlike"],
 )
 def test_a_near_duplicate_has_most_of_the_words(text: str, overlaps: list[float]) -> None:
-    assert [leak.overlap for leak in near_duplicates(SETS, [example(text)], threshold=0.8)] == overlaps
+    assert [leak.overlap for leak in HeldOut(SETS, 0.8).near_duplicates([example(text)])] == overlaps
 
 
 def test_the_threshold_is_a_share_of_the_wordings_words() -> None:
     examples = [example("What is the date of the Unix epoch?")]  # 7 of 8
 
-    assert near_duplicates(SETS, examples, threshold=0.9) == []
-    assert len(near_duplicates(SETS, examples, threshold=0.875)) == 1
+    assert HeldOut(SETS, 0.9).near_duplicates(examples) == []
+    assert len(HeldOut(SETS, 0.875).near_duplicates(examples)) == 1
 
 
 def test_another_answer_is_no_near_duplicate() -> None:
-    assert near_duplicates(SETS, [example("Answer: What is the ISO date of the Unix epoch?", "no idea")]) == []
+    assert HeldOut(SETS).near_duplicates([example("Answer: What is the ISO date of the Unix epoch?", "no idea")]) == []
 
 
 def test_the_nearest_example_is_named() -> None:
     far, near = example("What is the date of the Unix epoch?"), example("So what is the ISO date of the Unix epoch?")
 
-    assert [leak.example for leak in near_duplicates(SETS, [far, near], threshold=0.8)] == [near]
+    assert [leak.example for leak in HeldOut(SETS, 0.8).near_duplicates([far, near])] == [near]
 
 
 @pytest.mark.parametrize("threshold", [0, 1.1])
 def test_a_threshold_outside_its_range_is_an_error(threshold: float) -> None:
     with pytest.raises(ValueError, match=f"threshold is {threshold}, expected above 0 and at most 1"):
-        near_duplicates(SETS, [], threshold=threshold)
+        HeldOut(SETS, threshold).near_duplicates([])
 
 
 WORDS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=6, unique=True)
@@ -89,7 +89,7 @@ def test_the_index_finds_what_comparing_every_pair_finds(
     )
     text = f"w {' w'.join(prompt)}"
 
-    found = near_duplicates([pattern_set], [TrainingExample(Prompt(text), "x")], threshold)
+    found = HeldOut([pattern_set], threshold).near_duplicates([TrainingExample(Prompt(text), "x")])
 
     asked = set(text.split())
     shares = {text: len(asked & set(text.split())) / len(set(text.split())) for text in held_out}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engram_bench.patterns.augment import Augmentation, prefixed
-from engram_bench.patterns.leaks import leaks, near_duplicates
+from engram_bench.patterns.leaks import HeldOut
 from engram_bench.patterns.load import load_pattern_files
 from engram_bench.patterns.render import training_examples, write_chat_jsonl
 from engram_bench.patterns.wordings import normalise_prompt
@@ -133,7 +133,7 @@ def test_whatever_the_sets_nothing_held_out_is_trained_and_no_prompt_has_two_ans
     answers = defaultdict(set)
     for example in examples:
         answers[example.prompt.system, normalise_prompt(example.prompt.user)].add(example.answer)
-    assert leaks(sets, examples) == []
+    assert HeldOut(sets).leaks(examples) == []
     assert {len(found) for found in answers.values()} <= {1}
     assert len(set(examples)) == len(examples)
 
@@ -159,8 +159,8 @@ def test_the_shipped_patterns_give_at_least_337_examples(shipped: tuple[PatternS
 def test_no_shipped_example_has_70_percent_of_the_words_of_a_held_out_wording(shipped: tuple[PatternSet, ...]) -> None:
     examples = training_examples(shipped)
 
-    assert leaks(shipped, examples) == []
-    assert near_duplicates(shipped, examples, 0.7) == []
+    assert HeldOut(shipped).leaks(examples) == []
+    assert HeldOut(shipped, 0.7).near_duplicates(examples) == []
 
 
 def test_every_shipped_pattern_is_trained_in_other_words_too(shipped: tuple[PatternSet, ...]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from engram_bench.run_store import load_run
 from tests.conftest import TWO_FACTS, BenchProject
 
 pytestmark = pytest.mark.usefixtures("project", "accuracy_only")
@@ -146,6 +148,41 @@ def test_stored_answers_are_used_and_no_cache_asks_again(project: BenchProject) 
     texts = [[row["completion"]["text"] for row in run["results"] if row["side"] == "baseline"] for run in runs]
     assert texts[0] == texts[1]
     assert "changed" in texts[2]
+
+
+def test_without_a_cache_the_workers_of_a_session_share_a_store_that_ends_with_it(project: BenchProject) -> None:
+    project.pytester.makepyfile(
+        """
+        import pathlib, pytest
+        from engram_bench.plugin import SESSION
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_mine(candidate, request, worker_id, number):
+            candidate("Port of SSH?")
+            store = request.config.stash[SESSION].bench.store.path
+            pathlib.Path(request.config.rootpath, f"{worker_id}.txt").write_text(str(store))
+        """
+    )
+
+    result = project.run(
+        "-m", "", "--engram-no-cache", "--dist=each", "-n", "2", *map(str, project.path.glob("test_*.py"))
+    )
+
+    assert result.ret == 0
+    (store,) = {(project.path / f"gw{number}.txt").read_text("utf-8") for number in (0, 1)}
+    assert not Path(store).parent.exists()
+
+
+def test_answers_without_shortcuts_are_stored_apart(project: BenchProject) -> None:
+    project.run("--engram-gate=accuracy >= 0%")
+    project.knows({"Port of SSH?": "changed"})
+
+    result = project.run("--engram-plain=drafts,packing", "--engram-gate=accuracy >= 0%")
+
+    result.stdout.fnmatch_lines(["engram-bench: backend fake *, without drafts, packing"])
+    (run,) = map(load_run, (project.path / "reports" / "runs").glob("0002-*.json"))
+    assert run.provenance.versions["plain"] == "drafts, packing"
+    assert "changed" in [row.completion.text for row in run.results if row.side == "baseline"]
 
 
 def test_crash_of_the_backend_is_an_error_and_no_miss(project: BenchProject, workers: Sequence[str]) -> None:
