@@ -58,7 +58,7 @@ SHORTCUTS: Mapping[str, str] = {
     "drafts": "expected answers are read along with the prompts; only what differs is decoded",
     "eviction": "finished rows leave a batch and waiting ones take their places",
     "own-passes": "forward and backward passes written out in place of the library's",
-    "presort": "weights are put into the order of the processor's products once, at loading",
+    "presort": "answers come from a second copy of the weights, in the order of the fastest products",
     "short-products": "bfloat16 factors in training's large products, where the processor has them",
     "curriculum": "training batches hold mostly what is not known yet",
     "activation-cache": "training a memory computes once what it cannot change",
