@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engram_bench.backends.cpu.memory import Memory, MemoryLayer, MemoryWrites
+from engram_bench.backends.cpu.memory import Memory, MemoryLayer, MemoryWrites, batch_earlier
 from engram_bench.backends.cpu.memory_training import DenseAdam, RowAdam, dropped, leaf_of
 from engram_bench.backends.cpu.network import Writes
 from engram_bench.backends.packing import TokenBatch
@@ -35,11 +35,9 @@ class MemoryBeside:
         self._config = memory.table.config
         self._silence = silence
         self._learns = learns
-        firsts = [len(fact.prompt.ids) - 1 if self._config.answers_only else 0 for fact in facts]
-        readings = [fact.reading_from(first) for fact, first in zip(facts, firsts, strict=True)]
-        ends = np.cumsum([reading.num_places for reading in readings])[:-1]
-        self._firsts = firsts
-        self._slots = {block: np.split(memory.table.rows(readings, block), ends) for block in memory.layers}
+        self._readings = [fact.reading_from(0) for fact in facts]
+        ends = np.cumsum([reading.num_places for reading in self._readings])[:-1]
+        self._slots = {block: np.split(memory.table.rows(self._readings, block), ends) for block in memory.layers}
         self._rows = {block: RowAdam(layer.rows, None) for block, layer in memory.layers.items()} if learns else {}
         self._dense = {block: DenseAdam.of(layer, self._config) for block, layer in memory.layers.items() if learns}
         self._pending: list[tuple[int, Tensor, MemoryLayer]] = []
@@ -50,16 +48,18 @@ class MemoryBeside:
 
     def writes(self, batch: TokenBatch, members: Sequence[int], step: int | None) -> Writes | None:
         """What it adds to a pass over these examples, in a step or (None) whenever it is asked."""
+        batch = replace(batch, paths=batch.paths[: len(members)])  # ordinary prompts come last and have no rows
         layers, slots = dict(self._memory.layers), {}
         for block, layer in self._memory.layers.items():
             flat = np.zeros((batch.ids.size, self._config.slots), dtype=np.int64)  # (M, S)
-            for path, index in zip(batch.paths, members, strict=False):  # ordinary prompts come last and have no rows
-                flat[path[self._firsts[index] :]] = self._said(index, self._slots[block][index], step)
+            for path, index in zip(batch.paths, members, strict=True):
+                flat[path] = self._said(index, self._slots[block][index], step)
             if self._learns and step is not None:
                 places, layers[block], flat = leaf_of(layer, flat, self._config)
                 self._pending.append((block, places, layers[block]))
             slots[block] = flat
-        return MemoryWrites(replace(self._memory, layers=layers), slots)
+        earlier = batch_earlier(self._config, batch, [self._readings[index] for index in members])
+        return MemoryWrites(replace(self._memory, layers=layers), slots, earlier)
 
     def learn(self) -> None:
         """Take over the gradients of the step's passes."""

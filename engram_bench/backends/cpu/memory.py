@@ -164,7 +164,7 @@ def batch_writes(
         for path, rows in zip(batch.paths, np.split(memory.table.rows(readings, block), ends), strict=True):
             flat[path] = rows
         slots[block] = flat
-    return MemoryWrites(memory, slots, _earlier(memory.table.config, batch, readings, cache))
+    return MemoryWrites(memory, slots, batch_earlier(memory.table.config, batch, readings, cache))
 
 
 def padded_earlier(config: MemoryConfig, num_rows: int, length: int) -> Earlier | None:
@@ -175,9 +175,10 @@ def padded_earlier(config: MemoryConfig, num_rows: int, length: int) -> Earlier 
     return Earlier((num_rows, length), np.tile(np.maximum(columns, -1), (num_rows, 1)))
 
 
-def _earlier(
-    config: MemoryConfig, batch: TokenBatch, readings: Sequence[Reading], cache: PackCache | RowCache | None
+def batch_earlier(
+    config: MemoryConfig, batch: TokenBatch, readings: Sequence[Reading], cache: PackCache | RowCache | None = None
 ) -> Earlier | None:
+    """Of a batch whose paths lead through the readings' places; None without a convolution."""
     if not config.kernel:
         return None
     num_rows, length = batch.ids.shape
