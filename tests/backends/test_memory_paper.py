@@ -12,7 +12,8 @@ pytest.importorskip("torch")
 import torch
 
 from engram_bench.backends.cpu import CpuBackend
-from engram_bench.backends.cpu.memory import MemoryLayer, new_layer, padded_earlier
+from engram_bench.backends.cpu.memory import MemoryLayer, padded_earlier
+from engram_bench.backends.memory_plan import new_layer
 from engram_bench.memory.config import PRESETS, MemoryConfig
 from engram_bench.memory.files import Layer, load_memory_files
 from engram_bench.memory.table import Table

@@ -554,8 +554,8 @@ def test_unknown_target_is_refused(backend: Any, llama: Any, tmp_path: Path) -> 
 
 
 def test_other_adapter_kind_is_refused(backend: Any, llama: Any, tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="kind is 'memory', expected 'lora'"):
-        backend.train(llama, EXAMPLES, recipe(kind="memory"), tmp_path)
+    with pytest.raises(BackendError, match="kind is 'both', expected 'lora' or 'memory'"):
+        backend.train(llama, EXAMPLES, recipe(kind="both"), tmp_path)
 
 
 # ── a bare machine ──────────────────────────────────────────────────────────────────────────────

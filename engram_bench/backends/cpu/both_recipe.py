@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 from engram_bench.backends.cpu.both_training import MemoryBeside
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.memory import load_memory
-from engram_bench.backends.cpu.memory_recipe import facts_of, stored_memory, train_memory, untrained_memory
-from engram_bench.backends.cpu.memory_training import Done
+from engram_bench.backends.cpu.memory_recipe import stored_memory, train_memory, untrained_memory
 from engram_bench.backends.cpu.network import Network
 from engram_bench.backends.cpu.training import Companion, Trained, Trainer
+from engram_bench.backends.memory_plan import facts_of
+from engram_bench.backends.memory_training import Done
 from engram_bench.backends.protocol import Progress
 from engram_bench.memory.both import parts_of
 from engram_bench.memory.files import WEIGHTS_FILE, StoredMemory, save_memory

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engram_bench.backends.cpu.memory import Memory, MemoryLayer, MemoryWrites, batch_earlier
-from engram_bench.backends.cpu.memory_training import DenseAdam, RowAdam, dropped, leaf_of
+from engram_bench.backends.cpu.memory_training import DenseAdam, RowAdam, leaf_of
 from engram_bench.backends.cpu.network import Writes
+from engram_bench.backends.memory_training import dropped
 from engram_bench.backends.packing import TokenBatch
 from engram_bench.memory.table import Fact
 

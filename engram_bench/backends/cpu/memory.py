@@ -91,25 +91,6 @@ def load_memory(stored: StoredMemory, device: str) -> Memory:
     return Memory(stored.table, {block: MemoryLayer(layer, gate, device) for block, layer in stored.layers.items()})
 
 
-def new_layer(config: MemoryConfig, num_rows: int, hidden: int, scale: float, block: int) -> Layer:
-    """An untrained layer: rows are zero, projections random and without bias."""
-    random = np.random.default_rng([config.seed, block])
-    width = config.slots * config.row_size
-
-    def projection() -> NDArray[np.float32]:
-        return np.float32(config.row_size**-0.5) * random.standard_normal((width, hidden), dtype=np.float32)
-
-    rows = np.zeros((num_rows, config.row_size), np.float32)
-    value_projection = projection()
-    gate = {}
-    if config.gate != "none":
-        ones = np.ones(hidden, np.float32)
-        gate = {"key_projection": projection(), "query_norm": ones, "key_norm": ones.copy()}
-    if config.kernel:
-        gate |= {"conv_weight": np.zeros((config.kernel, hidden), np.float32), "conv_norm": np.ones(hidden, np.float32)}
-    return Layer(rows, value_projection, scale, gate)
-
-
 @dataclass(frozen=True)
 class Earlier:
     """Where the places of a flattened (B · T) batch find what was written before them, per row of P + T columns."""

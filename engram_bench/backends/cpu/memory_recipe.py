@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,26 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engram_bench.backends.cpu.memory import Memory, MemoryLayer, load_memory, new_layer
+from engram_bench.backends.cpu.memory import Memory, load_memory
 from engram_bench.backends.cpu.memory_passes import Example, Passes, open_passes
-from engram_bench.backends.cpu.memory_training import Done, MemoryTrainer
+from engram_bench.backends.cpu.memory_training import TorchMemoryLearner
 from engram_bench.backends.cpu.network import Network
+from engram_bench.backends.memory_plan import SCALE_EXAMPLES, facts_of, taught, untrained
+from engram_bench.backends.memory_training import Done, MemoryTrainer
 from engram_bench.backends.packing import pack
 from engram_bench.backends.protocol import Progress
-from engram_bench.backends.training_plan import encode_examples
 from engram_bench.errors import BackendError
 from engram_bench.memory.background import background_readings
-from engram_bench.memory.compression import compressed_ids, word_parts
-from engram_bench.memory.config import MemoryConfig, config_of
 from engram_bench.memory.files import StoredMemory, save_memory
-from engram_bench.memory.reading import Reading
-from engram_bench.memory.table import Fact, Table, build_table
+from engram_bench.memory.table import Fact, build_table
 from engram_bench.records import Recipe, TrainingExample
 
 if TYPE_CHECKING:
     from engram_bench.models import Model
-
-SCALE_EXAMPLES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +68,11 @@ def train_memory(
     memory = untrained_memory(network, model, facts, recipe)
     facts = taught(facts, memory.table.config)
     passes = memory_passes(network, memory, facts, model.tokenizer.pad_id, progress, cached=cached)
-    done = MemoryTrainer(passes, memory, facts).run(recipe.steps, progress=progress, until_recall=recipe.stop_at_recall)
+    trainer = MemoryTrainer(TorchMemoryLearner(passes, memory), memory.table, facts)
+    done = trainer.run(recipe.steps, progress=progress, until_recall=recipe.stop_at_recall)
     stored = stored_memory(memory, model)
     save_memory(folder, stored)
     return TrainedMemory(stored, done, len(facts))
-
-
-def taught(facts: Sequence[Fact], config: MemoryConfig) -> list[Fact]:
-    """The facts that rows are trained at: where wordings are read as their pattern's prompt, some of each pattern."""
-    if not (config.near and config.ways):
-        return list(facts)
-    seen: Counter[str] = Counter()
-    found = []
-    for fact in facts:
-        seen[fact.pattern] += 1
-        if seen[fact.pattern] <= config.ways:
-            found.append(fact)
-    return found
 
 
 def untrained_memory(network: Network, model: Model, facts: Sequence[Fact], recipe: Recipe) -> Memory:
@@ -97,26 +81,8 @@ def untrained_memory(network: Network, model: Model, facts: Sequence[Fact], reci
     Raises:
         BackendError: The recipe or a fact cannot be used.
     """
-    config = config_of(recipe)
-    config = replace(config, layers=config.blocks(model.config["num_hidden_layers"]))
-    tokenizer = model.tokenizer
-    empty = Table(
-        config,
-        classes=compressed_ids(tokenizer) if config.compress or config.near else None,
-        parts=word_parts(tokenizer) if config.near else None,
-        vocabulary=tokenizer.vocab_size,
-        pad=tokenizer.pad_id,
-    )
-    table = build_table(empty, facts, background=background_readings(tokenizer))
-    hidden = model.config["hidden_size"]
-    scales = measured_scales(network, facts, config.layers)
-    layers = {
-        block: MemoryLayer(
-            new_layer(config, table.num_rows(block), hidden, scales[block], block), config.gate, network.device
-        )
-        for block in config.layers
-    }
-    return Memory(table, layers)
+    measure = partial(measured_scales, network, facts)
+    return load_memory(untrained(model, facts, recipe, measure), network.device)
 
 
 def stored_memory(memory: Memory, model: Model) -> StoredMemory:
@@ -175,27 +141,10 @@ def add_facts(
         layers[block] = replace(layer, rows=rows)
     memory = load_memory(replace(stored, table=grown, layers=layers), network.device)
     passes = memory_passes(network, memory, facts, model.tokenizer.pad_id, progress)
-    trainer = MemoryTrainer(passes, memory, facts, trainable=dict.fromkeys(memory.layers, is_new))
-    done = trainer.run(steps, progress=progress)
+    learner = TorchMemoryLearner(passes, memory, trainable=dict.fromkeys(memory.layers, is_new))
+    done = MemoryTrainer(learner, grown, facts).run(steps, progress=progress)
     kept = {block: layer.stored() for block, layer in memory.layers.items()}
     return TrainedMemory(replace(stored, table=grown, layers=kept), done, len(facts))
-
-
-def facts_of(model: Model, examples: Sequence[TrainingExample], context_length: int) -> list[Fact]:
-    """The examples as a memory sees them.
-
-    Raises:
-        BackendError: There is none, or one exceeds the context.
-    """
-    encoded = encode_examples(model, examples, context_length)
-    return [
-        Fact(
-            example.pattern_id or example.prompt.user,
-            Reading(tokens.ids[: tokens.answer_start], model.tokenizer.content_mask(example.prompt)),
-            tokens.labels,
-        )
-        for example, tokens in zip(examples, encoded, strict=True)
-    ]
 
 
 def memory_passes(

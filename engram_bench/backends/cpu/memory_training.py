@@ -1,21 +1,9 @@
-"""Training a memory's rows: one step is one pass over what is not yet known by heart.
-
-A label is trained against *rivals*, not against the whole vocabulary (the output layer would be most of the work): all
-labels, and the tokens that were likely in one of the batch's examples when recall was checked over the whole vocabulary,
-before the first step and later.
-
-Rows of different answers are different rows, so a batch is only a matter of speed, and each row has its own Adam that
-moves when the row is read. Examples known with confidence sit out until everything is checked; the end is full recall
-in two checks one after the other, with steps in between.
-"""
+"""What a memory's values learn from, with torch: passes, gradients, and an Adam for each row that moves when it is read."""
 
 from __future__ import annotations
 
 import copy
-import math
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,199 +11,69 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from engram_bench.backends.cpu.memory import Earlier, Memory, MemoryLayer, MemoryWrites, padded_earlier
+from engram_bench.backends.cpu.memory import Memory, MemoryLayer, MemoryWrites, padded_earlier
 from engram_bench.backends.cpu.memory_passes import Passes
-from engram_bench.backends.protocol import Progress
-from engram_bench.errors import BackendError
+from engram_bench.backends.memory_training import Slots
 from engram_bench.memory.config import MemoryConfig
-from engram_bench.memory.table import Fact
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-CONFIDENT = 0.5
-"""Least probability of every label with which an example sits out, some of its slots empty: enough for greedy decoding
-(arXiv 2605.30260)."""
-
-RIVALS = 8
-"""Likely tokens per place that become rivals."""
-
-UNSURE, CHECKED_EVERY = 0.01, 10
-"""Recall is checked when at most this share was not answered with confidence, and every so many steps: a check costs more
-than a step on the few that are left."""
 
 
-@dataclass(slots=True)
-class Done:
-    """What a training did."""
-
-    losses: list[float] = field(default_factory=list)
-    """Mean per label of what was trained in a step."""
-    recalls: list[float] = field(default_factory=list)
-    """Share of examples recalled, each time it was checked."""
-    places: int = 0
-    """Labels trained on, each as often as it was."""
-    examples_seen: int = 0
-    seconds: float = 0.0
-
-
-class MemoryTrainer:
-    """One training run of a memory's layers; of the rows in *trainable* alone (R,) per block, if given."""
+class TorchMemoryLearner:
+    """Moves the values of a memory's layers; of the rows in *trainable* alone (R,) per block, if given."""
 
     def __init__(
-        self,
-        passes: Passes,
-        memory: Memory,
-        facts: Sequence[Fact],
-        *,
-        trainable: Mapping[int, NDArray[np.bool_]] | None = None,
+        self, passes: Passes, memory: Memory, *, trainable: Mapping[int, NDArray[np.bool_]] | None = None
     ) -> None:
         self._passes = passes
         self._memory = memory
         self._config: MemoryConfig = memory.table.config
-        self._sizes = [(len(fact.labels), len(fact.prompt.ids)) for fact in facts]
-        self._labels = [np.array(fact.labels, dtype=np.int64) for fact in facts]
-        readings = [fact.reading_from(passes.first(index)) for index, fact in enumerate(facts)]
-        ends = np.cumsum([reading.num_places for reading in readings])[:-1]
-        self._slots = {block: np.split(memory.table.rows(readings, block), ends) for block in memory.layers}
         self._adams = {
             block: RowAdam(layer.rows, (trainable or {}).get(block)) for block, layer in memory.layers.items()
         }
         dense = {} if trainable is not None else memory.layers
         self._dense = {block: DenseAdam.of(layer, self._config) for block, layer in dense.items()}
-        self._every_label = np.unique(np.concatenate(self._labels))
-        self._likely = list(self._labels)  # per example what was likely at its places
-        self.done = Done()
 
-    def run(self, steps: int, *, progress: Progress, until_recall: bool = True) -> Done:
-        """Train for at most *steps* steps.
+    def first(self, index: int) -> int:
+        """The first place of an example that is computed."""
+        return self._passes.first(index)
 
-        Raises:
-            BackendError: The loss is not finite.
-        """
-        done, started = self.done, time.perf_counter()
-        everything = list(range(len(self._labels)))
-        self._missed(everything)
-        active, missed, full = everything, list[int](), 0
-        while len(done.losses) < steps:
-            unsure = self._step(active, len(done.losses), intact=frozenset(missed))
-            done.seconds = time.perf_counter() - started
-            progress("train", len(done.losses), steps, f"loss {done.losses[-1]:.3f}, {len(unsure)} not yet known")
-            is_due = len(unsure) <= UNSURE * len(everything) or len(done.losses) % CHECKED_EVERY == 0
-            missed = self._missed(everything) if until_recall and is_due else []
-            if until_recall and is_due:
-                full = 0 if missed else full + 1
-            if full == 2:
-                break
-            active = sorted({*unsure, *missed}) or everything
-        done.seconds = time.perf_counter() - started
-        if steps and full < 2:
-            self._missed(everything)
-        return done
-
-    # ── a step ──────────────────────────────────────────────────────────────────────────────────
-
-    def _step(self, active: Sequence[int], step: int, *, intact: frozenset[int]) -> list[int]:
-        """Learn from the *active* examples, from the *intact* ones with all slots; those not answered with confidence.
-
-        What was missed with all of its slots would be known with some of them, and never be learned.
-        """
-        random = np.random.default_rng([self._config.seed, step])
-        batches = self._batches(active)
-        total, num_labels, unsure = 0.0, 0, []
-        for place in random.permutation(len(batches)):
-            members = batches[place]
-            loss, least = self._learn(members, step, intact)
-            total += loss
-            num_labels += sum(len(self._labels[index]) for index in members)
-            unsure += [index for index, sure in zip(members, least, strict=True) if sure < CONFIDENT]
-        self.done.losses.append(total / num_labels)
-        self.done.places += num_labels
-        self.done.examples_seen += len(active)
-        return unsure
-
-    def _learn(self, members: Sequence[int], step: int, intact: frozenset[int]) -> tuple[float, NDArray[np.float64]]:
-        """Sum of the losses, after which the rows have moved; per member the least probability of a label."""
-        config = self._config
-        slots = self._arranged(members, dropped_in=step, intact=intact)
-        layers, places, compact = {}, {}, {}
+    def learn(
+        self, members: Sequence[int], slots: Slots, labels: NDArray[np.int64], rivals: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """The losses (nats) of the members' *labels* (N,) among sorted *rivals*, after which the values have moved."""
+        config, layers, places, compact = self._config, {}, {}, {}
         for block, layer in self._memory.layers.items():
-            places[block], layers[block], compact[block] = leaf_of(layer, slots[block], config)
-        rivals = np.unique(np.concatenate([self._every_label, *(self._likely[index] for index in members)]))
-        labels = np.searchsorted(rivals, np.concatenate([self._labels[index] for index in members]))
+            arranged = self._passes.arrange(members, slots[block])
+            places[block], layers[block], compact[block] = leaf_of(layer, arranged, config)
         with torch.enable_grad():
-            writes = MemoryWrites(Memory(self._memory.table, layers), compact, self._earlier(members, slots))
+            writes = self._writes(Memory(self._memory.table, layers), compact, members)
             logits = self._passes.logits(members, writes, torch.from_numpy(rivals))
-            losses = functional.cross_entropy(
-                logits, torch.from_numpy(labels).to(logits.device), reduction="none"
-            )  # (N,)
+            targets = torch.from_numpy(np.searchsorted(rivals, labels)).to(logits.device)
+            losses = functional.cross_entropy(logits, targets, reduction="none")  # (N,)
             loss = losses.sum()
-        if not math.isfinite(float(loss.detach())):
-            msg = f"training: step {len(self.done.losses) + 1} has loss {float(loss.detach())}, expected a finite value"
-            raise BackendError(msg)
-        if loss.requires_grad:
+        if loss.requires_grad and bool(torch.isfinite(loss)):
             torch.autograd.backward(loss)
             for block, layer in layers.items():
                 if layer.rows.grad is not None:
                     self._adams[block].step(places[block], layer.rows.grad, config.row_rate)
                 if block in self._dense:
                     self._dense[block].step(layer, config.projection_rate)
-        ends = np.cumsum([len(self._labels[index]) for index in members])[:-1]
-        worst = [part.max() for part in np.split(losses.detach().cpu().double().numpy(), ends)]
-        return float(loss.detach()), np.exp(-np.array(worst))
-
-    def _batches(self, members: Sequence[int]) -> list[list[int]]:
-        """Examples of like length together."""
-        order = sorted(members, key=lambda index: self._sizes[index])
-        size = self._config.batch_size
-        return [order[start : start + size] for start in range(0, len(order), size)]
-
-    def _arranged(
-        self, members: Sequence[int], *, dropped_in: int | None = None, intact: frozenset[int] = frozenset()
-    ) -> dict[int, NDArray[np.int64]]:
-        """Rows (M, S) of a batch per block; with the slots emptied that are to be in a step, but of *intact* examples."""
-        found = {}
-        for block, parts in self._slots.items():
-            chosen = [parts[index] for index in members]
-            if dropped_in is not None and self._config.key_dropout:
-                chosen = [
-                    rows if index in intact else self._dropped(index, rows, dropped_in)
-                    for index, rows in zip(members, chosen, strict=True)
-                ]
-            found[block] = self._passes.arrange(members, chosen)
+        found: NDArray[np.float64] = losses.detach().cpu().double().numpy()
         return found
 
-    def _earlier(self, members: Sequence[int], slots: Mapping[int, NDArray[np.int64]]) -> Earlier | None:
-        """Where the places of an arranged batch, a row per member, find those before them."""
+    def likely(self, members: Sequence[int], slots: Slots, count: int) -> NDArray[np.int64]:
+        """The *count* likeliest tokens at each place that predicts a label, (N, count), the best first."""
+        arranged = {block: self._passes.arrange(members, parts) for block, parts in slots.items()}
+        with torch.no_grad():
+            logits = self._passes.logits(members, self._writes(self._memory, arranged, members))
+        found: NDArray[np.int64] = logits.topk(min(count, logits.shape[-1])).indices.cpu().numpy()
+        return found
+
+    def _writes(self, memory: Memory, slots: Mapping[int, NDArray[np.int64]], members: Sequence[int]) -> MemoryWrites:
+        """What *memory* adds to an arranged batch, a row per member."""
         places = next(iter(slots.values())).shape[0]
-        return padded_earlier(self._config, len(members), places // len(members))
-
-    def _dropped(self, index: int, rows: NDArray[np.int64], step: int) -> NDArray[np.int64]:
-        """Rows (places, S) with some slots empty, never all: which, depends on step, example and place alone."""
-        return dropped(rows, self._config.key_dropout, np.random.default_rng([self._config.seed, step, index]))
-
-    # ── recall ──────────────────────────────────────────────────────────────────────────────────
-
-    def _missed(self, members: Sequence[int]) -> list[int]:
-        """Examples of which some label is not the argmax after the right tokens before it.
-
-        What is likely instead joins the rivals, against which the labels are trained.
-        """
-        missed: list[int] = []
-        for batch in self._batches(members):
-            with torch.no_grad():
-                slots = self._arranged(batch)
-                logits = self._passes.logits(batch, MemoryWrites(self._memory, slots, self._earlier(batch, slots)))
-            likely = logits.topk(min(RIVALS, logits.shape[-1])).indices.cpu().numpy()  # (N, rivals)
-            best = likely[:, 0]
-            ends = np.cumsum([len(self._labels[index]) for index in batch])[:-1]
-            missed += [
-                index
-                for index, part in zip(batch, np.split(best, ends), strict=True)
-                if (part != self._labels[index]).any()
-            ]
-            for index, part in zip(batch, np.split(likely, ends), strict=True):
-                self._likely[index] = np.union1d(self._likely[index], part)
-        self.done.recalls.append(1 - len(missed) / len(members))
-        return missed
+        return MemoryWrites(memory, slots, padded_earlier(self._config, len(members), places // len(members)))
 
 
 class RowAdam:
@@ -280,13 +138,6 @@ class DenseAdam:
             self._square[name].mul_(BETAS[1]).addcmul_(leaf.grad, leaf.grad, value=1 - BETAS[1])
             size = (self._square[name] / (1 - BETAS[1] ** updates)).sqrt() + EPSILON
             value.addcdiv_(self._mean[name], size, value=-rate / (1 - BETAS[0] ** updates))
-
-
-def dropped(rows: NDArray[np.int64], share: float, random: np.random.Generator) -> NDArray[np.int64]:
-    """Rows (places, S) with a *share* of the slots empty, never all of a place."""
-    kept = random.random(rows.shape)[::-1] >= share  # drawn from the last place backwards
-    left = np.where(kept, rows, 0)
-    return np.where(left.any(-1, keepdims=True), left, rows)
 
 
 def _dense_values(layer: MemoryLayer, config: MemoryConfig) -> dict[str, Tensor]:

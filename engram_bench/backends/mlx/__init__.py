@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engram_bench.backends.adapter_layout import check_fits, read_peft
+from engram_bench.backends.adapter_layout import PEFT_CONFIG, check_fits, read_peft
 from engram_bench.backends.blas import preload_blas
 from engram_bench.backends.devices import installed_versions, mlx_device
 from engram_bench.backends.halving import in_memory
@@ -15,6 +16,7 @@ from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.backends.replay import own_answers, split
 from engram_bench.backends.training_plan import encode_examples, identity_of
 from engram_bench.errors import BackendError
+from engram_bench.memory.files import is_memory, load_memory_files
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
 
 if TYPE_CHECKING:
@@ -100,10 +102,12 @@ class MlxBackend:
         """
         from engram_bench.backends.mlx.training import Trainer
 
-        if recipe.kind != "lora":
-            msg = f"recipe: kind is {recipe.kind!r}, expected 'lora' (all that the mlx backend trains)"
+        if recipe.kind not in ("lora", "memory"):
+            msg = f"recipe: kind is {recipe.kind!r}, expected 'lora' or 'memory' (all that the mlx backend trains)"
             raise BackendError(msg)
         runtime.forget_peak()
+        if recipe.kind == "memory":
+            return self._train_memory(model, examples, recipe, folder, progress)
         learned, ordinary = split(examples, recipe)
         encoded = encode_examples(model, learned, model.context_length)
         held = own_answers(model, self.load(model, None), ordinary)
@@ -143,6 +147,34 @@ class MlxBackend:
             examples_seen=len(done.losses) * recipe.batch_size,
         )
 
+    def _train_memory(
+        self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
+    ) -> TrainingRecord:
+        from engram_bench.backends.mlx.memory_training import train_memory
+
+        started = time.perf_counter()
+        with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
+            stored, done, num_examples = train_memory(
+                self._open(model), model, examples, recipe, folder, packed=self._packing, progress=progress
+            )
+        return TrainingRecord(
+            backend=self.name,
+            device=runtime.device_name(),
+            dtype=self._dtype,
+            steps=len(done.losses),
+            examples=num_examples,
+            tokens=done.places,
+            seconds=time.perf_counter() - started,
+            loss_start=done.losses[0] if done.losses else 0.0,
+            loss_end=done.losses[-1] if done.losses else 0.0,
+            losses=tuple(done.losses),
+            recall=done.recalls[-1],
+            peak_memory_mb=runtime.peak_mb(),
+            parameters=stored.parameters,
+            versions=installed_versions("mlx", "mlx-lm"),
+            examples_seen=done.examples_seen,
+        )
+
     def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> MlxGenerator:
         """The model with the adapter of a PEFT-layout folder; the bare model for None.
 
@@ -152,13 +184,18 @@ class MlxBackend:
             AdapterError: The folder has unknown target modules or tensors of other shapes.
         """
         from engram_bench.backends.mlx.generator import MlxGenerator
+        from engram_bench.backends.mlx.memory import load_memory
 
-        network = self._open(model)
-        if adapter is not None:
+        network, memory = self._open(model), None
+        if adapter is not None and is_memory(adapter):
+            memory = load_memory(load_memory_files(adapter, model))
+        if adapter is not None and (memory is None or (adapter / PEFT_CONFIG).exists()):
             updates = read_peft(adapter)
             check_fits(adapter, updates, network.shapes)
             network = network.with_adapter(updates, fused=fused)
-        return MlxGenerator(network, model.tokenizer, model.context_length, self._plan(), drafts=self._drafts)
+        return MlxGenerator(
+            network, model.tokenizer, model.context_length, self._plan(), drafts=self._drafts, memory=memory
+        )
 
     def states(self, model: Model, sequences: Sequence[Sequence[int]], *, depth: float) -> NDArray[np.float32]:
         """Hidden states (N, H) of the bare model at the last token of each sequence, after this share of its blocks.

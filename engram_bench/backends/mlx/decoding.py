@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 import numpy as np
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from engram_bench.backends.decoding import BatchDecoder, DecodingPlan, share_time
 from engram_bench.backends.generating import Row
 from engram_bench.backends.mlx.kv import PassCache, Rows
-from engram_bench.backends.mlx.network import Network
+from engram_bench.backends.mlx.memory import Memory, batch_writes
+from engram_bench.backends.mlx.network import Network, Writes
 from engram_bench.backends.mlx.passes import group, hidden_states, plan_pass
 from engram_bench.backends.sampling import draw
+from engram_bench.memory.reading import Reading
 from engram_bench.records import GenerationSettings
 
 
@@ -29,9 +31,11 @@ class Decoder(BatchDecoder):
         stop_ids: frozenset[int],
         pad_id: int,
         plan: DecodingPlan,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__(settings, plan, stop_ids=stop_ids, pad_id=pad_id)
         self._network = network
+        self._memory = memory
         self._prefix: list[PassCache] | None = None
         self._rows = Rows(network.num_layers)
         self._packed = plan.packing and network.packs
@@ -46,7 +50,8 @@ class Decoder(BatchDecoder):
 
     def _read_prefix(self, row: Row, shared: int) -> None:
         self._prefix = self._network.pass_caches()
-        self._network.hidden(mx.array([row.prompt[:shared]]), self._prefix)
+        writes = self._writes(shared, [np.arange(shared)], [Reading(row.prompt[:shared], row.content)])
+        self._network.hidden(mx.array([row.prompt[:shared]]), self._prefix, writes)
         mx.eval([(cache.keys, cache.values) for cache in self._prefix])
 
     def _read(self, rows: Sequence[Row]) -> None:
@@ -55,7 +60,10 @@ class Decoder(BatchDecoder):
         past = self._prefix[0].length if self._prefix else 0
         inputs = [[*row.prompt, *row.draft[:-1]][past:] for row in rows]
         plan = plan_pass(inputs, packed=self._packed, pad_id=self._pad_id, past=past)
-        hidden, caches = hidden_states(self._network, plan, self._prefix)
+        readings = [Reading([*row.prompt, *row.draft[:-1]], row.content, past) for row in rows]
+        hidden, caches = hidden_states(
+            self._network, plan, self._prefix, self._writes(plan.ids.size, plan.paths, readings)
+        )
         ends = [path[len(row.prompt) - past - 1 :] for path, row in zip(plan.paths, rows, strict=True)]
         picked = hidden[mx.array(np.concatenate(ends))]  # (N, hidden)
         tokens = self._choose(
@@ -84,7 +92,10 @@ class Decoder(BatchDecoder):
         """One more token for every row of the batch."""
         started = time.perf_counter()
         self._rows.begin_step()
-        hidden = self._network.hidden(mx.array([[row.new[-1]] for row in self._active]), self._rows.layers)
+        readings = [Reading([*row.prompt, *row.new], row.content, row.length) for row in self._active]
+        writes = self._writes(len(readings), list(np.arange(len(readings))[:, None]), readings)
+        ids = mx.array([[row.new[-1]] for row in self._active])
+        hidden = self._network.hidden(ids, self._rows.layers, writes)
         tokens = self._choose(self._network.logits(hidden[:, 0]), self._active)
         going_on = [row for row in self._active if not self._is_done(row)]
         for row, token in zip(self._active, tokens, strict=True):
@@ -92,6 +103,11 @@ class Decoder(BatchDecoder):
                 self._append(row, token)
         share_time(going_on, time.perf_counter() - started)
         self._evict()
+
+    def _writes(
+        self, num_places: int, paths: Sequence[NDArray[np.int64]], readings: Sequence[Reading]
+    ) -> Writes | None:
+        return batch_writes(self._memory, num_places, paths, readings) if self._memory is not None else None
 
     def _evict(self) -> None:
         """Take out finished rows; moving the others costs a copy, so a few finished ones may stay for a while."""
@@ -139,14 +155,22 @@ def read_states(
 
 
 def read_log_probs(
-    network: Network, sequences: Sequence[Sequence[int]], plan: DecodingPlan, pad_id: int
+    network: Network,
+    sequences: Sequence[Sequence[int]],
+    plan: DecodingPlan,
+    pad_id: int,
+    *,
+    memory: Memory | None = None,
+    read: Callable[[Sequence[int]], Reading],
 ) -> list[NDArray[np.float32]]:
-    """Next-token log-probabilities (T, V) of each sequence."""
+    """Next-token log-probabilities (T, V) of each sequence; *read* tells a memory what in it is a question."""
     found: dict[int, NDArray[np.float32]] = {}
     packed = plan.packing and network.packs
     for members in group([len(one) for one in sequences], max_tokens=plan.read_tokens, packed=packed):
         batch = plan_pass([sequences[i] for i in members], packed=packed, pad_id=pad_id)
-        flat, _ = hidden_states(network, batch)
+        readings = [read(sequences[i]) for i in members] if memory is not None else []
+        writes = batch_writes(memory, batch.ids.size, batch.paths, readings) if memory is not None else None
+        flat, _ = hidden_states(network, batch, writes=writes)
         for index, path in zip(members, batch.paths, strict=True):
             logits = network.logits(flat[mx.array(path)])  # (T, V)
             found[index] = np.array(logits - mx.logsumexp(logits, axis=-1, keepdims=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from engram_bench.backends.decoding import DecodingPlan
 from engram_bench.backends.generating import TextGenerator, still_open
 from engram_bench.backends.mlx.decoding import Decoder, read_log_probs
+from engram_bench.backends.mlx.memory import Memory
 from engram_bench.backends.mlx.network import Network
+from engram_bench.memory.reading import read_ids
 from engram_bench.records import GenerationSettings
 
 if TYPE_CHECKING:
@@ -23,17 +26,29 @@ class MlxGenerator(TextGenerator):
     """A network with the tokenizer and template of its model."""
 
     def __init__(
-        self, network: Network, tokenizer: ChatTokenizer, context_length: int, plan: DecodingPlan, *, drafts: bool
+        self,
+        network: Network,
+        tokenizer: ChatTokenizer,
+        context_length: int,
+        plan: DecodingPlan,
+        *,
+        drafts: bool,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__(
-            tokenizer, context_length=context_length, max_batch_tokens=plan.max_batch_tokens, drafts=drafts
+            tokenizer,
+            context_length=context_length,
+            max_batch_tokens=plan.max_batch_tokens,
+            drafts=drafts,
+            has_memory=memory is not None,
         )
+        self._memory = memory
         self._network: Network | None = network
         self._plan = plan
 
     def close(self) -> None:
         """Give the adapter's memory back. Safe to call twice."""
-        self._network = None
+        self._network = self._memory = None
 
     def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> Decoder:
         return Decoder(
@@ -42,7 +57,15 @@ class MlxGenerator(TextGenerator):
             stop_ids=self._tokenizer.stop_ids,
             pad_id=self._tokenizer.pad_id,
             plan=replace(self._plan, max_batch_tokens=max_batch_tokens),
+            memory=self._memory,
         )
 
     def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        return read_log_probs(still_open(self._network), sequences, self._plan, self._tokenizer.pad_id)
+        return read_log_probs(
+            still_open(self._network),
+            sequences,
+            self._plan,
+            self._tokenizer.pad_id,
+            memory=self._memory,
+            read=partial(read_ids, self._tokenizer),
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,18 @@ class Network:
         """A cache per block for one pass over rows that start together, behind *prefix* where one was read."""
         return [PassCache(prefix[layer] if prefix else None) for layer in range(self.num_layers)]
 
-    def hidden(self, ids: mx.array, caches: Sequence[Any], writes: Writes | None = None) -> mx.array:
-        """Last hidden states, final norm applied, (B, T, hidden) of token ids (B, T); *writes* sees what blocks get."""
+    def hidden(
+        self, ids: mx.array, caches: Sequence[Any], writes: Writes | None = None, *, first_block: int = 0
+    ) -> mx.array:
+        """Last hidden states, final norm applied, (B, T, hidden) of token ids (B, T).
+
+        *writes* changes what goes into the blocks; those below *first_block* are left out.
+        """
         blocks = self.module.model
         if writes is not None:
+            watched = [_Watched(block, index, writes) for index, block in enumerate(blocks.layers)]
             blocks = copy.copy(blocks)
-            blocks["layers"] = [_Watched(block, index, writes) for index, block in enumerate(self.module.model.layers)]
+            blocks["layers"] = watched[first_block:]
         states: mx.array = blocks(ids, list(caches))
         return states
 
@@ -58,6 +65,17 @@ class Network:
         shell["model"] = _Through(self.module.model)
         logits: mx.array = shell(hidden[None] if hidden.ndim == 2 else hidden, cache=None)  # (B, T, V)
         return (logits[0] if hidden.ndim == 2 else logits).astype(mx.float32)
+
+    @cached_property
+    def plain_head(self) -> mx.array | None:
+        """Weights (V, hidden) of the head; None where logits are more than the product with them."""
+        layer = self.module.get("lm_head") or self.module.model.get("embed_tokens")
+        if not isinstance(layer, (nn.Linear, nn.Embedding)):
+            return None
+        weight: mx.array = layer.weight
+        sample = mx.random.normal((2, weight.shape[-1]), key=mx.random.key(0)).astype(weight.dtype)
+        whole, product = self.logits(sample), (sample @ weight.T).astype(mx.float32)
+        return weight if bool(mx.allclose(whole, product, rtol=1e-2, atol=1e-2 * mx.abs(whole).max().item())) else None
 
     def with_adapter(self, updates: Updates, *, fused: bool = False) -> Network:
         """A network with the adapter attached, or *fused* into its weights; all else is shared with this one."""

@@ -1,0 +1,121 @@
+"""A memory's sums in mlx: rows of trained values, projected and added to the hidden state before some blocks.
+
+The equations are those of :mod:`engram_bench.backends.cpu.memory`, and a test holds the two to the same logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_bench.errors import BackendError
+from engram_bench.memory.config import MemoryConfig
+from engram_bench.memory.files import Layer, StoredMemory
+from engram_bench.memory.reading import Reading
+from engram_bench.memory.table import Table
+
+GATE_EPSILON = 1e-5
+
+Values = Mapping[str, mx.array]
+"""``rows`` (R, d), ``projection`` (S·d, H) and what a gate has."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A table and what it says, ready for use."""
+
+    table: Table
+    layers: Mapping[int, Values]
+    """By block."""
+    scales: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class MemoryWrites:
+    """What a memory adds during one forward pass."""
+
+    memory: Memory
+    slots: Mapping[int, NDArray[np.int64]]
+    """Per block the rows (M, S) of the flattened batch's tokens."""
+
+    def __call__(self, block: int, hidden: mx.array) -> mx.array:
+        """The hidden states (B, T, H) that go into *block*."""
+        if block not in self.slots:
+            return hidden
+        slots = self.slots[block]
+        places = np.flatnonzero(slots.any(-1))
+        if not len(places):
+            return hidden
+        flat = hidden.reshape(-1, hidden.shape[-1])  # (M, H)
+        values, gate = self.memory.layers[block], self.memory.table.config.gate
+        found = values["rows"][mx.array(slots[places])].reshape(len(places), -1)  # (N, S·d)
+        update = _update(values, gate, self.memory.scales[block], found, flat[mx.array(places)].astype(mx.float32))
+        # A gather from the updates, of which the first is nothing: mlx would scatter number by number.
+        source = np.zeros(len(slots), dtype=np.int64)
+        source[places] = np.arange(1, len(places) + 1)
+        padded = mx.concatenate([mx.zeros_like(update[:1]), update]).astype(hidden.dtype)
+        return hidden + padded[mx.array(source)].reshape(hidden.shape)
+
+
+def load_memory(stored: StoredMemory) -> Memory:
+    """The stored memory.
+
+    Raises:
+        BackendError: It has a part that is not computed here.
+    """
+    check_supported(stored.table.config)
+    layers = {block: _values(layer) for block, layer in stored.layers.items()}
+    return Memory(stored.table, layers, {block: layer.scale for block, layer in stored.layers.items()})
+
+
+def check_supported(config: MemoryConfig) -> None:
+    """Return if a memory of this shape can be computed here.
+
+    Raises:
+        BackendError: It cannot.
+    """
+    if config.kernel:
+        msg = f"memory: kernel is {config.kernel}, expected 0 (the mlx backend has no short convolution; cpu has)"
+        raise BackendError(msg)
+
+
+def batch_writes(
+    memory: Memory, num_places: int, paths: Sequence[NDArray[np.int64]], readings: Sequence[Reading]
+) -> MemoryWrites:
+    """What the memory adds to a flattened batch of *num_places* whose *paths* lead through the readings' places."""
+    ends = np.cumsum([reading.num_places for reading in readings])[:-1]
+    slots = {}
+    for block in memory.layers:
+        flat = np.zeros((num_places, memory.table.config.slots), dtype=np.int64)  # (M, S)
+        for path, rows in zip(paths, np.split(memory.table.rows(readings, block), ends), strict=True):
+            flat[path] = rows
+        slots[block] = flat
+    return MemoryWrites(memory, slots)
+
+
+def _values(layer: Layer) -> dict[str, mx.array]:
+    parts = {"rows": layer.rows, "projection": layer.projection, **layer.gate}
+    return {name: mx.array(values) for name, values in parts.items()}
+
+
+def _update(values: Values, gate: str, scale: float, embedded: mx.array, hidden: mx.array) -> mx.array:
+    """What is added (N, H) to *hidden* (N, H) for the rows (N, S·d) found there."""
+    value = scale * (embedded @ values["projection"])
+    if gate == "none":
+        return value
+    query = _normed(hidden, values["query_norm"])
+    key = _normed(embedded @ values["key_projection"], values["key_norm"])
+    score = (query * key).sum(-1, keepdims=True) / hidden.shape[-1] ** 0.5
+    if gate == "paper":
+        score = mx.sign(score) * mx.sqrt(mx.maximum(mx.abs(score), 1e-6))
+    gated: mx.array = mx.sigmoid(score) * value
+    return gated
+
+
+def _normed(x: mx.array, weight: mx.array) -> mx.array:
+    normed: mx.array = x * mx.rsqrt(mx.square(x).mean(-1, keepdims=True) + GATE_EPSILON) * weight
+    return normed
