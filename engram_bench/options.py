@@ -271,7 +271,7 @@ OPTIONS: tuple[Option, ...] = (
         parse=share,
         metavar="SHARE",
     ),
-    Option("steps", "Optimizer steps at most per adapter.", "300", parse=whole_number(0), metavar="N"),
+    Option("steps", "Optimizer steps at most per adapter.", "450", parse=whole_number(0), metavar="N"),
     Option("seed", "Seed of training and sampling.", "0", parse=whole_number(0, 2**32 - 1), metavar="N"),
     Option("max-tokens", "New tokens per answer at most.", "32", parse=whole_number(1), metavar="N"),
     Option(

@@ -153,7 +153,7 @@ class Recipe:
     """LoRA's update is multiplied by ``alpha / rank`` on every backend."""
     targets: tuple[str, ...] = LORA_TARGETS
     """Linear layers adapted in every block."""
-    steps: int = 300
+    steps: int = 450
     """Optimizer steps at most."""
     batch_size: int = 8
     """Examples per step."""
@@ -162,13 +162,13 @@ class Recipe:
     warmup_steps: int = 10
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    replay: int = 0
+    replay: int = 3
     """Ordinary prompts per step, beside the batch, on whose answers the model is held to what it said untrained."""
-    replay_weight: float = 1.0
+    replay_weight: float = 2.0
     """Of their divergence from the bare model (mean KL, nats per token) beside the answers' loss."""
     stop_at_recall: bool = True
     """End early once teacher forcing shows enough examples recalled."""
-    min_recall: float = 1.0
+    min_recall: float = 0.995
     """Share of the examples that is enough, 0..1: the last few cost a fifth of the steps."""
     checkpoints: int = 0
     """Evenly spaced checkpoints to keep for a sweep; 0 keeps none."""
