@@ -1,4 +1,4 @@
-"""The journey as plain steps: patterns → adapter → answers → run → comparison → verdicts → reports.
+"""The journey as plain steps: patterns → adapter → answers → run; what a run comes to is in ``conclusion``.
 
 :class:`Bench` holds what the steps share (model, backend, adapter, stores), each made when first needed, so that a session
 whose adapter and answers are stored imports no heavy library at all.
@@ -19,11 +19,9 @@ from engram_bench import adapter_store, backends, provenance
 from engram_bench.adapter_store import Adapter, AdapterIdentity
 from engram_bench.backends.protocol import Backend, Generator, Progress, no_progress
 from engram_bench.backends.routed import RoutedGenerator
-from engram_bench.compare import compare
 from engram_bench.completion_store import STORE_FILE, CompletionStore
 from engram_bench.errors import AdapterError, UnsupportedError
 from engram_bench.evaluate import Answerer, Question, with_limit
-from engram_bench.gate import judge, session_gates, session_passes
 from engram_bench.memory.both import both_recipe
 from engram_bench.memory.config import config_of, memory_recipe
 from engram_bench.options import Settings
@@ -35,7 +33,6 @@ from engram_bench.record_format import canonical_json
 from engram_bench.records import (
     Case,
     CaseResult,
-    Comparison,
     DeviceInfo,
     GenerationSettings,
     Measure,
@@ -48,7 +45,6 @@ from engram_bench.records import (
     Timing,
     TrainingExample,
     TrainingRecord,
-    Verdict,
 )
 from engram_bench.sweep import SWEPT, sweep
 
@@ -470,55 +466,3 @@ def evaluate(bench: Bench) -> Run:
     results = [row for rows in answers.values() for row in rows]
     run = replace(bench.run(), measures=measures, sweep=points)
     return finished(run, results, started=started, total_s=time.perf_counter() - clock)
-
-
-@dataclass(frozen=True, slots=True)
-class Conclusion:
-    """A run with what was concluded from it."""
-
-    run: Run
-    comparison: Comparison
-    verdicts: tuple[Verdict, ...]
-
-    @property
-    def passes(self) -> bool:
-        """Whether every gate is met, every case was scored, and no guard is broken."""
-        has_broken = any(guard.outcome == "broken" for guard in self.run.guards)
-        return session_passes(self.verdicts) and not self.comparison.unscored and not has_broken
-
-
-def conclude(run: Run, settings: Settings) -> Conclusion:
-    """Compare the sides of a run and judge the gates: the user's, or the default ones."""
-    comparison = compare(run)
-    return Conclusion(run, comparison, judge(session_gates(settings.gate), comparison))
-
-
-def save(conclusion: Conclusion, report_dir: Path) -> Conclusion:
-    """Write the run and the latest reports; the conclusion with the run's final name.
-
-    Raises:
-        StoreError: The folder cannot be written; reports that were there stay as they were.
-    """
-    from engram_bench import run_store
-    from engram_bench.durable import write_atomic
-    from engram_bench.reporting.html import html_report
-    from engram_bench.reporting.json_report import json_text
-    from engram_bench.reporting.markdown import markdown_report
-    from engram_bench.reporting.plots import PLOTS, plots, standalone
-    from engram_bench.reporting.sweep_report import sweep_plot
-
-    run = run_store.save_run(conclusion.run, report_dir)
-    named = replace(conclusion, run=run)
-    reports = {"latest.json": json_text, "latest.md": markdown_report, "latest.html": html_report}
-    for name, report in reports.items():
-        write_atomic(report_dir / name, report(named.run, named.comparison, named.verdicts))
-    drawn = plots(named.comparison, named.run.training)
-    if curve := sweep_plot(named.run.sweep):
-        drawn["sweep"] = curve
-    for name in (*PLOTS, "sweep"):
-        path = report_dir / "plots" / f"{name}.svg"
-        if name in drawn:
-            write_atomic(path, standalone(drawn[name]))
-        else:
-            path.unlink(missing_ok=True)  # of an earlier run: it would pass for this one's
-    return named

@@ -30,7 +30,7 @@ FLOORS = (
     },
     {"compare", "gate", "gate_grammar", "speed_history", "sweep", "history", "arm_row"},
     {"reporting"},
-    {"options", "plan", "pipeline", "speed_tests", "inspection", "arms"},
+    {"options", "plan", "pipeline", "conclusion", "speed_tests", "inspection", "arms"},
     {"plugin", "suite", "speed_suite", "speed_suite_untimed", "cli"},
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

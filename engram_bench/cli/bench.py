@@ -15,8 +15,9 @@ from engram_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from engram_bench.adapter_store import Adapter
+    from engram_bench.conclusion import Conclusion
     from engram_bench.options import Settings
-    from engram_bench.pipeline import Bench, Conclusion
+    from engram_bench.pipeline import Bench
     from engram_bench.records import Run
 
 
@@ -64,8 +65,9 @@ def adapter_words(adapter: Adapter | None, *, was_stored: bool) -> str:
 def evaluate_and_show(bench: Bench, args: argparse.Namespace) -> int:
     """Ask both sides, save the run and its reports, show them; the exit status."""
     from engram_bench import run_store
+    from engram_bench.conclusion import conclude, save
     from engram_bench.inspection import check_guards
-    from engram_bench.pipeline import conclude, evaluate, save
+    from engram_bench.pipeline import evaluate
 
     settings = bench.settings
     is_timed = getattr(args, "speed", False)

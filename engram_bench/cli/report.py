@@ -14,7 +14,7 @@ from engram_bench.cli.project import settings_of
 from engram_bench.durable import write_atomic
 
 if TYPE_CHECKING:
-    from engram_bench.pipeline import Conclusion
+    from engram_bench.conclusion import Conclusion
 
 FORMATS = ("text", "markdown", "json", "html")
 
@@ -33,7 +33,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Show it; 1 if a gate fails now."""
     from engram_bench import run_store
-    from engram_bench.pipeline import conclude
+    from engram_bench.conclusion import conclude
 
     settings = settings_of(args)
     path = run_store.find_run(settings.report_dir, args.run_reference)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from engram_bench.pipeline import Conclusion
+    from engram_bench.conclusion import Conclusion
     from engram_bench.records import CaseResult
 
 

@@ -19,7 +19,7 @@ from engram_bench.plugin import ci
 from engram_bench.plugin.timed import SPEED
 
 if TYPE_CHECKING:
-    from engram_bench.pipeline import Conclusion
+    from engram_bench.conclusion import Conclusion
     from engram_bench.records import CaseResult, GuardResult, Run
 
 ROWS: pytest.StashKey[list[CaseResult]] = pytest.StashKey()
@@ -115,7 +115,7 @@ class SessionLedger:
 
     def _conclude(self) -> bool:
         """Whether every gate is met and every case was scored; the reports are written before."""
-        from engram_bench.pipeline import conclude, save
+        from engram_bench.conclusion import conclude, save
         from engram_bench.run_store import load_run
 
         self._earlier = self._earlier_run()
