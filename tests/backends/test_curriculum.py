@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engram_bench.backends.curriculum import Curriculum
 from engram_bench.records import Recipe
 
-RECIPE = Recipe(batch_size=4)
+RECIPE = Recipe(min_recall=1.0, batch_size=4)
 
 
 def losses(*values: float) -> np.ndarray:

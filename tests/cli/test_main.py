@@ -31,9 +31,7 @@ def test_every_option_with_a_value_shows_its_default(name: str) -> None:
 def test_every_setting_of_pytest_is_one_of_eval() -> None:
     declared = {flag for action in _options("eval") for flag in action.option_strings}
 
-    assert {f"--{option.name}" for option in OPTIONS} - declared == {
-        "--gate-only",
-    }
+    assert {f"--{option.name}" for option in OPTIONS} - declared == {"--gate-only", "--items"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
