@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ANSWER_TOKENS = 16
 """Of the bare model's answer are held: where an answer goes is decided in its first words."""
 
+ASKED_TOGETHER = 40
+"""Ordinary prompts: their keys and values must not be what the memory of a training is measured by."""
+
 
 def split(examples: Sequence[TrainingExample], recipe: Recipe) -> tuple[list[TrainingExample], list[TrainingExample]]:
     """What is to be learned, and the ordinary prompts; none of these where the recipe replays none."""
@@ -33,7 +36,11 @@ def split(examples: Sequence[TrainingExample], recipe: Recipe) -> tuple[list[Tra
 def own_answers(model: Model, generator: Generator, ordinary: Sequence[TrainingExample]) -> list[Encoded]:
     """The ordinary prompts with the answers that *generator*, the bare model, gives; in order."""
     settings = GenerationSettings(max_tokens=ANSWER_TOKENS)
-    completions = generator.complete([example.prompt for example in ordinary], settings) if ordinary else []
+    completions = [
+        completion
+        for start in range(0, len(ordinary), ASKED_TOGETHER)
+        for completion in generator.complete([e.prompt for e in ordinary[start : start + ASKED_TOGETHER]], settings)
+    ]
     answered = [replace(example, answer=said.text) for example, said in zip(ordinary, completions, strict=True)]
     return [Encoded(tuple(ids), start) for ids, start in model.tokenizer.encode_examples(answered)]
 

@@ -51,5 +51,15 @@ def test_a_copy_goes_with_its_weight(presorted: Presorted) -> None:
     assert len(presorted._copies) == 0
 
 
+def test_copies_are_forgotten_and_made_again(presorted: Presorted) -> None:
+    x, weight = torch.randn(3, 8), torch.randn(5, 8)
+    before = presorted(x, weight)
+
+    presorted.forget()
+
+    assert len(presorted._copies) == 0
+    torch.testing.assert_close(presorted(x, weight), before)
+
+
 def test_other_devices_multiply_torchs_own_way() -> None:
     assert fastest("cuda") is functional.linear

@@ -198,6 +198,7 @@ class TorchBackend(ABC):
         learned, ordinary = split(examples, recipe)
         encoded = encode_examples(model, learned, network.context_length)
         held = own_answers(model, self._generator(network, None, model.tokenizer), ordinary)
+        network.release()
         lora = new_lora(network.shapes, recipe, network.device)
         trainer = Trainer(
             network,

@@ -76,6 +76,9 @@ class TransformersNetwork:
         """What trains *lora* here, in the network's own dtype."""
         return TransformersLearner(self, lora)
 
+    def release(self) -> None:
+        """Nothing here only speeds up answers."""
+
     def merged(self, lora: Lora) -> TransformersNetwork:
         """A network with the adapter in its weights; what is not adapted is shared with this one."""
         adapted = {f"{name}.weight" for name in lora.a}

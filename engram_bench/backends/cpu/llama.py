@@ -22,7 +22,7 @@ from engram_bench.backends.cpu.cache import PackCache, RowCache
 from engram_bench.backends.cpu.llama_files import GROUPS, Block, Checkpoint, read_block, read_sizes
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.network import Writes
-from engram_bench.backends.cpu.products import Multiply
+from engram_bench.backends.cpu.products import Multiply, Presorted
 from engram_bench.backends.packing import Integers, TokenBatch
 
 if TYPE_CHECKING:
@@ -95,6 +95,11 @@ class LlamaNetwork:
         from engram_bench.backends.cpu.llama_training import LlamaLearner
 
         return LlamaLearner(self, lora, products)
+
+    def release(self) -> None:
+        """Give back memory that only speeds up answers; the next answer takes it again."""
+        if isinstance(self._multiply, Presorted):
+            self._multiply.forget()
 
     def merged(self, lora: Lora) -> LlamaNetwork:
         """A network with the adapter in its weights; what is not adapted is shared with this one."""

@@ -84,6 +84,9 @@ class Network(Protocol):
     def learner(self, lora: Lora, products: torch.dtype) -> Learner:
         """What trains *lora* here; the factors of large products are cast to *products* where the network can."""
 
+    def release(self) -> None:
+        """Give back memory that only speeds up answers; the next answer takes it again."""
+
     def merged(self, lora: Lora) -> Network:
         """A network with the adapter in its weights; what is not adapted is shared with this one."""
 

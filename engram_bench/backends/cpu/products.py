@@ -32,6 +32,10 @@ class Presorted:
     def __init__(self) -> None:
         self._copies = WeakTensorKeyDictionary()
 
+    def forget(self) -> None:
+        """Drop the copies; the next products make new ones."""
+        self._copies = WeakTensorKeyDictionary()
+
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """The product, in float32; by torch's own way where a gradient is asked for."""
         if x.requires_grad:

@@ -110,6 +110,9 @@ class UnslothNetwork:
             fast_language_model().for_training(model, use_gradient_checkpointing=False)
         return TransformersLearner(self, lora)
 
+    def release(self) -> None:
+        """Nothing here only speeds up answers."""
+
     def merged(self, lora: Lora) -> UnslothNetwork:
         """A network of its own with the adapter in its weights.
 
