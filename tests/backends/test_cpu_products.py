@@ -51,14 +51,24 @@ def test_a_copy_goes_with_its_weight(presorted: Presorted) -> None:
     assert len(presorted._copies) == 0
 
 
-def test_copies_are_forgotten_and_made_again(presorted: Presorted) -> None:
+def test_no_copy_is_kept_while_memory_is_spared(presorted: Presorted) -> None:
     x, weight = torch.randn(3, 8), torch.randn(5, 8)
     before = presorted(x, weight)
 
-    presorted.forget()
+    presorted.spare_memory(True)
 
-    assert len(presorted._copies) == 0
     torch.testing.assert_close(presorted(x, weight), before)
+    assert len(presorted._copies) == 0
+
+
+def test_copies_are_made_again_once_memory_need_not_be_spared(presorted: Presorted) -> None:
+    x, weight = torch.randn(3, 8), torch.randn(5, 8)
+    presorted.spare_memory(True)
+
+    presorted.spare_memory(False)
+    presorted(x, weight)
+
+    assert len(presorted._copies) == 1
 
 
 def test_other_devices_multiply_torchs_own_way() -> None:

@@ -198,7 +198,7 @@ class TorchBackend(ABC):
         learned, ordinary = split(examples, recipe)
         encoded = encode_examples(model, learned, network.context_length)
         held = own_answers(model, self._generator(network, None, model.tokenizer), ordinary)
-        network.release()
+        network.spare_memory(True)
         lora = new_lora(network.shapes, recipe, network.device)
         trainer = Trainer(
             network,
@@ -215,7 +215,10 @@ class TorchBackend(ABC):
         )
         settings = f"{self._training_settings()} {companion_identity}".rstrip()
         identity = identity_of(recipe, [*encoded, *held], model.fingerprint, settings)
-        done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
+        try:
+            done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
+        finally:
+            network.spare_memory(False)
         return trainer, lora, done
 
     def _lora_record(

@@ -76,7 +76,7 @@ class TransformersNetwork:
         """What trains *lora* here, in the network's own dtype."""
         return TransformersLearner(self, lora)
 
-    def release(self) -> None:
+    def spare_memory(self, spares: bool) -> None:
         """Nothing here only speeds up answers."""
 
     def merged(self, lora: Lora) -> TransformersNetwork:

@@ -96,10 +96,10 @@ class LlamaNetwork:
 
         return LlamaLearner(self, lora, products)
 
-    def release(self) -> None:
-        """Give back memory that only speeds up answers; the next answer takes it again."""
+    def spare_memory(self, spares: bool) -> None:
+        """Whether to do without what only speeds up answers; it is given back at once."""
         if isinstance(self._multiply, Presorted):
-            self._multiply.forget()
+            self._multiply.spare_memory(spares)
 
     def merged(self, lora: Lora) -> LlamaNetwork:
         """A network with the adapter in its weights; what is not adapted is shared with this one."""

@@ -84,8 +84,8 @@ class Network(Protocol):
     def learner(self, lora: Lora, products: torch.dtype) -> Learner:
         """What trains *lora* here; the factors of large products are cast to *products* where the network can."""
 
-    def release(self) -> None:
-        """Give back memory that only speeds up answers; the next answer takes it again."""
+    def spare_memory(self, spares: bool) -> None:
+        """Whether to do without what only speeds up answers; it is given back at once."""
 
     def merged(self, lora: Lora) -> Network:
         """A network with the adapter in its weights; what is not adapted is shared with this one."""

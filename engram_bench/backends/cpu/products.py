@@ -31,14 +31,16 @@ class Presorted:
 
     def __init__(self) -> None:
         self._copies = WeakTensorKeyDictionary()
+        self._spares = False
 
-    def forget(self) -> None:
-        """Drop the copies; the next products make new ones."""
+    def spare_memory(self, spares: bool) -> None:
+        """Whether to multiply without copies; those made are dropped."""
+        self._spares = spares
         self._copies = WeakTensorKeyDictionary()
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The product, in float32; by torch's own way where a gradient is asked for."""
-        if x.requires_grad:
+        """The product, in float32; by torch's own way where a gradient is asked for or memory is short."""
+        if x.requires_grad or self._spares:
             return functional.linear(x, weight, bias)
         if weight not in self._copies:
             self._copies[weight] = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)

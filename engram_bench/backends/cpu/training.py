@@ -121,7 +121,6 @@ class Trainer:
             if self._curriculum.should_check(len(done.losses)):
                 done.recall = self._curriculum.check(len(done.losses), self._recalled)
                 done.finished = done.recall is not None
-                self._network.release()
             if name := checkpoints.get(len(done.losses)):
                 self._save_checkpoint(folder, name, base)
             if time.perf_counter() - last_saved > STATE_EVERY_S:

@@ -110,7 +110,7 @@ class UnslothNetwork:
             fast_language_model().for_training(model, use_gradient_checkpointing=False)
         return TransformersLearner(self, lora)
 
-    def release(self) -> None:
+    def spare_memory(self, spares: bool) -> None:
         """Nothing here only speeds up answers."""
 
     def merged(self, lora: Lora) -> UnslothNetwork:
