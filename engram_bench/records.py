@@ -168,7 +168,7 @@ class Recipe:
     """Of their divergence from the bare model (mean KL, nats per token) beside the answers' loss."""
     stop_at_recall: bool = True
     """End early once teacher forcing shows enough examples recalled."""
-    min_recall: float = 0.97
+    min_recall: float = 1.0
     """Share of the examples that is enough, 0..1: the last few cost a fifth of the steps."""
     checkpoints: int = 0
     """Evenly spaced checkpoints to keep for a sweep; 0 keeps none."""
