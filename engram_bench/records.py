@@ -158,6 +158,9 @@ class Recipe:
     batch_size: int = 8
     """Examples per step."""
     learning_rate: float = 1e-3
+    """Of every A; at its highest."""
+    loraplus_lr_ratio: float = 4.0
+    """Every B learns this many times as fast (Hayou et al. 2024, LoRA+, arXiv 2402.12354); 1 is plain LoRA."""
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = 10
     weight_decay: float = 0.0

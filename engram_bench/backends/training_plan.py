@@ -19,6 +19,10 @@ from engram_bench.records import Recipe, TrainingExample
 if TYPE_CHECKING:
     from engram_bench.models import Model
 
+ADAM_BETAS = (0.9, 0.99)
+"""Of a LoRA's optimizer. A training is over after some two hundred steps: a second moment of the usual 0.999 would remember
+the large gradients of its beginning to the end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:

@@ -16,6 +16,7 @@ pytest.importorskip("torch")
 
 import torch
 
+from engram_bench.backends.adapter_layout import read_peft
 from engram_bench.backends.cpu import CpuBackend
 from engram_bench.backends.cpu.llama import LlamaNetwork
 from engram_bench.backends.cpu.lora import Lora, new_lora
@@ -174,6 +175,20 @@ def test_peft_loads_the_adapter_and_computes_the_same_logits(model: Model, tmp_p
     for lean in (True, False):
         ours = CpuBackend(lean=lean).load(model, tmp_path).log_probs([ids])[0]
         np.testing.assert_allclose(ours, expected, atol=2e-4)
+
+
+def test_every_b_learns_at_its_multiple_of_the_learning_rate(model: Model, tmp_path: Path) -> None:
+    trained = {}
+    for ratio in (1.0, 4.0):
+        folder = tmp_path / str(ratio)
+        folder.mkdir()
+        CpuBackend().train(model, EXAMPLES, replace(RECIPE, steps=1, loraplus_lr_ratio=ratio), folder)
+        trained[ratio] = read_peft(folder)
+
+    for name, plain in trained[1.0].items():
+        assert np.abs(plain.b).max() > 0
+        np.testing.assert_array_equal(trained[4.0][name].a, plain.a)
+        np.testing.assert_allclose(trained[4.0][name].b, 4 * plain.b, rtol=1e-5)
 
 
 def test_training_stops_when_every_example_is_recalled(model: Model, tmp_path: Path) -> None:

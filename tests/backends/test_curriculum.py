@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engram_bench.backends.curriculum import Curriculum
+from engram_bench.backends.curriculum import LEAST_PACE, Curriculum
 from engram_bench.records import Recipe
 
 RECIPE = Recipe(min_recall=1.0, batch_size=4)
@@ -46,6 +46,69 @@ def test_few_unknown_examples_are_joined_by_known_ones() -> None:
 
     assert 11 in curriculum.batch(5)
     assert len(set(curriculum.batch(5))) == 4
+
+
+def after_the_first_epoch(surprises: int) -> Curriculum:
+    """40 unknown examples, of which batches took at least 8 again; so many of each batch had become known."""
+    curriculum = Curriculum(40, RECIPE)
+    curriculum.note(range(40), losses(*[5.0] * 40))
+    for step in range(10, 13):
+        batch = curriculum.batch(step)
+        curriculum.note(batch, losses(*[0.1] * surprises, *[5.0] * (len(batch) - surprises)))
+    return curriculum
+
+
+def test_unknown_examples_are_looked_at_again_once_many_of_them_have_become_known() -> None:
+    curriculum = after_the_first_epoch(surprises=3)
+
+    stale = curriculum.stale()
+
+    assert stale == np.flatnonzero(~curriculum.known).tolist()
+    assert len(stale) >= 8
+    assert curriculum.stale() == []
+
+
+def test_unknown_examples_that_stay_unknown_are_not_looked_at_again() -> None:
+    assert after_the_first_epoch(surprises=1).stale() == []
+
+
+def test_the_first_epoch_is_no_reason_to_look_again() -> None:
+    curriculum = Curriculum(40, RECIPE)
+    curriculum.note(range(20), losses(*[0.1] * 20))
+
+    assert curriculum.stale() == []
+
+
+def test_a_resumed_curriculum_looks_again_when_the_first_would_have() -> None:
+    curriculum, resumed = after_the_first_epoch(surprises=3), Curriculum(40, RECIPE)
+
+    resumed.resume(curriculum.state())
+
+    assert resumed.stale() == curriculum.stale() != []
+
+
+@pytest.mark.parametrize(("known", "pace"), [(0, 1.0), (75, 0.5), (100, LEAST_PACE)])
+def test_the_less_is_left_to_learn_the_smaller_are_the_steps(known: int, pace: float) -> None:
+    curriculum = Curriculum(100, RECIPE)
+    curriculum.note(range(known), losses(*[0.1] * known))
+
+    assert curriculum.pace == pytest.approx(pace)
+
+
+def test_a_recipe_of_fixed_steps_keeps_its_pace() -> None:
+    curriculum = Curriculum(2, replace(RECIPE, stop_at_recall=False))
+    curriculum.note([0, 1], losses(0.1, 0.1))
+
+    assert curriculum.pace == 1.0
+
+
+def test_known_examples_with_the_largest_losses_are_rehearsed() -> None:
+    curriculum = Curriculum(41, RECIPE)
+    curriculum.note(range(40), np.linspace(0, 0.5, 40, dtype=np.float32))
+
+    rehearsed = {index for step in range(11, 60) for index in curriculum.batch(step)} - {40}
+
+    assert rehearsed == set(range(30, 40))
 
 
 def test_an_answer_token_without_half_of_the_probability_is_not_known() -> None:
@@ -114,8 +177,8 @@ def test_a_check_asks_for_the_largest_losses_first_in_portions_that_double() -> 
     assert [len(portion) for portion in asked] == [32, 64, 4]
 
 
-@pytest.mark.parametrize(("missed", "portions"), [((96, 97, 98), 3), ((96, 97, 98, 99), 1)], ids=["few", "a-batch"])
-def test_a_check_asks_no_more_once_a_batch_of_misses_is_found(missed: tuple[int, ...], portions: int) -> None:
+@pytest.mark.parametrize(("missed", "portions"), [((3,), 3), ((99,), 1)], ids=["in-the-last-portion", "in-the-first"])
+def test_a_check_asks_no_more_once_too_many_are_missed(missed: tuple[int, ...], portions: int) -> None:
     curriculum, asked = Curriculum(100, RECIPE), Asked(*missed)
     curriculum.note(range(100), np.arange(100, dtype=np.float32))
 

@@ -40,6 +40,14 @@ class Lora:
                     parameters[name].requires_grad_().grad = gradient
         return self.gradient.zero_()
 
+    def spread(self, of_a: float, of_b: float) -> Tensor:
+        """A vector like that of the values, *of_a* where an A has its values and *of_b* where a B has."""
+        vector = torch.empty_like(self.values)
+        for views, value in zip(self._views(vector), (of_a, of_b), strict=True):
+            for view in views.values():
+                view.fill_(value)
+        return vector
+
     def delta(self, name: str) -> Tensor:
         """What the update adds to the weight of layer *name*, (out, in)."""
         return self.scales[name] * (self.b[name].detach() @ self.a[name].detach())

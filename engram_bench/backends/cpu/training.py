@@ -20,12 +20,13 @@ from torch import Tensor
 
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.network import Anchor, Network, Writes
-from engram_bench.backends.curriculum import KNOWN_LOSS, Curriculum
+from engram_bench.backends.curriculum import HOPELESS_LOSS, KNOWN_LOSS, Curriculum
 from engram_bench.backends.halving import halving
 from engram_bench.backends.packing import Integers, TokenBatch, group, pack, pad
 from engram_bench.backends.protocol import Progress
 from engram_bench.backends.replay import replayed
 from engram_bench.backends.training_plan import (
+    ADAM_BETAS,
     Encoded,
     checkpoint_steps,
     learning_rate_at,
@@ -38,7 +39,7 @@ STATE_EVERY_S = 15.0
 """Seconds between resumable states."""
 PASS_TOKENS = 512
 """Tokens of a training or recall pass: memory grows with them (1.5 MB a token for the default model), speed no more."""
-BETAS, EPSILON = (0.9, 0.999), 1e-8
+EPSILON = 1e-8
 
 
 class Companion(Protocol):
@@ -101,7 +102,7 @@ class Trainer:
         self._taught: dict[int, Tensor] = {}
         self._learner = network.learner(lora, products)
         self._curriculum = Curriculum(len(examples), recipe, prefers_unknown=curriculum)
-        self._optimizer = Adam(lora.values, recipe.weight_decay)
+        self._optimizer = Adam(lora.values, lora.spread(1.0, recipe.loraplus_lr_ratio), recipe.weight_decay)
         self.done = Trained()
 
     def run(self, folder: Path, *, progress: Progress, base: str, identity: str) -> Trained:
@@ -118,6 +119,7 @@ class Trainer:
             done.losses.append(self._step(len(done.losses)))
             done.seconds = time.perf_counter() - started
             self._report(progress)
+            self._look(self._curriculum.stale())
             if self._curriculum.should_check(len(done.losses)):
                 done.recall = self._curriculum.check(len(done.losses), self._recalled)
                 done.finished = done.recall is not None
@@ -150,7 +152,7 @@ class Trainer:
             raise BackendError(msg)
         if norm > self._recipe.max_grad_norm > 0:
             gradient.mul_(self._recipe.max_grad_norm / norm)
-        self._optimizer.step(gradient, learning_rate_at(step, self._recipe))
+        self._optimizer.step(gradient, learning_rate_at(step, self._recipe) * self._curriculum.pace)
         if self._companion is not None:
             self._companion.learn()
         self._lora.version += 1
@@ -247,20 +249,27 @@ class Trainer:
     def _recalled(self, indices: Sequence[int]) -> NDArray[np.bool_]:
         """Per example whether every answer token is the argmax after the right tokens before it; the curriculum notes it.
 
-        Most answers have more than half of the probability on every token and are settled by the learner's pass, in the
-        dtype of its products. The others go through the network, which answers.
+        Most answers have more than half of the probability on every token, or next to none on one, and are settled by the
+        learner's pass, in the dtype of its products. The others go through the network, which answers.
         """
-        recalled = np.zeros(self._num_learned, dtype=np.bool_)
+        worst = self._look(indices)
+        recalled = worst < KNOWN_LOSS
+        unsettled = np.flatnonzero(~recalled & (worst < HOPELESS_LOSS))
+        members = [indices[place] for place in unsettled]
+        recalled[unsettled] = self._answered(members, self._lora, self._companion)
+        self._curriculum.note_recalled([indices[place] for place in unsettled if recalled[place]])
+        return recalled
+
+    def _look(self, indices: Sequence[int]) -> NDArray[np.float32]:
+        """The largest answer-token loss (nats) of each example, which the curriculum notes."""
+        found = dict.fromkeys(indices, 0.0)
         for members in self._groups(indices, self._pass_tokens):
             tokens, rows, labels, starts = self._batch(members)
             losses = self._learner.losses(tokens, rows, labels, writes=self._writes(tokens, members))
             worst = _worst(losses, starts)
             self._curriculum.note(members, worst)
-            recalled[members] = worst < KNOWN_LOSS
-        unsettled = [index for index in indices if not recalled[index]]
-        recalled[unsettled] = self._answered(unsettled, self._lora, self._companion)
-        self._curriculum.note_recalled([index for index in unsettled if recalled[index]])
-        return recalled[list(indices)]
+            found.update(zip(members, worst.tolist(), strict=True))
+        return np.array([found[index] for index in indices], dtype=np.float32)
 
     def recall_of(self, lora: Lora | None, companion: Companion | None) -> float:
         """Share of the examples that these recall together; None is silent."""
@@ -329,10 +338,11 @@ def _worst(values: NDArray[Any], starts: Integers) -> NDArray[Any]:
 
 
 class Adam:
-    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) on one vector."""
+    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) on one vector, each value with its share of the learning rate."""
 
-    def __init__(self, values: Tensor, weight_decay: float) -> None:
+    def __init__(self, values: Tensor, shares: Tensor, weight_decay: float) -> None:
         self._values = values
+        self._shares = shares
         self._weight_decay = weight_decay
         self.mean = torch.zeros_like(values)
         self.square = torch.zeros_like(values)
@@ -341,8 +351,9 @@ class Adam:
     def step(self, gradient: Tensor, learning_rate: float) -> None:
         """Move the values against *gradient*."""
         self.updates += 1
-        self.mean.lerp_(gradient, 1 - BETAS[0])
-        self.square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-        scale = (self.square / (1 - BETAS[1] ** self.updates)).sqrt_().add_(EPSILON)
-        self._values.mul_(1 - learning_rate * self._weight_decay)
-        self._values.addcdiv_(self.mean, scale, value=-learning_rate / (1 - BETAS[0] ** self.updates))
+        beta_mean, beta_square = ADAM_BETAS
+        self.mean.lerp_(gradient, 1 - beta_mean)
+        self.square.mul_(beta_square).addcmul_(gradient, gradient, value=1 - beta_square)
+        scale = (self.square / (1 - beta_square**self.updates)).sqrt_().add_(EPSILON)
+        move = (self.mean / scale).div_(1 - beta_mean**self.updates).add_(self._values, alpha=self._weight_decay)
+        self._values.addcmul_(move, self._shares, value=-learning_rate)

@@ -29,6 +29,7 @@ from engram_bench.backends.mlx.passes import group
 from engram_bench.backends.protocol import Progress
 from engram_bench.backends.replay import replayed
 from engram_bench.backends.training_plan import (
+    ADAM_BETAS,
     Encoded,
     batch_indices,
     checkpoint_steps,
@@ -81,8 +82,14 @@ class Trainer:
         self._recipe = recipe
         self._pad_id = pad_id
         self._max_batch_tokens = max_batch_tokens
-        self._optimizer = optimizers.AdamW(
-            learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, bias_correction=True
+        self._of_b, self._of_a = (
+            optimizers.AdamW(
+                recipe.learning_rate, betas=list(ADAM_BETAS), weight_decay=recipe.weight_decay, bias_correction=True
+            )
+            for _ in "ba"
+        )
+        self._optimizer = optimizers.MultiOptimizer(
+            [self._of_b, self._of_a], [lambda path, _: path.endswith(".lora_b")]
         )
         self._optimizer.init(self._module.trainable_parameters())
         self._loss_and_gradients = nn.value_and_grad(self._module, partial(loss_of, self._network))
@@ -137,7 +144,8 @@ class Trainer:
         learned = batch_indices(step, self._recipe, len(self._examples))
         loss, gradients = self._gradients(learned, replayed(step, self._recipe, len(self._ordinary)))
         gradients, norm = optimizers.clip_grad_norm(gradients, self._recipe.max_grad_norm or math.inf)
-        self._optimizer.learning_rate = learning_rate_at(step, self._recipe)
+        self._of_a.learning_rate = learning_rate_at(step, self._recipe)
+        self._of_b.learning_rate = self._of_a.learning_rate * self._recipe.loraplus_lr_ratio
         self._optimizer.update(self._module, gradients)
         mx.eval(loss, norm, self._module.trainable_parameters(), self._optimizer.state)
         if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
