@@ -165,14 +165,15 @@ class Recipe:
     warmup_steps: int = 10
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    replay: int = 3
+    replay: int = 2
     """Ordinary prompts per step, beside the batch, on whose answers the model is held to what it said untrained."""
-    replay_weight: float = 2.0
+    replay_weight: float = 1.0
     """Of their divergence from the bare model (mean KL, nats per token) beside the answers' loss."""
     stop_at_recall: bool = True
     """End early once teacher forcing shows enough examples recalled."""
-    min_recall: float = 1.0
-    """Share of the examples that is enough, 0..1: the last few cost a fifth of the steps."""
+    min_recall: float = 0.99
+    """Share of the examples that is enough, 0..1, if every pattern's prompt as written is recalled: the last few wordings
+    cost a fifth of the steps."""
     checkpoints: int = 0
     """Evenly spaced checkpoints to keep for a sweep; 0 keeps none."""
     seed: int = 0

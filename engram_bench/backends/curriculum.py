@@ -39,11 +39,15 @@ class Curriculum:
     Args:
         num_examples: At least 1.
         recipe: Batch size, seed, and whether recall ends the training.
+        required: Indices of the examples that all have to be recalled, whatever share of them all is enough.
         prefers_unknown: False is the plain way, every epoch takes every example once whatever is known.
     """
 
-    def __init__(self, num_examples: int, recipe: Recipe, *, prefers_unknown: bool = True) -> None:
+    def __init__(
+        self, num_examples: int, recipe: Recipe, *, required: Sequence[int] = (), prefers_unknown: bool = True
+    ) -> None:
         self._recipe = recipe
+        self._required = list(required)
         self._prefers_unknown = prefers_unknown and recipe.stop_at_recall
         self._num_examples = num_examples
         self.known: NDArray[np.bool_] = np.zeros(num_examples, dtype=np.bool_)
@@ -101,26 +105,26 @@ class Curriculum:
 
     def should_check(self, steps_done: int) -> bool:
         """Whether enough examples may be recalled by now."""
-        stops = self._recipe.stop_at_recall and self.known.mean() >= self._recipe.min_recall
-        return bool(stops) and steps_done >= self._next_check
+        enough = self.known.mean() >= self._recipe.min_recall and self.known[self._required].all()
+        return self._recipe.stop_at_recall and bool(enough) and steps_done >= self._next_check
 
     def check(self, steps_done: int, recalled: Callable[[Sequence[int]], NDArray[np.bool_]]) -> float | None:
         """The share of all examples that are *recalled* if the recipe asks for no more, else None.
 
-        Asks for those with the largest losses first, portion by portion, and no more once too many are missed. The
-        next check comes after about as many steps as this one cost.
+        Asks for those with the largest losses first, portion by portion, and no more once too many or a required one
+        is missed. The next check comes after about as many steps as this one cost.
         """
-        num_asked = num_missed = 0
+        num_asked, missed, is_enough = 0, set[int](), True
         allowed = (1 - self._recipe.min_recall) * self._num_examples
         for portion in self._portions():
             num_asked += len(portion)
-            num_missed += int((~recalled(portion)).sum())
-            if num_missed > allowed:
+            missed |= {index for index, is_right in zip(portion, recalled(portion), strict=True) if not is_right}
+            is_enough = len(missed) <= allowed and missed.isdisjoint(self._required)
+            if not is_enough:
                 break
         pause = math.ceil(num_asked / (CHECKED_PER_TRAINED * self._recipe.batch_size))
         self._next_check = steps_done + min(pause, MAX_STEPS_BETWEEN_CHECKS)
-        share = (self._num_examples - num_missed) / self._num_examples
-        return share if num_asked == self._num_examples and share >= self._recipe.min_recall else None
+        return (self._num_examples - len(missed)) / self._num_examples if is_enough else None
 
     def _portions(self) -> Iterator[list[int]]:
         order = np.argsort(-self._worst, kind="stable").tolist()

@@ -186,6 +186,25 @@ def test_a_check_asks_no_more_once_too_many_are_missed(missed: tuple[int, ...], 
     assert len(asked) == portions
 
 
+def test_a_check_asks_no_more_once_a_required_example_is_missed() -> None:
+    recipe = replace(RECIPE, min_recall=0.9)
+    curriculum, asked = Curriculum(100, recipe, required=[0, 99]), Asked(99)
+    curriculum.note(range(100), np.arange(100, dtype=np.float32))
+
+    assert curriculum.check(20, asked) is None
+    assert len(asked) == 1
+
+
+def test_recall_is_not_checked_before_every_required_example_is_known() -> None:
+    curriculum = Curriculum(10, replace(RECIPE, min_recall=0.5), required=[9])
+    curriculum.note(range(9), losses(*[0.1] * 9))
+    assert not curriculum.should_check(20)
+
+    curriculum.note([9], losses(0.1))
+
+    assert curriculum.should_check(20)
+
+
 def test_a_check_tells_the_share_recalled_where_some_may_be_missed() -> None:
     curriculum, asked = Curriculum(100, replace(RECIPE, min_recall=0.99)), Asked(3)
     curriculum.note(range(100), np.zeros(100, dtype=np.float32))

@@ -28,7 +28,7 @@ from engram_bench.backends.generating import TextGenerator, block_at, check_sequ
 from engram_bench.backends.halving import in_memory
 from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.backends.replay import own_answers, split
-from engram_bench.backends.training_plan import encode_examples, identity_of, peak_memory_mb
+from engram_bench.backends.training_plan import as_written, encode_examples, identity_of, peak_memory_mb
 from engram_bench.errors import BackendError
 from engram_bench.memory.files import is_memory, load_memory_files, save_memory
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
@@ -205,6 +205,7 @@ class TorchBackend(ABC):
             lora,
             encoded,
             recipe,
+            required=as_written(learned),
             ordinary=held,
             packing=self._plan.packing,
             curriculum=self._curriculum,

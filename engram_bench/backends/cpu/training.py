@@ -80,6 +80,7 @@ class Trainer:
         examples: Sequence[Encoded],
         recipe: Recipe,
         *,
+        required: Sequence[int] = (),
         ordinary: Sequence[Encoded] = (),
         packing: bool = True,
         curriculum: bool = True,
@@ -101,7 +102,7 @@ class Trainer:
         lora.require_gradients()
         self._taught: dict[int, Tensor] = {}
         self._learner = network.learner(lora, products)
-        self._curriculum = Curriculum(len(examples), recipe, prefers_unknown=curriculum)
+        self._curriculum = Curriculum(len(examples), recipe, required=required, prefers_unknown=curriculum)
         self._optimizer = Adam(lora.values, lora.spread(1.0, recipe.loraplus_lr_ratio), recipe.weight_decay)
         self.done = Trained()
 
