@@ -171,7 +171,7 @@ class Recipe:
     """Of their divergence from the bare model (mean KL, nats per token) beside the answers' loss."""
     stop_at_recall: bool = True
     """End early once teacher forcing shows enough examples recalled."""
-    min_recall: float = 0.99
+    min_recall: float = 0.98
     """Share of the examples that is enough, 0..1, if every pattern's prompt as written is recalled: the last few wordings
     cost a fifth of the steps."""
     checkpoints: int = 0

@@ -111,8 +111,8 @@ class Curriculum:
     def check(self, steps_done: int, recalled: Callable[[Sequence[int]], NDArray[np.bool_]]) -> float | None:
         """The share of all examples that are *recalled* if the recipe asks for no more, else None.
 
-        Asks for those with the largest losses first, portion by portion, and no more once too many or a required one
-        is missed. The next check comes after about as many steps as this one cost.
+        Asks for the required ones first, those with the largest losses before others, portion by portion, and no more
+        once too many or a required one is missed. The next check comes after about as many steps as this one cost.
         """
         num_asked, missed, is_enough = 0, set[int](), True
         allowed = (1 - self._recipe.min_recall) * self._num_examples
@@ -127,7 +127,9 @@ class Curriculum:
         return (self._num_examples - len(missed)) / self._num_examples if is_enough else None
 
     def _portions(self) -> Iterator[list[int]]:
-        order = np.argsort(-self._worst, kind="stable").tolist()
+        required = np.zeros(self._num_examples, dtype=np.bool_)
+        required[self._required] = True
+        order = np.lexsort((-self._worst, ~required)).tolist()
         start, size = 0, FIRST_PORTION * self._recipe.batch_size
         while start < len(order):
             yield order[start : start + size]

@@ -186,6 +186,15 @@ def test_a_check_asks_no_more_once_too_many_are_missed(missed: tuple[int, ...], 
     assert len(asked) == portions
 
 
+def test_a_check_asks_for_the_required_examples_first() -> None:
+    curriculum, asked = Curriculum(100, RECIPE, required=range(40)), Asked()
+    curriculum.note(range(100), np.arange(100, dtype=np.float32))
+
+    curriculum.check(20, asked)
+
+    assert [index for portion in asked for index in portion] == [*range(39, -1, -1), *range(99, 39, -1)]
+
+
 def test_a_check_asks_no_more_once_a_required_example_is_missed() -> None:
     recipe = replace(RECIPE, min_recall=0.9)
     curriculum, asked = Curriculum(100, recipe, required=[0, 99]), Asked(99)
