@@ -38,6 +38,7 @@ PROJECT = Path(__file__).parent.parent
 PLUGIN = "engram_bench.plugin"
 FEW = 131
 CATEGORIES = 50
+BYTECODE = Path(tempfile.gettempdir()) / "engram-bench-bytecode"
 HEADER = ("what", "wall s", "processor s", "peak MB", "")
 
 
@@ -211,7 +212,12 @@ def process(command: Sequence[str], folder: Path, *, status: int = 0) -> Spent:
     Raises:
         SystemExit: It ended with another status.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONDONTWRITEBYTECODE": "",  # compiled modules are kept, as an installed package's are
+        "PYTHONPYCACHEPREFIX": str(BYTECODE),
+    }
     started = time.perf_counter()
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None

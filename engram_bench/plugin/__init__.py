@@ -50,11 +50,15 @@ def pytest_load_initial_conftests(
 ) -> Generator[None]:
     """Read ``--backend`` as ``--engram-backend`` unless a conftest or another plugin owns it."""
     yield
+    if not any(map(_is_backend, args)):
+        return  # parsing takes milliseconds of every pytest's start
     _, unknown = parser.parse_known_and_unknown_args(list(args))
-    if any(argument.partition("=")[0] == "--backend" for argument in unknown):
-        args[:] = [
-            f"--engram-{argument[2:]}" if argument.partition("=")[0] == "--backend" else argument for argument in args
-        ]
+    if any(map(_is_backend, unknown)):
+        args[:] = [f"--engram-{argument[2:]}" if _is_backend(argument) else argument for argument in args]
+
+
+def _is_backend(argument: str) -> bool:
+    return argument.partition("=")[0] == "--backend"
 
 
 def pytest_configure(config: pytest.Config) -> None:
