@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from engram_bench.backends.cpu import CpuBackend
-from engram_bench.backends.cpu.training import Trainer
+from engram_bench.backends.training_loop import Trainer
 from engram_bench.errors import BackendError
 from engram_bench.models import Model
 from tests.backends.contract import EXAMPLES, BackendContract, weights_of
@@ -48,7 +48,7 @@ class TestCpuBackendOnPhi(OnTinyModel):
 
 
 def test_an_interrupted_training_goes_on_to_the_same_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engram_bench.backends.cpu.training.STATE_EVERY_S", 0.0)
+    monkeypatch.setattr("engram_bench.backends.training_loop.STATE_EVERY_S", 0.0)
     model = Model("llama", TINY_MODELS["llama"](tmp_path / "model"), fingerprint="llama")
     recipe = replace(BackendContract.recipe, steps=12, stop_at_recall=False)
     folders = {name: tmp_path / name for name in ("whole", "cut")}

@@ -123,7 +123,7 @@ def test_an_interrupted_training_goes_on(
     backend: CpuBackend, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The joint order has the most to keep: both parts and what their optimizers remember."""
-    monkeypatch.setattr("engram_bench.backends.cpu.training.STATE_EVERY_S", 0.0)
+    monkeypatch.setattr("engram_bench.backends.training_loop.STATE_EVERY_S", 0.0)
     recipe = ordered("joint", steps=6, stop_at_recall=False)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()

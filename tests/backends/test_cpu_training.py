@@ -208,26 +208,6 @@ def test_checkpoints_are_adapters_of_their_own(model: Model, tmp_path: Path) -> 
     backend.load(model, tmp_path / record.checkpoints[0]).close()
 
 
-def test_a_finished_training_leaves_no_state(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engram_bench.backends.cpu.training.STATE_EVERY_S", 0.0)
-
-    CpuBackend().train(model, EXAMPLES, RECIPE, tmp_path)
-
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
-
-
-@pytest.mark.parametrize("content", [b"", b"no safetensors at all"], ids=["empty", "torn"])
-def test_a_broken_state_starts_anew(model: Model, tmp_path: Path, content: bytes) -> None:
-    for name in ("whole", "torn"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "torn" / "training_state.safetensors").write_bytes(content)
-
-    for name in ("whole", "torn"):
-        CpuBackend().train(model, EXAMPLES, RECIPE, tmp_path / name)
-
-    assert weights_of(tmp_path / "torn") == weights_of(tmp_path / "whole")
-
-
 def test_a_loss_that_is_not_finite_names_the_step_and_the_learning_rate(model: Model, tmp_path: Path) -> None:
     wild = replace(RECIPE, learning_rate=1e30, warmup_steps=0)
 

@@ -15,19 +15,20 @@ import torch
 from numpy.typing import NDArray
 
 from engram_bench.backends.adapter_layout import PEFT_CONFIG
-from engram_bench.backends.cpu.both_recipe import train_both
+from engram_bench.backends.cpu.both_recipe import LoraTrained, train_both
 from engram_bench.backends.cpu.generation import read_states
 from engram_bench.backends.cpu.generator import TorchGenerator
 from engram_bench.backends.cpu.lora import Lora, load_lora, new_lora
 from engram_bench.backends.cpu.memory import load_memory
 from engram_bench.backends.cpu.memory_recipe import TrainedMemory, add_facts, train_memory
 from engram_bench.backends.cpu.network import Network
-from engram_bench.backends.cpu.training import Companion, Trained, Trainer
+from engram_bench.backends.cpu.training import PASS_TOKENS, Companion, TorchLearner
 from engram_bench.backends.decoding import DecodingPlan
 from engram_bench.backends.generating import TextGenerator, block_at, check_sequences
 from engram_bench.backends.halving import in_memory
 from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.backends.replay import own_answers, split
+from engram_bench.backends.training_loop import Trained, Trainer
 from engram_bench.backends.training_plan import as_written, encode_examples, identity_of, peak_memory_mb
 from engram_bench.errors import BackendError
 from engram_bench.memory.files import is_memory, load_memory_files, save_memory
@@ -154,8 +155,8 @@ class TorchBackend(ABC):
     def _train_lora(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
     ) -> TrainingRecord:
-        _, lora, done = self._run_lora(self._open(model), model, examples, recipe, folder, progress, None, "")
-        return self._lora_record(split(examples, recipe)[0], recipe, lora, done)
+        trained = self._run_lora(self._open(model), model, examples, recipe, folder, progress, None, "")
+        return self._lora_record(split(examples, recipe)[0], recipe, trained.lora, trained.done)
 
     def _train_both(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
@@ -194,25 +195,30 @@ class TorchBackend(ABC):
         progress: Progress,
         companion: Companion | None,
         companion_identity: str,
-    ) -> tuple[Trainer, Lora, Trained]:
+    ) -> LoraTrained:
         learned, ordinary = split(examples, recipe)
         encoded = encode_examples(model, learned, network.context_length)
         held = own_answers(model, self._generator(network, None, model.tokenizer), ordinary)
         network.spare_memory(True)
         lora = new_lora(network.shapes, recipe, network.device)
-        trainer = Trainer(
+        learner = TorchLearner(
             network,
             lora,
+            [*encoded, *held],
+            recipe,
+            packing=self._plan.packing,
+            pad_id=model.tokenizer.pad_id,
+            products=DTYPES[self._products],
+            companion=companion,
+        )
+        trainer = Trainer(
+            learner,
             encoded,
             recipe,
             required=as_written(learned),
             ordinary=held,
-            packing=self._plan.packing,
             curriculum=self._curriculum,
-            pad_id=model.tokenizer.pad_id,
-            max_batch_tokens=self._plan.max_batch_tokens,
-            products=DTYPES[self._products],
-            companion=companion,
+            max_tokens=min(PASS_TOKENS, self._plan.max_batch_tokens),
         )
         settings = f"{self._training_settings()} {companion_identity}".rstrip()
         identity = identity_of(recipe, [*encoded, *held], model.fingerprint, settings)
@@ -220,7 +226,7 @@ class TorchBackend(ABC):
             done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
         finally:
             network.spare_memory(False)
-        return trainer, lora, done
+        return LoraTrained(lora, done, trainer, learner)
 
     def _lora_record(
         self, examples: Sequence[TrainingExample], recipe: Recipe, lora: Lora, done: Trained

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -13,10 +14,11 @@ from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.memory import load_memory
 from engram_bench.backends.cpu.memory_recipe import stored_memory, train_memory, untrained_memory
 from engram_bench.backends.cpu.network import Network
-from engram_bench.backends.cpu.training import Companion, Trained, Trainer
+from engram_bench.backends.cpu.training import Companion, TorchLearner
 from engram_bench.backends.memory_plan import facts_of
 from engram_bench.backends.memory_training import Done
 from engram_bench.backends.protocol import Progress
+from engram_bench.backends.training_loop import Trained, Trainer
 from engram_bench.memory.both import parts_of
 from engram_bench.memory.files import WEIGHTS_FILE, StoredMemory, save_memory
 from engram_bench.records import Recipe, TrainingExample
@@ -25,11 +27,25 @@ if TYPE_CHECKING:
     from engram_bench.models import Model
 
 
+@dataclass(frozen=True, slots=True)
+class LoraTrained:
+    """A LoRA and how it came to be."""
+
+    lora: Lora
+    done: Trained
+    trainer: Trainer
+    learner: TorchLearner
+
+    def recall_of(self, lora: Lora | None, companion: Companion | None) -> float:
+        """Share of the examples that these recall together; None is silent."""
+        return self.trainer.recall_by(partial(self.learner.guesses_of, lora=lora, companion=companion))
+
+
 class LoraRun(Protocol):
     """Trains a LoRA beside a companion and leaves it in the folder."""
 
-    def __call__(self, companion: Companion | None, identity: str) -> tuple[Trainer, Lora, Trained]:
-        """The trainer, what it trained, and what it did; *identity* is of what the companion is."""
+    def __call__(self, companion: Companion | None, identity: str) -> LoraTrained:
+        """What it trained; *identity* is of what the companion is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +102,26 @@ def train_both(
     def memory_first() -> TrainedBoth:
         stored, done = memory_on(network)
         written = sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
-        trainer, lora, of_lora = train_lora(beside(stored, how.silence), written)
-        alone = {"memory": done.recalls[-1], "lora": trainer.recall_of(lora, None)}
-        return TrainedBoth(stored, lora, of_lora, of_lora.recall, alone, done)
+        of_lora = train_lora(beside(stored, how.silence), written)
+        alone = {"memory": done.recalls[-1], "lora": of_lora.recall_of(of_lora.lora, None)}
+        return TrainedBoth(stored, of_lora.lora, of_lora.done, of_lora.done.recall, alone, done)
 
     def lora_first() -> TrainedBoth:
-        trainer, lora, of_lora = train_lora(None, "")
+        of_lora = train_lora(None, "")
+        lora, recall_of = of_lora.lora, of_lora.recall_of
         stored, done = memory_on(network.merged(lora))
-        alone = {"memory": trainer.recall_of(None, beside(stored)), "lora": trainer.recall_of(lora, None)}
-        return TrainedBoth(stored, lora, of_lora, trainer.recall_of(lora, beside(stored)), alone, done)
+        alone = {"memory": recall_of(None, beside(stored)), "lora": recall_of(lora, None)}
+        return TrainedBoth(stored, lora, of_lora.done, recall_of(lora, beside(stored)), alone, done)
 
     def joint() -> TrainedBoth:
         facts = facts_of(model, examples, network.context_length)
         memory = untrained_memory(network, model, facts, of_memory)
-        trainer, lora, of_lora = train_lora(
-            together := MemoryBeside(memory, facts, silence=how.silence, learns=True), "joint"
-        )
+        together = MemoryBeside(memory, facts, silence=how.silence, learns=True)
+        of_lora = train_lora(together, "joint")
         stored = stored_memory(memory, model)
         save_memory(folder, stored)
-        alone = {"memory": trainer.recall_of(None, together), "lora": trainer.recall_of(lora, None)}
-        return TrainedBoth(stored, lora, of_lora, of_lora.recall, alone)
+        alone = {"memory": of_lora.recall_of(None, together), "lora": of_lora.recall_of(of_lora.lora, None)}
+        return TrainedBoth(stored, of_lora.lora, of_lora.done, of_lora.done.recall, alone)
 
     orders: Mapping[str, Callable[[], TrainedBoth]] = {
         "memory-first": memory_first,
