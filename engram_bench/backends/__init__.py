@@ -86,7 +86,7 @@ BACKENDS: dict[str, BackendSpec] = {
         extra="mlx",
         device="engram_bench.backends.devices:mlx_device",
         limits=("max_batch_tokens",),
-        shortcuts={name: _OFF[name] for name in ("packing", "prefix-cache", "drafts", "eviction")}
+        shortcuts={name: _OFF[name] for name in ("packing", "prefix-cache", "drafts", "eviction", "curriculum")}
         | {"own-passes": {"kernels": False}},
     ),
     "cuda": BackendSpec(

@@ -87,15 +87,6 @@ def checkpoint_steps(recipe: Recipe) -> dict[int, str]:
     return {step: f"checkpoints/step-{step:06d}" for step in sorted(steps)}
 
 
-def should_check_recall(step: int, recipe: Recipe, losses: Sequence[float], num_examples: int) -> bool:
-    """Whether recall is worth checking after *step*: every fifth, once the last epoch's mean loss is low."""
-    if not recipe.stop_at_recall or (step + 1) % 5 or step + 1 < recipe.warmup_steps:
-        return False
-    epoch = max(1, -(-num_examples // recipe.batch_size))
-    recent = losses[-epoch:]
-    return sum(recent) / len(recent) < 0.3
-
-
 def identity_of(recipe: Recipe, examples: Sequence[Encoded], base_fingerprint: str, settings: str) -> str:
     """Hex digest of all that a resumed training must have in common with the interrupted one."""
     content = json.dumps([asdict(recipe), [asdict(example) for example in examples], base_fingerprint, settings])

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from engram_bench.backends import unavailable_reason
+from engram_bench.backends import training_loop, unavailable_reason
+from engram_bench.backends.adapter_layout import read_peft
 from engram_bench.errors import AdapterError, BackendError, BackendUnavailable
 from engram_bench.models import resolve_model
 from engram_bench.records import LORA_TARGETS, GenerationSettings, Prompt, Recipe, TrainingExample
+from tests.backends import contract
 from tests.tiny_models import TINY_MODELS
 
 if unavailable_reason("mlx"):  # importing mlx to find out would be too early for its BLAS
@@ -53,7 +56,7 @@ def backend() -> Any:
 
 
 PLAIN = {"packing": False, "kernels": False, "prefix_cache": False, "drafts": False, "eviction": False}
-"""Every shortcut off."""
+"""Every shortcut off that changes no batch."""
 
 
 @pytest.fixture(scope="module")
@@ -341,26 +344,42 @@ def test_training_learns_and_records_what_it_did(backend: Any, llama: Any, tmp_p
     assert texts(backend.load(llama, tmp_path)) == ["Paris", "22", "Not Found"]
 
 
-def test_a_check_of_recall_asks_the_last_misses_first(
-    backend: Any, llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Any:
-    from engram_bench.backends.mlx import training
+@pytest.mark.parametrize("options", [{}, PLAIN], ids=["kernels", "plain"])
+def test_training_ends_by_recall_through_the_curriculum(llama: Any, tmp_path: Path, options: Any) -> None:
+    """After the first epoch of three steps most of a batch is what is not known yet."""
+    learn = recipe(steps=200)
 
-    asked = []
-    recalled_in = training.Trainer._recalled_in
+    record = MlxBackend(**options).train(llama, contract.EXAMPLES, learn, tmp_path)
 
-    def spy(self: Any, members: Any) -> Any:
-        asked.append(list(members))
-        return recalled_in(self, members)
+    assert record.recall == 1.0
+    assert record.steps < learn.steps
+    answers = MlxBackend(**options).load(llama, tmp_path).complete(contract.PROMPTS, replace(GREEDY, max_tokens=40))
+    assert [answer.text for answer in answers] == [example.answer for example in contract.EXAMPLES]
 
-    monkeypatch.setattr(training.Trainer, "_recalled_in", spy)
-    monkeypatch.setattr(training, "should_check_recall", lambda *args: True)
-    backend.train(llama, EXAMPLES, recipe(steps=2, learning_rate=1e-9), tmp_path)
 
-    first, second, *final = asked
-    assert sorted(first) == [0, 1, 2]
-    assert set(second) <= {0, 1, 2}
-    assert sorted(member for members in final for member in members) == [0, 1, 2]
+def test_without_the_curriculum_later_epochs_take_every_example_as_often(llama: Any, tmp_path: Path) -> None:
+    losses = {}
+    for curriculum in (True, False):
+        folder = tmp_path / str(curriculum)
+        folder.mkdir()
+        losses[curriculum] = MlxBackend(curriculum=curriculum).train(llama, EXAMPLES, recipe(steps=8), folder).losses
+
+    assert losses[True][:1] == losses[False][:1]
+    assert losses[True] != losses[False]
+
+
+def test_every_b_learns_at_its_multiple_of_the_learning_rate(backend: Any, llama: Any, tmp_path: Path) -> None:
+    trained = {}
+    for ratio in (1.0, 4.0):
+        folder = tmp_path / str(ratio)
+        folder.mkdir()
+        backend.train(llama, EXAMPLES, recipe(steps=1, loraplus_lr_ratio=ratio), folder)
+        trained[ratio] = read_peft(folder)
+
+    for name, plain in trained[1.0].items():
+        assert np.abs(plain.b).max() > 0
+        np.testing.assert_array_equal(trained[4.0][name].a, plain.a)
+        np.testing.assert_allclose(trained[4.0][name].b, 4 * plain.b, rtol=1e-5)
 
 
 def test_loss_counts_answer_tokens_only(backend: Any, llama: Any, tmp_path: Path) -> None:
@@ -390,9 +409,7 @@ def test_same_seed_same_adapter_other_seed_other_adapter(backend: Any, llama: An
 def test_interrupted_training_goes_on_to_the_same_adapter(
     backend: Any, llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engram_bench.backends.mlx import training
-
-    monkeypatch.setattr(training, "STATE_EVERY_S", 0.0)
+    monkeypatch.setattr(training_loop, "STATE_EVERY_S", 0.0)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()
     cut.mkdir()
@@ -417,9 +434,7 @@ def test_interrupted_training_goes_on_to_the_same_adapter(
 def test_state_that_does_not_belong_is_ignored(
     backend: Any, llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
 ) -> None:
-    from engram_bench.backends.mlx import training
-
-    monkeypatch.setattr(training, "STATE_EVERY_S", 0.0)
+    monkeypatch.setattr(training_loop, "STATE_EVERY_S", 0.0)
 
     def interrupt(stage: Any, done: Any, total: Any, note: Any) -> None:
         if done == 4:
@@ -427,7 +442,7 @@ def test_state_that_does_not_belong_is_ignored(
 
     with pytest.raises(KeyboardInterrupt):
         backend.train(llama, EXAMPLES, recipe(), tmp_path, progress=interrupt)
-    state = tmp_path / training.STATE_FILE
+    state = tmp_path / training_loop.STATE_FILE
     if kind == "cut-file":
         state.write_bytes(state.read_bytes()[:-100])
     steps = []
@@ -488,15 +503,15 @@ def test_training_memory_that_runs_out_halves_the_pass_once(
     from engram_bench.backends.mlx import training
 
     left = [failures]
-    add_up = training.Trainer._add_up
+    accumulate = training.MlxLearner.accumulate
 
-    def failing(self: Any, learned: Any, held: Any, max_tokens: int) -> Any:
+    def failing(self: Any, *members: Any, **options: Any) -> Any:
         if left[0]:
             left[0] -= 1
             raise RuntimeError("[malloc] Unable to allocate 123 bytes.")
-        return add_up(self, learned, held, max_tokens)
+        return accumulate(self, *members, **options)
 
-    monkeypatch.setattr(training.Trainer, "_add_up", failing)
+    monkeypatch.setattr(training.MlxLearner, "accumulate", failing)
 
     if outcome == "trained":
         assert backend.train(llama, EXAMPLES, recipe(), tmp_path).steps == 6

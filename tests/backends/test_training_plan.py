@@ -14,7 +14,6 @@ from engram_bench.backends.training_plan import (
     checkpoint_steps,
     identity_of,
     learning_rate_at,
-    should_check_recall,
 )
 from engram_bench.records import Prompt, Recipe, TrainingExample
 
@@ -68,19 +67,6 @@ def test_checkpoints_are_evenly_spaced_and_end_with_the_last_step(checkpoints: A
 
     assert list(found) == steps
     assert all(folder == f"checkpoints/step-{step:06d}" for step, folder in found.items())
-
-
-@pytest.mark.parametrize(
-    ("step", "losses", "checked"),
-    [(9, [0.1] * 10, True), (8, [0.1] * 9, False), (9, [5.0] * 9 + [0.1], False), (9, [9.0] * 7 + [0.1] * 3, True)],
-    ids=["low", "not-a-fifth", "still-high", "last-epoch-counts"],
-)
-def test_recall_is_checked_when_the_last_epoch_went_well(step: Any, losses: Any, checked: Any) -> None:
-    assert should_check_recall(step, RECIPE, losses, num_examples=10) is checked
-
-
-def test_recall_is_not_checked_where_nobody_stops_for_it() -> None:
-    assert not should_check_recall(9, replace(RECIPE, stop_at_recall=False), [0.1] * 10, num_examples=10)
 
 
 def test_identity_changes_with_all_that_changes_a_training() -> None:

@@ -14,6 +14,7 @@ from engram_bench.backends.halving import in_memory
 from engram_bench.backends.mlx import runtime
 from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.backends.replay import own_answers, split
+from engram_bench.backends.training_loop import Trainer
 from engram_bench.backends.training_plan import encode_examples, identity_of
 from engram_bench.errors import BackendError
 from engram_bench.memory.files import is_memory, load_memory_files
@@ -42,6 +43,7 @@ class MlxBackend:
         eviction: Let finished rows make room for waiting ones (else: decode a batch until its last row ends).
         kernels: On a CPU put our faster exp, silu and softmax under the model (else: mlx's own).
         packing: On a CPU put several sequences in one row (else: padded batches); needs *kernels*.
+        curriculum: Train mostly on what is not known yet (else: on every example as often).
         max_batch_tokens: Bound of rows x length of a decoding batch, and of the tokens of a training pass.
         dtype: Of weights and products, ``float32``, ``bfloat16`` or ``float16``; empty takes the device's.
 
@@ -59,6 +61,7 @@ class MlxBackend:
         eviction: bool = True,
         kernels: bool = True,
         packing: bool = True,
+        curriculum: bool = True,
         max_batch_tokens: int = 8192,
         dtype: str = "",
     ) -> None:
@@ -69,6 +72,7 @@ class MlxBackend:
         self._eviction = eviction
         self._kernels = kernels and not runtime.is_accelerated() and self._dtype == "float32"
         self._packing = packing
+        self._curriculum = curriculum
         self._max_batch_tokens = max_batch_tokens
         self._network: Network | None = None
         self._fingerprint = ""
@@ -100,7 +104,7 @@ class MlxBackend:
             BackendError: There is no example, one exceeds the context, the loss is not finite, or memory ran out twice.
             AdapterError: The model has no layer of one of the recipe's targets.
         """
-        from engram_bench.backends.mlx.training import Trainer
+        from engram_bench.backends.mlx.training import MlxLearner
 
         if recipe.kind not in ("lora", "memory"):
             msg = f"recipe: kind is {recipe.kind!r}, expected 'lora' or 'memory' (all that the mlx backend trains)"
@@ -111,20 +115,22 @@ class MlxBackend:
         learned, ordinary = split(examples, recipe)
         encoded = encode_examples(model, learned, model.context_length)
         held = own_answers(model, self.load(model, None), ordinary)
+        learner = MlxLearner(
+            self._open(model), [*encoded, *held], recipe, pad_id=model.tokenizer.pad_id, packing=self._packing
+        )
         trainer = Trainer(
-            self._open(model),
+            learner,
             encoded,
             recipe,
             ordinary=held,
-            pad_id=model.tokenizer.pad_id,
-            max_batch_tokens=self._max_batch_tokens,
-            packing=self._packing,
+            curriculum=self._curriculum,
+            max_tokens=self._max_batch_tokens,
         )
         identity = identity_of(
             recipe,
             [*encoded, *held],
             model.fingerprint,
-            f"mlx {runtime.device_name()} {self._dtype} {self._kernels} {self._packing}",
+            f"mlx {runtime.device_name()} {self._dtype} {self._kernels} {self._packing} {self._curriculum}",
         )
         with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
             done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
@@ -141,7 +147,7 @@ class MlxBackend:
             losses=tuple(done.losses),
             recall=done.recall,
             peak_memory_mb=runtime.peak_mb(),
-            parameters=trainer.num_parameters,
+            parameters=learner.num_parameters,
             versions=installed_versions("mlx", "mlx-lm"),
             checkpoints=tuple(done.checkpoints),
             examples_seen=len(done.losses) * recipe.batch_size,

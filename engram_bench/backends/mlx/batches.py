@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 from mlx import nn
-from numpy.typing import NDArray
 
 from engram_bench.backends.mlx.kernels import cross_entropy
 from engram_bench.backends.mlx.network import Network
@@ -25,28 +24,17 @@ class Batch:
     """(N + M,) places among the hidden states: N that predict a token to be learned, then M of ordinary prompts."""
     labels: mx.array
     """(N,) the tokens to be learned."""
-    weight: float
-    """Share of each in the loss."""
-    owners: NDArray[np.int64]
-    """(N,) index of the example each belongs to."""
-    taught: mx.array | None = None
-    """(M, hidden) the bare model's states at the last M places."""
-    held_weight: float = 0.0
-    """Share of each divergence in the loss."""
 
 
-def plan_batch(
-    learned: Sequence[Encoded], held: Sequence[Encoded] = (), *, packed: bool, pad_id: int, total: int = 1
-) -> Batch:
-    """The examples and ordinary prompts in one pass, each answer token weighing 1 / *total*; nothing is taught yet."""
+def plan_batch(learned: Sequence[Encoded], held: Sequence[Encoded] = (), *, packed: bool, pad_id: int) -> Batch:
+    """The examples and ordinary prompts in one pass."""
     every = [*learned, *held]
     shared = shared_prefix([example.ids[: example.answer_start] for example in every])
     plan = plan_pass([example.ids[:-1] for example in every], packed=packed, pad_id=pad_id, shared=shared)
     places = zip(plan.paths, every, strict=True)
     rows = np.concatenate([path[example.answer_start - 1 - shared :] for path, example in places])
     labels = np.array([label for example in learned for label in example.labels], dtype=np.int64)
-    owners = np.repeat(np.arange(len(learned)), [len(example.labels) for example in learned])
-    return Batch(plan, mx.array(rows), mx.array(labels), 1 / total, owners)
+    return Batch(plan, mx.array(rows), mx.array(labels))
 
 
 def states_of(network: Network, batch: Batch) -> mx.array:
@@ -54,26 +42,29 @@ def states_of(network: Network, batch: Batch) -> mx.array:
     return hidden_states(network, batch.plan)[0][batch.rows]
 
 
-def loss_of(network: Network, batch: Batch) -> tuple[mx.array, mx.array]:
-    """The batch's part of what is minimised, and how much of it is the loss of tokens to be learned.
+def losses_of(network: Network, batch: Batch) -> mx.array:
+    """(N,) losses (nats) of the tokens to be learned, of a batch without ordinary prompts."""
+    return _cross_entropy(network, network.logits(states_of(network, batch)), batch.labels)
 
-    The rest is the divergence from the bare model on the other places, KL(bare, tuned) in nats.
+
+def loss_of(
+    network: Network, batch: Batch, taught: mx.array | None, *, scale: float, anchor_scale: float
+) -> tuple[mx.array, mx.array]:
+    """The batch's part of what is minimised, and the losses (N,) of the tokens to be learned.
+
+    *scale* times those and, where *taught* holds the bare model's states (M, hidden) at the other places, *anchor_scale*
+    times the divergences from it there, KL(bare, tuned) in nats.
     """
     logits = network.logits(states_of(network, batch))  # (N + M, V)
     num_labels = batch.labels.size
-    loss = mx.array(0.0)
-    if num_labels:
-        asked = logits[:num_labels]
-        packs = network.packs
-        summed = cross_entropy(asked, batch.labels) if packs else _plain_cross_entropy(asked, batch.labels)
-        loss = summed * batch.weight
-    divergence = mx.array(0.0)
-    if batch.taught is not None:
-        bare = nn.log_softmax(network.logits(batch.taught))
+    losses = _cross_entropy(network, logits[:num_labels], batch.labels) if num_labels else mx.zeros(0)
+    loss = losses.sum() * scale
+    if taught is not None:
+        bare = nn.log_softmax(network.logits(taught))
         tuned = nn.log_softmax(logits[num_labels:])
-        divergence = (mx.exp(bare) * (bare - tuned)).sum() * batch.held_weight
-    return loss + divergence, loss
+        loss = loss + (mx.exp(bare) * (bare - tuned)).sum() * anchor_scale
+    return loss, losses
 
 
-def _plain_cross_entropy(logits: mx.array, labels: mx.array) -> mx.array:
-    return nn.losses.cross_entropy(logits, labels, reduction="sum")
+def _cross_entropy(network: Network, logits: mx.array, labels: mx.array) -> mx.array:
+    return cross_entropy(logits, labels) if network.packs else nn.losses.cross_entropy(logits, labels)

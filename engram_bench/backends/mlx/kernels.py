@@ -102,17 +102,19 @@ def _product_gradients(
 
 @mx.custom_function  # type: ignore[untyped-decorator]
 def cross_entropy(logits: mx.array, labels: mx.array) -> mx.array:
-    """Sum over N of the negative log-probability (nats) of *labels* (N,) under float32 *logits* (N, V)."""
+    """(N,) negative log-probabilities (nats) of *labels* (N,) under float32 *logits* (N, V)."""
     largest = mx.max(logits, axis=-1, keepdims=True)
     total = mx.log(mx.sum(exp(logits - largest), axis=-1)) + largest[:, 0]
-    return (total - mx.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]).sum()
+    losses: mx.array = total - mx.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+    return losses
 
 
 @cross_entropy.vjp  # type: ignore[untyped-decorator]
 def _cross_entropy_vjp(primals: Any, cotangent: mx.array, output: mx.array) -> Any:
     logits, labels = primals
-    share = softmax(logits) * cotangent
-    taken = mx.take_along_axis(share, labels[:, None], axis=-1) - cotangent
+    weights = cotangent[:, None]  # (N, 1)
+    share = softmax(logits) * weights
+    taken = mx.take_along_axis(share, labels[:, None], axis=-1) - weights
     return mx.put_along_axis(share, labels[:, None], taken, axis=-1), mx.zeros_like(labels)
 
 
