@@ -63,7 +63,7 @@ PLAIN = {"packing": False, "kernels": False, "prefix_cache": False, "drafts": Fa
 def trained(backend: Any, llama: Any, tmp_path_factory: Any) -> Any:
     """An adapter folder that recalls the examples."""
     folder = tmp_path_factory.mktemp("trained")
-    backend.train(llama, EXAMPLES, recipe(steps=60, stop_at_recall=False), folder)
+    backend.train(llama, EXAMPLES, recipe(steps=40, stop_at_recall=False), folder)
     return folder
 
 
