@@ -88,6 +88,7 @@ def train(
     folder: Path,
     recipe: Recipe = RECIPE,
     *,
+    required: Sequence[int] = (),
     num_ordinary: int = 0,
     progress: Callable[[str, int, int, str], None] = no_progress,
     identity: str = "this",
@@ -97,6 +98,7 @@ def train(
         learner,
         learner.examples[:num_learned],
         recipe,
+        required=required,
         ordinary=learner.examples[num_learned:],
         max_tokens=100,
     )
@@ -114,6 +116,18 @@ def test_training_ends_once_every_example_is_recalled(tmp_path: Path) -> None:
     done = train(FakeLearner(first=1.0), tmp_path)
 
     assert (len(done.losses), done.recall, done.finished) == (2 + 2, 1.0, True)
+
+
+@pytest.mark.parametrize(("required", "finished"), [((0,), True), ((3,), False)], ids=["known", "not-known"])
+def test_training_goes_on_until_every_required_example_is_recalled(
+    tmp_path: Path, required: tuple[int, ...], finished: bool
+) -> None:
+    learner = FakeLearner()
+    learner.worst[3] = 1e6
+
+    done = train(learner, tmp_path, replace(RECIPE, min_recall=0.75), required=required)
+
+    assert (done.finished, done.recall) == (finished, 0.75)
 
 
 def test_a_training_of_fixed_steps_ends_with_what_it_recalls(tmp_path: Path) -> None:
