@@ -47,7 +47,6 @@ def declare(parser: argparse.ArgumentParser) -> None:
             deed.add_argument("source", metavar="SOURCE", help="A folder of PEFT or mlx-lm, or a Hub id of one.")
             deed.add_argument("--name", metavar="NAME", help="What to call it. Default: the folder's name and a hash.")
         if name in ("export", "import"):
-            add_settings(deed, "model")
             add_quiet(deed)
         if name == "prune":
             deed.add_argument(
@@ -55,7 +54,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
             )
             deed.add_argument("--newest", type=int, default=1, metavar="N", help="Keep the newest N. Default: 1.")
             deed.add_argument("--dry-run", action="store_true", help="Only say what would be deleted.")
-        add_settings(deed, "adapter-dir")
+        add_settings(deed, "adapter-dir", *(["model"] if name in ("export", "import") else []))
         add_json(deed)
         deed.set_defaults(deed=run_it)
 

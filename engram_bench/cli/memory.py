@@ -36,10 +36,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
         if name == "explain":
             deed.add_argument("prompt", metavar="PROMPT", help="A question as a user asks it.")
             deed.add_argument("--answer", metavar="TEXT", help="Explain this answer. Default: the model's own.")
-            add_settings(deed, "route", "route-false-positives")
         if name == "remove":
             deed.add_argument("pattern", metavar="ID", help="Id of a pattern, as list shows it.")
-        add_settings(deed, "adapter-dir", "backend", "model", "patterns", "steps", "seed")
+        asked = ("route", "route-false-positives") if name == "explain" else ()
+        add_settings(deed, "adapter-dir", "backend", "model", "patterns", "steps", "seed", *asked)
         add_json(deed)
         deed.set_defaults(deed=run_it)
 

@@ -41,6 +41,13 @@ def test_help_of_every_command_says_what_it_does(shell: Shell, name: str) -> Non
     assert output.startswith(f"usage: engram-bench {name}")
 
 
+@pytest.mark.parametrize(
+    "deed", ["adapter export", "adapter list", "memory explain", "memory list"], ids=lambda deed: deed.replace(" ", "-")
+)
+def test_help_of_a_deed_has_its_settings_in_one_place(shell: Shell, deed: str) -> None:
+    assert shell(*deed.split(), "--help").count("\nsettings:\n") == 1
+
+
 def test_help_lists_the_commands(shell: Shell) -> None:
     output = shell("--help")
 
