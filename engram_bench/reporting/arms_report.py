@@ -32,9 +32,9 @@ _COLUMNS = (
     _Column("recall\n%", _rate("recall")),
     _Column("wrapped\n%", _rate("wrapped")),
     _Column("held-out\n%", _rate("held_out")),
-    _Column("consis-\ntent %", _rate("consistency")),
-    _Column("reten-\ntion %", _rate("retention")),
-    _Column("agree-\nment %", _rate("agreement")),
+    _Column("consistent\n%", _rate("consistency")),
+    _Column("retention\n%", _rate("retention")),
+    _Column("agreement\n%", _rate("agreement")),
     _Column("perplexity\n%", lambda row: f"{100 * (row.perplexity.value - 1):+.2f}" if row.perplexity else ""),
     _Column("fires\n%", _rate("fires")),
     _Column("stored", lambda row: _count(row.stored)),
@@ -84,7 +84,7 @@ def arms_plot(rows: Sequence[ArmRow]) -> str:
     placed = [row for row in rows if row.held_out and row.agreement]
     if not placed:
         return ""
-    height, left, right, upper, lower = 420, 64, 150, 18, 372
+    height, left, right, upper, lower = 420, 64, 40, 18, 372
 
     def x(row: ArmRow) -> float:
         return left + (WIDTH - left - right) * (row.agreement.value if row.agreement else 0.0)
@@ -116,11 +116,14 @@ def arms_plot(rows: Sequence[ArmRow]) -> str:
     for row in sorted(placed, key=y):
         parts.append(tag("circle", cx=x(row), cy=y(row), r=4.5, class_="baseline" if not row.adapter else "candidate"))
         at = y(row) + 4
-        while any(abs(at - other) < 15 and abs(x(row) - near) < 150 for near, other in taken):
+        while any(abs(at - other) < 15 and abs(x(row) - near) < 200 for near, other in taken):
             at += 15
         taken.append((x(row), at))
         label = f"{row.arm}, {row.patterns:,}" if several else row.arm
-        parts.append(text(label, x(row) + 10, at, "halo"))
+        if x(row) > WIDTH / 2:
+            parts.append(text(label, x(row) - 10, at, "end halo"))
+        else:
+            parts.append(text(label, x(row) + 10, at, "halo"))
     described = "; ".join(
         f"{row.arm} with {row.patterns} patterns: held-out {_rate('held_out')(row)} %, agreement {_rate('agreement')(row)} %"
         for row in placed

@@ -51,12 +51,10 @@ class MlxLearner:
         self._examples = examples
         self._recipe = recipe
         self._pad_id = pad_id
-        self._of_b, self._of_a = (
-            optimizers.AdamW(
-                recipe.learning_rate, betas=list(ADAM_BETAS), weight_decay=recipe.weight_decay, bias_correction=True
-            )
-            for _ in "ba"
+        adamw = partial(
+            optimizers.AdamW, betas=list(ADAM_BETAS), weight_decay=recipe.weight_decay, bias_correction=True
         )
+        self._of_b, self._of_a = adamw(recipe.learning_rate), adamw(recipe.learning_rate)
         self._optimizer = optimizers.MultiOptimizer(
             [self._of_b, self._of_a], [lambda path, _: path.endswith(".lora_b")]
         )
