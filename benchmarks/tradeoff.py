@@ -2,8 +2,8 @@
 
     python -m benchmarks.tradeoff
 
-Reads every table of the page that has the columns ``held-out`` and ``retention``; a point per row, named by its first
-column. Writes docs/img/tradeoff.svg.
+Reads every table of the page that has the columns ``held-out`` and ``retention``; a point per row, numbered, and
+named by its first column in a list. Writes docs/img/tradeoff.svg.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from engram_bench.reporting.plots import WIDTH, standalone, svg, tag, text
 PAGE, PLOT = Path("docs/experiments.md"), Path("docs/img/tradeoff.svg")
 TARGETS = {"held_out": 0.80, "retention": 0.95}
 HEIGHT, LEFT, RIGHT, UPPER, LOWER = 420, 64, 60, 26, 372
-LOWEST = 0.5
-"""Both axes start there."""
+LOWEST, HIGHEST = 0.5, {"held_out": 0.85, "retention": 1.0}
+"""Where both axes start, and where each ends."""
+NAMES_AT, NAMES_APART, LINE = (0.61, 0.69), 0.16, 15
+"""Where the list of names begins, the distance of its columns, both in shares of the axes, and of its lines, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def read_tries(page: str) -> Iterator[Try]:
         elif not cells:
             columns = []
         elif columns and (found := _figures(dict(zip(columns, cells, strict=False)))):
-            yield Try(cells[0], *found)
+            yield Try(cells[0].strip("*"), *found)
 
 
 def _figures(row: dict[str, str]) -> tuple[float, float] | None:
@@ -63,18 +65,20 @@ def plot(tries: list[Try]) -> str:
     """Held-out wordings (up) against retention (right), with the targets."""
 
     def x(share: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (share - LOWEST) / (1 - LOWEST)
+        return LEFT + (WIDTH - LEFT - RIGHT) * (share - LOWEST) / (HIGHEST["retention"] - LOWEST)
 
     def y(share: float) -> float:
-        return LOWER - (LOWER - UPPER) * (share - LOWEST) / (1 - LOWEST)
+        return LOWER - (LOWER - UPPER) * (share - LOWEST) / (HIGHEST["held_out"] - LOWEST)
 
     parts = []
-    for tick in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
+    for tick in (0.5, 0.6, 0.7, 0.8):
         parts += [
             tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(tick), y2=y(tick), class_="grid"),
             text(f"{100 * tick:.0f} %", LEFT - 10, y(tick) + 4, "end muted"),
-            text(f"{100 * tick:.0f} %", x(tick), LOWER + 20, "middle muted"),
         ]
+    parts += [
+        text(f"{100 * tick:.0f} %", x(tick), LOWER + 20, "middle muted") for tick in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    ]
     held_out, retention = TARGETS["held_out"], TARGETS["retention"]
     parts += [
         tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(held_out), y2=y(held_out), class_="zero"),
@@ -84,13 +88,14 @@ def plot(tries: list[Try]) -> str:
     ]
     for each in tries:
         parts.append(tag("circle", cx=x(each.retention), cy=y(each.held_out), r=4.5, class_="candidate"))
-    taken: list[tuple[float, float]] = []
-    for each in sorted(tries, key=lambda one: -one.held_out):
-        at_x, at_y = x(each.retention), y(each.held_out) + 4
-        while any(abs(at_y - other) < 14 and abs(at_x - near) < 90 for near, other in taken):
-            at_y += 14
-        taken.append((at_x, at_y))
-        parts.append(text(each.name, at_x - 9, at_y, "end halo"))
+    beside: dict[tuple[int, int], list[str]] = {}
+    for number, each in enumerate(tries, start=1):
+        column, line = divmod(number - 1, -(-len(tries) // 2))
+        at_x, at_y = x(NAMES_AT[0] + column * NAMES_APART), y(NAMES_AT[1]) + line * LINE
+        parts.append(text(f"{number}  {each.name}", at_x, at_y, "halo"))
+        beside.setdefault((round(x(each.retention)), round(y(each.held_out) / 8)), []).append(str(number))
+    for (at_x, row), numbers in beside.items():
+        parts.append(text(", ".join(numbers), at_x + 8, row * 8 + 4, "halo"))
     described = "; ".join(
         f"{each.name}: held-out {100 * each.held_out:.1f} %, retention {100 * each.retention:.1f} %" for each in tries
     )
