@@ -56,12 +56,6 @@ def encode_examples(model: Model, examples: Sequence[TrainingExample], context: 
     return encoded
 
 
-def as_written(examples: Sequence[TrainingExample]) -> list[int]:
-    """Indices of the patterns' own prompts: the first example of each pattern; its wordings and variants come after it."""
-    first = {example.pattern_id: index for index, example in reversed(list(enumerate(examples)))}
-    return sorted(first.values())
-
-
 def batch_indices(step: int, recipe: Recipe, num_examples: int) -> list[int]:
     """Examples of a step, from epochs shuffled by the seed: they depend on the step, not on what came before it."""
     found = []

@@ -42,6 +42,12 @@ def training_examples(
     return tuple(examples.values())
 
 
+def as_written(examples: Sequence[TrainingExample]) -> list[int]:
+    """Indices of the patterns' own prompts: the first example of each pattern; its wordings and variants come after it."""
+    first = {example.pattern_id: index for index, example in reversed(list(enumerate(examples)))}
+    return sorted(first.values())
+
+
 def write_chat_jsonl(
     examples: Sequence[TrainingExample], folder: Path, *, valid_share: float = 0.1, seed: int = 0
 ) -> tuple[Path, Path]:
@@ -63,8 +69,8 @@ def write_chat_jsonl(
     if not 0 <= valid_share < 1:
         found = f"valid_share is {valid_share}, expected at least 0 and below 1"
         raise ValueError(found)
-    first = {example.pattern_id: index for index, example in reversed(list(enumerate(examples)))}
-    others = [index for index, example in enumerate(examples) if first[example.pattern_id] != index]
+    first = set(as_written(examples))
+    others = [index for index in range(len(examples)) if index not in first]
     wanted = max(round(len(examples) * valid_share), 1) if valid_share else 0
     pool = others or range(len(examples))
     valid = set(random.Random(seed).sample(pool, min(wanted, len(pool))))

@@ -198,6 +198,24 @@ def test_training_stops_when_every_example_is_recalled(model: Model, tmp_path: P
     assert record.steps < 200
 
 
+def test_every_prompt_as_written_is_recalled_whatever_share_is_enough(model: Model, tmp_path: Path) -> None:
+    examples = [replace(example, pattern_id=f"p{number}") for number, example in enumerate(EXAMPLES)]
+    recipe = replace(RECIPE, steps=200, stop_at_recall=True, min_recall=0.0)
+
+    assert CpuBackend().train(model, examples, recipe, tmp_path).recall == 1.0
+
+
+def test_an_adapter_that_does_not_fit_leaves_answers_as_fast_as_they_were(model: Model, tmp_path: Path) -> None:
+    backend = CpuBackend()
+
+    with pytest.raises(AdapterError):
+        backend.train(model, EXAMPLES, replace(RECIPE, targets=("nothing_proj",)), tmp_path)
+
+    network = backend._open(model)
+    assert isinstance(network, LlamaNetwork)
+    assert not getattr(network._multiply, "_spares", False)
+
+
 def test_checkpoints_are_adapters_of_their_own(model: Model, tmp_path: Path) -> None:
     backend = CpuBackend()
     record = backend.train(model, EXAMPLES, replace(RECIPE, checkpoints=2), tmp_path)

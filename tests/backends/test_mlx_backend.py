@@ -596,3 +596,9 @@ print(record.steps, device_info("mlx").note)
 
     assert done.stdout.startswith("2 "), done.stderr
     assert "no g++" in done.stdout
+
+
+def test_every_prompt_as_written_is_recalled_whatever_share_is_enough(llama: Any, tmp_path: Path) -> None:
+    examples = [replace(example, pattern_id=f"p{number}") for number, example in enumerate(EXAMPLES)]
+
+    assert MlxBackend().train(llama, examples, recipe(steps=200, min_recall=0.0), tmp_path).recall == 1.0

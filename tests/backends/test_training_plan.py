@@ -9,13 +9,12 @@ import pytest
 
 from engram_bench.backends.training_plan import (
     Encoded,
-    as_written,
     batch_indices,
     checkpoint_steps,
     identity_of,
     learning_rate_at,
 )
-from engram_bench.records import Prompt, Recipe, TrainingExample
+from engram_bench.records import Recipe
 
 RECIPE = Recipe(steps=20, batch_size=4, learning_rate=1.0, warmup_steps=4)
 
@@ -35,12 +34,6 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
 
 def test_a_batch_may_be_larger_than_the_set() -> None:
     assert sorted(batch_indices(0, RECIPE, 2)) == [0, 0, 1, 1]
-
-
-def test_the_first_example_of_each_pattern_is_its_prompt_as_written() -> None:
-    examples = [TrainingExample(Prompt(f"{place}?"), "x", name) for place, name in enumerate("aabbbc")]
-
-    assert as_written(examples) == [0, 2, 5]
 
 
 def test_learning_rate_warms_up_and_falls_to_nothing() -> None:

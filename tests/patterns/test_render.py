@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engram_bench.patterns.augment import Augmentation, prefixed
 from engram_bench.patterns.leaks import HeldOut
 from engram_bench.patterns.load import load_pattern_files
-from engram_bench.patterns.render import training_examples, write_chat_jsonl
+from engram_bench.patterns.render import as_written, training_examples, write_chat_jsonl
 from engram_bench.patterns.wordings import normalise_prompt
 from engram_bench.records import Pattern, PatternSet, Prompt, SourceLine, TrainingExample
 from tests.patterns.strategies import pattern_sets
@@ -230,3 +230,9 @@ def test_a_validation_share_must_leave_something_to_train(share: float, tmp_path
 def test_no_examples_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no examples, expected at least one"):
         write_chat_jsonl((), tmp_path)
+
+
+def test_the_first_example_of_each_pattern_is_its_prompt_as_written() -> None:
+    examples = [TrainingExample(Prompt(f"{place}?"), "x", name) for place, name in enumerate("aabbbc")]
+
+    assert as_written(examples) == [0, 2, 5]

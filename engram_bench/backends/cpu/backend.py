@@ -29,9 +29,10 @@ from engram_bench.backends.halving import in_memory
 from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.backends.replay import own_answers, split
 from engram_bench.backends.training_loop import Trained, Trainer
-from engram_bench.backends.training_plan import as_written, encode_examples, identity_of, peak_memory_mb
+from engram_bench.backends.training_plan import encode_examples, identity_of, peak_memory_mb
 from engram_bench.errors import BackendError
 from engram_bench.memory.files import is_memory, load_memory_files, save_memory
+from engram_bench.patterns.render import as_written
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
 
 if TYPE_CHECKING:
@@ -200,29 +201,29 @@ class TorchBackend(ABC):
         encoded = encode_examples(model, learned, network.context_length)
         held = own_answers(model, self._generator(network, None, model.tokenizer), ordinary)
         network.spare_memory(True)
-        lora = new_lora(network.shapes, recipe, network.device)
-        learner = TorchLearner(
-            network,
-            lora,
-            [*encoded, *held],
-            recipe,
-            packing=self._plan.packing,
-            pad_id=model.tokenizer.pad_id,
-            products=DTYPES[self._products],
-            companion=companion,
-        )
-        trainer = Trainer(
-            learner,
-            encoded,
-            recipe,
-            required=as_written(learned),
-            ordinary=held,
-            curriculum=self._curriculum,
-            max_tokens=min(PASS_TOKENS, self._plan.max_batch_tokens),
-        )
-        settings = f"{self._training_settings()} {companion_identity}".rstrip()
-        identity = identity_of(recipe, [*encoded, *held], model.fingerprint, settings)
         try:
+            lora = new_lora(network.shapes, recipe, network.device)
+            learner = TorchLearner(
+                network,
+                lora,
+                [*encoded, *held],
+                recipe,
+                packing=self._plan.packing,
+                pad_id=model.tokenizer.pad_id,
+                products=DTYPES[self._products],
+                companion=companion,
+            )
+            trainer = Trainer(
+                learner,
+                encoded,
+                recipe,
+                required=as_written(learned),
+                ordinary=held,
+                curriculum=self._curriculum,
+                max_tokens=min(PASS_TOKENS, self._plan.max_batch_tokens),
+            )
+            settings = f"{self._training_settings()} {companion_identity}".rstrip()
+            identity = identity_of(recipe, [*encoded, *held], model.fingerprint, settings)
             done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
         finally:
             network.spare_memory(False)

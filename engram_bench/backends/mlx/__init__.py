@@ -15,9 +15,10 @@ from engram_bench.backends.mlx import runtime
 from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.backends.replay import own_answers, split
 from engram_bench.backends.training_loop import Trainer
-from engram_bench.backends.training_plan import as_written, encode_examples, identity_of
+from engram_bench.backends.training_plan import encode_examples, identity_of
 from engram_bench.errors import BackendError
 from engram_bench.memory.files import is_memory, load_memory_files
+from engram_bench.patterns.render import as_written
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
 
 if TYPE_CHECKING:
