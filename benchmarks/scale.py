@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -38,7 +39,6 @@ PROJECT = Path(__file__).parent.parent
 PLUGIN = "engram_bench.plugin"
 FEW = 131
 CATEGORIES = 50
-BYTECODE = Path(tempfile.gettempdir()) / "engram-bench-bytecode"
 HEADER = ("what", "wall s", "processor s", "peak MB", "")
 
 
@@ -206,6 +206,12 @@ def pytest_run(arguments: Sequence[str], folder: Path, *, status: int = 0, probe
     return process([sys.executable, *program, *plain, *arguments], folder, status=status)
 
 
+@cache
+def bytecode() -> tempfile.TemporaryDirectory[str]:
+    """Where the processes of this run keep compiled modules: a folder nobody else can write to, gone at the end."""
+    return tempfile.TemporaryDirectory(prefix="engram-bench-bytecode-")
+
+
 def process(command: Sequence[str], folder: Path, *, status: int = 0) -> Spent:
     """Run *command* in *folder* and say what it used.
 
@@ -216,7 +222,7 @@ def process(command: Sequence[str], folder: Path, *, status: int = 0) -> Spent:
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
         "PYTHONDONTWRITEBYTECODE": "",  # compiled modules are kept, as an installed package's are
-        "PYTHONPYCACHEPREFIX": str(BYTECODE),
+        "PYTHONPYCACHEPREFIX": bytecode().name,
     }
     started = time.perf_counter()
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as child:
