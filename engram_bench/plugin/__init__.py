@@ -51,7 +51,7 @@ def pytest_load_initial_conftests(
     """Read ``--backend`` as ``--engram-backend`` unless a conftest or another plugin owns it."""
     yield
     if not any(map(_is_backend, args)):
-        return  # parsing takes milliseconds of every pytest's start
+        return  # nothing to rename, so no second parse at every pytest's start
     _, unknown = parser.parse_known_and_unknown_args(list(args))
     if any(map(_is_backend, unknown)):
         args[:] = [f"--engram-{argument[2:]}" if _is_backend(argument) else argument for argument in args]
