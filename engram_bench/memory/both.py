@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
@@ -19,7 +20,12 @@ class BothConfig:
     """``memory-first``: the memory, then a LoRA with its rows frozen. ``lora-first``: a memory on top of the LoRA.
     ``joint``: both in each step, the control."""
     silence: float = 1.0
-    """Share of a step's examples in which the memory is silent while the LoRA learns; not with ``lora-first``."""
+    """Share of a step's examples in which the memory is silent while the LoRA learns; not with ``lora-first``. With 1 the
+    LoRA is trained, and its training ended, as if there were no memory; ``joint`` rows would then learn nothing."""
+
+
+SILENCE: Mapping[Order, float] = {"memory-first": 1.0, "lora-first": 1.0, "joint": 0.5}
+"""Unless the recipe says otherwise."""
 
 
 def both_recipe(*, preset: str = "exact", steps: int, seed: int, order: Order = "memory-first") -> Recipe:
@@ -36,12 +42,16 @@ def parts_of(recipe: Recipe) -> tuple[BothConfig, Recipe]:
         BackendError: An option has a value that cannot be used; names it.
     """
     names = {field.name for field in fields(BothConfig)}
-    own = {name: value for name, value in recipe.options.items() if name in names}
-    config = BothConfig(**{name: read_option(name, value, getattr(BothConfig(), name)) for name, value in own.items()})
+    usual = BothConfig()
+    own = {
+        name: read_option(name, value, getattr(usual, name)) for name, value in recipe.options.items() if name in names
+    }
+    config = BothConfig(**{"silence": SILENCE.get(own.get("order", usual.order), usual.silence), **own})
     check_rules(
         (
             ("order", config.order, config.order in get_args(Order), " or ".join(get_args(Order))),
             ("silence", config.silence, 0 <= config.silence <= 1, "a share from 0 to 1"),
+            ("silence", config.silence, config.order != "joint" or config.silence < 1, "less than 1 with order joint"),
         )
     )
     options = {name: value for name, value in recipe.options.items() if name not in names}

@@ -85,6 +85,30 @@ def test_other_orders_recall_as_well(order: str, backend: CpuBackend, model: Mod
     assert texts(backend.load(model, tmp_path).complete(PROMPTS, LONG)) == ANSWERS
 
 
+def test_rows_learn_jointly(backend: CpuBackend, model: Model, tmp_path: Path) -> None:
+    record = backend.train(model, EXAMPLES, ordered("joint"), tmp_path)
+
+    assert record.recall_alone["memory"] > 0
+
+
+def test_rows_that_never_speak_cannot_learn_jointly(backend: CpuBackend, model: Model, tmp_path: Path) -> None:
+    recipe = replace(ordered("joint"), options={**ordered("joint").options, "silence": 1.0})
+
+    with pytest.raises(BackendError, match=r"silence is 1\.0, expected less than 1 with order joint"):
+        backend.train(model, EXAMPLES, recipe, tmp_path)
+
+
+def test_beside_a_silent_memory_a_lora_is_trained_as_alone(
+    backend: CpuBackend, model: Model, trained: tuple[Path, TrainingRecord], tmp_path: Path
+) -> None:
+    """What the memory knows must not end, or slow, the training of what is to be learned without it."""
+    record = backend.train(model, EXAMPLES, replace(RECIPE, kind="lora", options={}), tmp_path)
+
+    assert record.losses == trained[1].losses
+    name = "adapter_model.safetensors"
+    assert (tmp_path / name).read_bytes() == (trained[0] / name).read_bytes()
+
+
 def test_rows_are_frozen_while_the_lora_learns(
     backend: CpuBackend, model: Model, trained: tuple[Path, TrainingRecord], tmp_path: Path
 ) -> None:

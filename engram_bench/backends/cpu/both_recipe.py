@@ -101,10 +101,15 @@ def train_both(
 
     def memory_first() -> TrainedBoth:
         stored, done = memory_on(network)
+        companion = beside(stored, how.silence)
         written = sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
-        of_lora = train_lora(beside(stored, how.silence), written)
-        alone = {"memory": done.recalls[-1], "lora": of_lora.recall_of(of_lora.lora, None)}
-        return TrainedBoth(stored, of_lora.lora, of_lora.done, of_lora.done.recall, alone, done)
+        is_silent = how.silence == 1  # then what it knows must not end the training of what is learned without it
+        of_lora = train_lora(None if is_silent else companion, written)
+        ended_by = of_lora.done.recall or 0.0
+        other = of_lora.recall_of(of_lora.lora, companion if is_silent else None)
+        recall, of_lora_alone = (other, ended_by) if is_silent else (ended_by, other)
+        alone = {"memory": done.recalls[-1], "lora": of_lora_alone}
+        return TrainedBoth(stored, of_lora.lora, of_lora.done, recall, alone, done)
 
     def lora_first() -> TrainedBoth:
         of_lora = train_lora(None, "")
