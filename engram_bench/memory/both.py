@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
-from engram_bench.memory.config import check_rules, read_option
+from engram_bench.memory.config import check_rules, options_of, read_option
 from engram_bench.records import Recipe
 
 Order = Literal["memory-first", "lora-first", "joint"]
@@ -30,7 +30,7 @@ SILENCE: Mapping[Order, float] = {"memory-first": 1.0, "lora-first": 1.0, "joint
 
 def both_recipe(*, preset: str = "exact", steps: int, seed: int, order: Order = "memory-first") -> Recipe:
     """A recipe of kind ``both``; each part may take *steps* steps."""
-    return Recipe(kind="both", steps=steps, seed=seed, options={"preset": preset, "order": order})
+    return Recipe(kind="both", steps=steps, seed=seed, options={**options_of(preset), "order": order})
 
 
 def parts_of(recipe: Recipe) -> tuple[BothConfig, Recipe]:

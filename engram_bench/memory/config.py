@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from engram_bench.errors import BackendError
@@ -36,7 +36,7 @@ class MemoryConfig:
     """N-grams are of the question's and answer's tokens; the chat template between them is not seen."""
     answers_only: bool = True
     """Write only where an answer's token is being predicted."""
-    near: float = 0.01
+    near: float = 0.005
     """Share of ordinary questions that may be taken for a trained one in other words; 0: none is. ``exact`` only."""
     ways: int = 3
     """Ways to ask a pattern that its rows are trained at, the prompt first; further ones are only read as it. 0: all."""
@@ -101,7 +101,14 @@ PRESETS = {**PRESETS, "paper": replace(PRESETS["paper-small"], preset="paper", r
 
 def memory_recipe(*, preset: str = "exact", steps: int, seed: int) -> Recipe:
     """A recipe of kind ``memory``: every step is one pass over what is not yet known by heart."""
-    return Recipe(kind="memory", steps=steps, replay=0, seed=seed, options={"preset": preset})
+    return Recipe(kind="memory", steps=steps, replay=0, seed=seed, options=options_of(preset))
+
+
+def options_of(preset: str) -> dict[str, str | int | float | bool]:
+    """A preset's name and all that it stands for, so that a changed preset is another recipe; the name alone if unknown."""
+    fields_of = asdict(PRESETS[preset]) if preset in PRESETS else {}
+    told = {name: ",".join(map(str, value)) if isinstance(value, tuple) else value for name, value in fields_of.items()}
+    return {**{name: value for name, value in told.items() if name != "seed"}, "preset": preset}
 
 
 def config_of(recipe: Recipe) -> MemoryConfig:

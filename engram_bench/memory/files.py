@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "memory.json"
 WEIGHTS_FILE = "memory.safetensors"
-SCHEMA = 1
+SCHEMA = 2
 
 Floats = NDArray[np.float32]
 

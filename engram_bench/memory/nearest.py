@@ -1,11 +1,13 @@
-"""Which trained question another one means: the one that shares most of its rare words, if it shares enough.
+"""Which pattern a question means: the one whose trained questions share most of its rare words, if they share enough.
 
 N-grams know a question by its last tokens in their order, so another wording of it reads no row at all. Here order does not
 matter: a question is the set of its words (equal up to case and accents), each weighing the more the fewer patterns and
-ordinary questions have it, and two questions are as near as the cosine of their weights. What is near enough is read as
-the trained question. Ordinary questions say what is enough: at most a stated share of them may be taken for a trained one.
+ordinary questions have it. It is as near to a pattern as the mean of two cosines, with the nearest of the pattern's questions
+and with their centre, less for what it lacks of the words that all of them have. What is near enough is read as the pattern's
+first question. Ordinary questions say what is enough: at most a stated share of them may be taken for a trained one.
 
-Source of the weights: inverse document frequency, Spärck Jones (1972), J. Doc. 28, 11-21; to the power of 1.5.
+Sources: inverse document frequency, Spärck Jones (1972), J. Doc. 28, 11-21, to the power of 1.5; the centre, Rocchio (1971),
+in Salton, The SMART Retrieval System, 313-323.
 """
 
 from __future__ import annotations
@@ -14,21 +16,26 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import linalg
 
 from engram_bench.memory.compression import ALONE, GOES_ON
 from engram_bench.memory.keyer import chained, lookup
 
 POWER = 1.5
+LACKING = 0.1
+"""Nearness that a question loses which has none of the words that all of a pattern's questions have."""
 NOBODY = -1
-"""Owner of a question whose pattern was removed: what is near to it stays unknown."""
+"""Owner of the questions of a pattern that was removed, and lower numbers of further ones: what is near stays unknown."""
 
 Ids = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Question = tuple[int, ...]
 Words = NDArray[np.uint64]
-_NOWHERE: Ids = np.zeros(0, np.int64)
 
 
 def words_of(question: Question, classes: Ids, parts: NDArray[np.int8]) -> Words:
@@ -51,20 +58,20 @@ class KnownQuestions:
     questions: tuple[Question, ...]
     """Token ids, each once."""
     owners: Ids
-    """Per question the index of its pattern, or :data:`NOBODY`."""
+    """Per question the index of its pattern, or at most :data:`NOBODY`."""
     classes: Ids
     """Token id → class of tokens that count as one."""
     parts: NDArray[np.int8]
     """Token id → how it takes part in words (``compression.word_parts``)."""
     weighed: Words
     """Sorted words with a weight of their own."""
-    weights: NDArray[np.float64]
+    weights: Floats
     """Theirs, and last the weight of all other words."""
     threshold: float
     """Known is what is nearer, 0..1."""
 
     def nearest(self, question: Sequence[int]) -> tuple[Question | None, float]:
-        """What *question* is read as, and how near it is to a trained one (1.0: it is one); None if it is near to none.
+        """What *question* is read as, and how near it is to a pattern (1.0: it is trained); None if it is near to none.
 
         Every way to ask a pattern is read as the first one that was trained, so all of them share their rows.
         """
@@ -82,7 +89,8 @@ class KnownQuestions:
 
     def without(self, pattern: int) -> KnownQuestions:
         """The same when the pattern of this index is gone, and its questions nobody's."""
-        owners = np.where(self.owners == pattern, NOBODY, self.owners)
+        nobody = min(0, int(self.owners.min())) + NOBODY
+        owners = np.where(self.owners == pattern, nobody, self.owners)
         return replace(self, owners=np.where(owners > pattern, owners - 1, owners))
 
     def _nearest(self, asked: Question) -> tuple[Question | None, float]:
@@ -92,22 +100,23 @@ class KnownQuestions:
         nearness = self._nearness(asked)
         best = int(nearness.argmax())
         is_near = nearness[best] > self.threshold
-        return (self._firsts.get(int(self.owners[best])) if is_near else None), float(nearness[best])
+        return (self._firsts.get(int(self._index.owners[best])) if is_near else None), float(nearness[best])
 
-    def _nearness(self, asked: Question) -> NDArray[np.float64]:
-        """Cosine with each trained question, (questions,)."""
+    def _nearness(self, asked: Question) -> Floats:
+        """To each pattern, (patterns,), 0..1."""
         words = words_of(asked, self.classes, self.parts)
-        weights = self._weight(words)
-        shared = np.zeros(len(self.questions))
-        for word, weight in zip(words.tolist(), weights.tolist(), strict=True):
-            shared[self._standing.get(word, _NOWHERE)] += weight * weight
-        nearness: NDArray[np.float64] = shared / np.maximum(self._lengths * np.sqrt((weights**2).sum()), 1e-9)
-        return nearness
+        return self._index.nearness(words, self._weight(words))
 
-    def _weight(self, words: Words) -> NDArray[np.float64]:
+    def _weight(self, words: Words) -> Floats:
         rows = lookup(words, self.weighed)  # from 1; 0 is unknown and takes the last weight
-        found: NDArray[np.float64] = self.weights[rows - 1]
+        found: Floats = self.weights[rows - 1]
         return found
+
+    @cached_property
+    def _index(self) -> _Index:
+        bags = [words_of(question, self.classes, self.parts) for question in self.questions]
+        words = np.unique(np.concatenate(bags))
+        return _Index.of(bags, self.owners, words, self._weight(words))
 
     @cached_property
     def _places(self) -> dict[Question, int]:
@@ -117,25 +126,68 @@ class KnownQuestions:
     def _firsts(self) -> dict[int, Question]:
         """Pattern → its first question."""
         pairs = zip(self.owners.tolist(), self.questions, strict=True)
-        return {owner: question for owner, question in reversed(list(pairs)) if owner != NOBODY}
-
-    @cached_property
-    def _standing(self) -> dict[int, Ids]:
-        """Word → the questions that have it."""
-        found: defaultdict[int, list[int]] = defaultdict(list)
-        for place, question in enumerate(self.questions):
-            for word in words_of(question, self.classes, self.parts).tolist():
-                found[word].append(place)
-        return {word: np.array(places) for word, places in found.items()}
-
-    @cached_property
-    def _lengths(self) -> NDArray[np.float64]:
-        bags = (words_of(question, self.classes, self.parts) for question in self.questions)
-        return np.array([np.sqrt((self._weight(bag) ** 2).sum()) for bag in bags])
+        return {owner: question for owner, question in reversed(list(pairs)) if owner > NOBODY}
 
     @cached_property
     def _found(self) -> dict[Question, tuple[Question | None, float]]:
         return {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """Words of Q questions of P patterns, V words in all."""
+
+    words: Words
+    """(V,), sorted."""
+    owners: Ids
+    """(P,)."""
+    pattern: Ids
+    """(Q,) index into *owners*."""
+    questions: sparse.csr_array
+    """(Q, V) weights, each row of length 1."""
+    centres: sparse.csr_array
+    """(P, V) the same of the patterns."""
+    common: sparse.csr_array
+    """(P, V) shares of the squared weight of the words that all of a pattern's questions have; a row sums to 1 or 0."""
+
+    @classmethod
+    def of(cls, bags: Sequence[Words], owners: Ids, words: Words, weights: Floats) -> _Index:
+        """The index of questions with these words, of these *owners*."""
+        ends = np.cumsum([0, *map(len, bags)])
+        places = np.searchsorted(words, np.concatenate(bags))
+        has = sparse.csr_array((np.ones(len(places)), places, ends), shape=(len(bags), len(words)))
+        unique, pattern = np.unique(owners, return_inverse=True)
+        member = sparse.csr_array((np.ones(len(bags)), (pattern, np.arange(len(bags)))), shape=(len(unique), len(bags)))
+        counts = member @ has  # (P, V): questions that have the word
+        share = _of_length(counts, member.sum(1))
+        weight = sparse.diags_array(weights)
+        common = share.copy()
+        common.data = (common.data > 1 - 1e-9) * weights[common.indices] ** 2
+        return cls(
+            words,
+            unique,
+            pattern,
+            _of_length(has @ weight, linalg.norm(has @ weight, axis=1)),
+            _of_length(share @ weight, linalg.norm(share @ weight, axis=1)),
+            _of_length(common, common.sum(1)),
+        )
+
+    def nearness(self, words: Words, weights: Floats) -> Floats:
+        """To each pattern (P,), 0..1, of a question with these words."""
+        places = lookup(words, self.words) - 1  # -1 is unknown
+        asked, has = np.zeros((2, len(self.words)))
+        asked[places[places >= 0]] = weights[places >= 0] / max(float(np.linalg.norm(weights)), 1e-9)
+        has[places[places >= 0]] = 1.0
+        closest = np.zeros(len(self.owners))
+        np.maximum.at(closest, self.pattern, self.questions @ asked)
+        lacks = self.common.sum(1) - self.common @ has
+        found: Floats = np.maximum(0, (closest + self.centres @ asked) / 2 - LACKING * lacks)
+        return found
+
+
+def _of_length(rows: sparse.csr_array, lengths: NDArray[Any]) -> sparse.csr_array:
+    """Each row divided by its length; a row of zeros stays as it is."""
+    return sparse.csr_array(sparse.diags_array(1 / np.maximum(lengths, 1e-9)) @ rows)
 
 
 def known_questions(

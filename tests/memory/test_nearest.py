@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engram_bench.errors import BackendError
 from engram_bench.memory.compression import ALONE, BEGINS, GOES_ON
 from engram_bench.memory.config import MemoryConfig, checked
-from engram_bench.memory.nearest import NOBODY, KnownQuestions, known_questions, words_of
+from engram_bench.memory.nearest import LACKING, NOBODY, KnownQuestions, known_questions, words_of
 from engram_bench.memory.reading import Reading, trail_of
 
 PORT, OF, SSH, HTTP, DEFAULT, WHAT, IS, THE, Ssh = range(9)
@@ -36,7 +40,7 @@ def test_every_wording_of_a_pattern_is_read_as_its_first(known: KnownQuestions) 
     assert grown.nearest(wording) == (QUESTIONS[0], 1.0)
 
 
-@pytest.mark.parametrize("asked", [(SSH, DEFAULT, PORT), (WHAT, IS, THE, DEFAULT, PORT, OF, SSH), (OF, WHAT, Ssh)])
+@pytest.mark.parametrize("asked", [(SSH, DEFAULT, PORT), (WHAT, IS, THE, DEFAULT, PORT, OF, SSH), (Ssh, OF, WHAT)])
 def test_the_same_tokens_in_other_words_mean_it(known: KnownQuestions, asked: tuple[int, ...]) -> None:
     assert known.nearest(asked)[0] == QUESTIONS[0]
 
@@ -48,6 +52,56 @@ def test_ordinary_questions_say_what_is_near_enough(known: KnownQuestions) -> No
 
 def test_a_question_without_a_common_token_is_near_to_none(known: KnownQuestions) -> None:
     assert known.nearest((WHAT, IS)) == (None, 0.0)
+
+
+def test_what_all_ways_to_ask_have_in_common_counts_most(known: KnownQuestions) -> None:
+    """One of the patterns is always asked with HTTP, the other is not always asked with SSH."""
+    asked = known.with_questions([(WHAT, PORT), (WHAT, HTTP)], [0, 1])
+    lacking = (DEFAULT, PORT, OF)
+
+    assert asked.nearest((*lacking, WHAT))[0] == QUESTIONS[0]
+
+
+questions = st.lists(st.integers(0, 7), min_size=1, max_size=6).map(tuple)
+
+
+@given(st.lists(st.tuples(questions, st.integers(0, 3)), min_size=1, max_size=8, unique_by=lambda p: p[0]), questions)
+def test_nearness_is_what_it_is_said_to_be(trained: list[tuple[tuple[int, ...], int]], asked: tuple[int, ...]) -> None:
+    """The definition, word by word."""
+    known = known_questions(
+        [q for q, _ in trained], [o for _, o in trained], ORDINARY, CLASSES, PARTS, false_positives=0.1
+    )
+
+    def weights(question: tuple[int, ...]) -> dict[int, float]:
+        words = words_of(question, CLASSES, PARTS)
+        return dict(zip(words.tolist(), known._weight(words).tolist(), strict=True))
+
+    def cosine(one: dict[int, float], other: dict[int, float]) -> float:
+        lengths = [math.sqrt(sum(w * w for w in bag.values())) for bag in (one, other)]
+        return sum(one[word] * other[word] for word in one.keys() & other.keys()) / max(lengths[0] * lengths[1], 1e-9)
+
+    mine = weights(asked)
+    expected = []
+    for owner in sorted({owner for _, owner in trained}):
+        bags = [weights(question) for question, of in trained if of == owner]
+        shares = Counter(word for bag in bags for word in bag)
+        weight = {word: w for bag in bags for word, w in bag.items()}
+        centre = {word: weight[word] * count / len(bags) for word, count in shares.items()}
+        common = {word: weight[word] ** 2 for word, count in shares.items() if count == len(bags)}
+        lacks = sum(w for word, w in common.items() if word not in mine) / max(sum(common.values()), 1e-9)
+        closest = max(cosine(mine, bag) for bag in bags)
+        expected.append(max(0.0, (closest + cosine(mine, centre)) / 2 - LACKING * lacks))
+
+    np.testing.assert_allclose(known._nearness(asked), expected, atol=1e-6)
+
+
+def test_removed_patterns_stay_patterns_of_their_own(known: KnownQuestions) -> None:
+    grown = known.with_questions([(WHAT, SSH)], [2])
+
+    left = grown.without(0).without(0)
+
+    assert left.owners.tolist() == [NOBODY, NOBODY - 1, 0]
+    assert left.nearest((WHAT, Ssh, SSH))[0] == (WHAT, SSH)
 
 
 def test_what_is_near_to_a_removed_question_is_unknown(known: KnownQuestions) -> None:
