@@ -23,8 +23,10 @@ from benchmarks.side_by_side import (
     MAX_TOKENS,
     Found,
     Row,
+    Spent,
     material,
     measure,
+    now,
     num_right,
     parts,
     start,
@@ -36,7 +38,7 @@ from engram_bench.backends.adapter_layout import read_peft, write_mlx
 from engram_bench.records import GenerationSettings, Recipe
 
 MODULE = "benchmarks.against_mlx_lm"
-RECIPE = Recipe(stop_at_recall=False)
+RECIPE = Recipe(stop_at_recall=False, replay=0)
 SIDES = ("bare", "tuned")
 
 
@@ -135,11 +137,11 @@ def train_theirs(folder: Path, options: argparse.Namespace) -> Found:
     network.freeze()
     lora = {"rank": RECIPE.rank, "scale": RECIPE.alpha / RECIPE.rank, "dropout": 0.0}
     linear_to_lora_layers(network, len(network.layers), lora)
-    ends: list[dict[str, float]] = []
+    ends: list[Spent] = []
 
     class Clock(TrainingCallback):  # type: ignore[misc]
         def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
-            ends.append({name: clock() for name, clock in CLOCKS.items()})
+            ends.append(now())
 
     args = TrainingArgs(
         batch_size=min(RECIPE.batch_size, len(dataset)),

@@ -125,10 +125,20 @@ def parts(found: Sequence[Found], *names: str) -> list[Spent]:
     return [{clock: sum(one[name][clock] for name in names) for clock in CLOCKS} for one in found]
 
 
+def now() -> Spent:
+    """What the clocks show."""
+    return {name: clock() for name, clock in CLOCKS.items()}
+
+
+def steps_alone(ends: Sequence[Spent], num_steps: int) -> Spent:
+    """Seconds of *num_steps* steps at the pace from the first of the steps' *ends* to the last."""
+    return {clock: (ends[-1][clock] - ends[0][clock]) / (len(ends) - 1) * num_steps for clock in CLOCKS}
+
+
 @contextmanager
 def timed(found: Found, part: str) -> Iterator[None]:
     """Note the block's seconds as *part*."""
-    started = {name: clock() for name, clock in CLOCKS.items()}
+    started = now()
     yield
     found[part] = {name: clock() - started[name] for name, clock in CLOCKS.items()}
 

@@ -22,7 +22,7 @@ from engram_bench.records import Recipe, TrainingExample
 if TYPE_CHECKING:
     from engram_bench.models import Model
 
-SCALE_EXAMPLES = 64
+SCALE_EXAMPLES = 16
 """Examples that hidden states are measured on."""
 
 

@@ -88,7 +88,11 @@ class LlamaNetwork:
                 gate_up = project(self.norm(x, block.mlp_norm), block, updates[index], "gate_up")
                 gate, up = gate_up.chunk(2, -1)
                 x = x + project(functional.silu(gate) * up, block, updates[index], "down")
-            return self._multiply(self.norm(x, self.final_norm), self.head, None)  # (N, V)
+            return self.read_out(x)  # (N, V)
+
+    def read_out(self, x: Tensor) -> Tensor:
+        """Logits (N, V) of what comes out of the last block, (N, E)."""
+        return self._multiply(self.norm(x, self.final_norm), self.head, None)
 
     def learner(self, lora: Lora, products: torch.dtype) -> LlamaLearner:
         """What trains *lora* here, with the factors of large products cast to *products*."""

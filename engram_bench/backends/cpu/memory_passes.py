@@ -125,8 +125,9 @@ class CachedPasses:
             x = x + project(mixed, block, {}, "out")
             gate, up = project(network.norm(x, block.mlp_norm), block, {}, "gate_up").chunk(2, -1)
             x = x + project(functional.silu(gate) * up, block, {}, "down")
-        head = network.head if vocabulary is None else network.head[vocabulary.to(network.device)]
-        return network.norm(x, network.final_norm) @ head.T
+        if vocabulary is None:
+            return network.read_out(x)
+        return network.norm(x, network.final_norm) @ network.head[vocabulary.to(network.device)].T
 
     # ── what stays the same ─────────────────────────────────────────────────────────────────────
 
