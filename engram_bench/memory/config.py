@@ -38,7 +38,7 @@ class MemoryConfig:
     """Write only where an answer's token is being predicted."""
     near: float = 0.005
     """Share of ordinary questions that may be taken for a trained one in other words; 0: none is. ``exact`` only."""
-    ways: int = 3
+    ways: int = 2
     """Ways to ask a pattern that its rows are trained at, the prompt first; further ones are only read as it. 0: all."""
     compress: bool = False
     """Tokens whose text is equal up to case, accents and white space count as one."""

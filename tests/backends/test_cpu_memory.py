@@ -222,7 +222,7 @@ def test_a_pattern_is_trained_at_a_few_of_its_wordings_and_known_in_all(
 
     record = backend.train(model, [*EXAMPLES, *examples], RECIPE, tmp_path)
 
-    assert record.examples == len(EXAMPLES) + 3
+    assert record.examples == len(EXAMPLES) + 2
     assert texts(backend.load(model, tmp_path).complete([Prompt(wordings[3])], SHORT)) == ["22"]
 
 
