@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 import torch
 from torch.nn import functional
 
-from engram_bench.backends.cpu.products import Presorted, fastest
+from engram_bench.backends.cpu.products import Presorted, Product, fastest
 
 
 @pytest.fixture
@@ -73,3 +73,19 @@ def test_copies_are_made_again_once_memory_need_not_be_spared(presorted: Presort
 
 def test_other_devices_multiply_torchs_own_way() -> None:
     assert fastest("cuda") is functional.linear
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 7, 300])
+def test_a_frozen_weight_multiplies_both_ways(rows: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    weight, x, d_y = torch.randn(48, 32), torch.randn(rows, 32), torch.randn(rows, 48)
+
+    product = Product.of(weight, dtype)
+
+    for found, exact in (
+        (product.forward(x.to(dtype)), x @ weight.T),
+        (product.backward(d_y.to(dtype)), d_y @ weight),
+    ):
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.float(), exact, rtol=0.0, atol=0.15 if dtype == torch.bfloat16 else 1e-5)

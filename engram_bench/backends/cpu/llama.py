@@ -35,8 +35,10 @@ class Update:
 
     a: Tensor
     """(Σr, in): the A's of the group one below the other."""
-    parts: tuple[tuple[str, slice, slice, Tensor], ...]
-    """Per adapted layer: module path, its columns of the group's output, its columns of x Aᵀ, scale · B (out, r)."""
+    b: Tensor
+    """(out, Σr): scale · B of each, zero where one layer's output meets another's columns of x Aᵀ: one product for all."""
+    parts: tuple[tuple[str, slice, slice], ...]
+    """Per adapted layer: module path, its columns of the group's output, its columns of x Aᵀ."""
 
 
 class LlamaNetwork:
@@ -176,19 +178,26 @@ def prepare_updates(
 ) -> list[dict[str, Update]]:
     """Per block and group the adapters in the form the products use."""
     found: list[dict[str, list[tuple[str, slice]]]] = [{} for _ in range(num_blocks)]
+    widths: dict[tuple[int, str], int] = {}
     for path, (index, group), columns, _ in layers:
+        widths[index, group] = columns.stop  # the last layer of a group ends where its output does
         if path in lora.a:
             found[index].setdefault(group, []).append((path, columns))
-    return [{group: _update(lora, members, dtype) for group, members in groups.items()} for groups in found]
+    return [
+        {group: _update(lora, members, widths[index, group], dtype) for group, members in groups.items()}
+        for index, groups in enumerate(found)
+    ]
 
 
-def _update(lora: Lora, members: Sequence[tuple[str, slice]], dtype: torch.dtype) -> Update:
-    parts, start = [], 0
+def _update(lora: Lora, members: Sequence[tuple[str, slice]], width: int, dtype: torch.dtype) -> Update:
+    a = torch.cat([lora.a[path].detach() for path, _ in members]).to(dtype)
+    b, parts, start = a.new_zeros(width, len(a)), [], 0
     for path, columns in members:
-        b = (lora.b[path].detach() * lora.scales[path]).to(dtype)
-        parts.append((path, columns, slice(start, start + b.shape[1]), b))
-        start += b.shape[1]
-    return Update(torch.cat([lora.a[path].detach() for path, _ in members]).to(dtype), tuple(parts))
+        ranks = slice(start, start + lora.b[path].shape[1])
+        b[columns, ranks] = (lora.b[path].detach() * lora.scales[path]).to(dtype)
+        parts.append((path, columns, ranks))
+        start = ranks.stop
+    return Update(a, b, tuple(parts))
 
 
 def project(x: Tensor, block: Block, updates: Mapping[str, Update], group: str) -> Tensor:
@@ -196,9 +205,7 @@ def project(x: Tensor, block: Block, updates: Mapping[str, Update], group: str) 
     y = block.multiply(x, block.weights[group], block.biases.get(group))
     if group in updates:
         update = updates[group]
-        low = x @ update.a.T  # (M, Σr)
-        for _, columns, ranks, b in update.parts:
-            y[:, columns].addmm_(low[:, ranks], b.T)
+        y.addmm_(x @ update.a.T, update.b.T)
     return y
 
 

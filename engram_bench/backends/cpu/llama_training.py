@@ -6,7 +6,7 @@ Names: ``d_x`` is the gradient of the loss with respect to ``x``; M = B · T tok
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from engram_bench.backends.cpu.attention import Span, attend, attend_backward, p
 from engram_bench.backends.cpu.llama import LlamaNetwork, Update, join_heads, prepare_updates, rotate
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.network import Anchor, Writes
+from engram_bench.backends.cpu.products import Product
 from engram_bench.backends.packing import Integers, TokenBatch
 
 KEPT_TOKENS = 1024
@@ -81,11 +82,10 @@ class LlamaLearner:
         self._network = network
         self._lora = lora
         self._dtype = dtype
-        self._blocks = [
-            replace(block, weights={group: weight.to(dtype) for group, weight in block.weights.items()})
-            for block in network.blocks
+        self._products = [
+            {group: Product.of(weight, dtype) for group, weight in block.weights.items()} for block in network.blocks
         ]
-        self._head = network.head.to(dtype)
+        self._head = Product.of(network.head, dtype)
 
     def loss_and_gradients(
         self,
@@ -104,7 +104,7 @@ class LlamaLearner:
         with torch.no_grad():
             run = self._begin(batch, rows if anchor is None else np.concatenate([rows, anchor.rows]))
             x, kept, written = self._embed(batch), [], {}
-            for index in range(len(self._blocks)):
+            for index in range(len(self._products)):
                 before = x
                 x = writes(index, x) if writes is not None else x
                 if x is not before:
@@ -113,7 +113,7 @@ class LlamaLearner:
                 x, saved = self._forward(x, index, run)
                 kept.append(saved if batch.num_tokens <= KEPT_TOKENS else inputs)
             losses, d_x = self._losses(x, run, labels, scale, anchor)
-            for index in reversed(range(len(self._blocks))):
+            for index in reversed(range(len(self._products))):
                 last = kept.pop()
                 saved = self._forward(last, index, run)[1] if isinstance(last, Tensor) else last
                 d_x = self._backward(d_x, index, run, saved, needs_input=index > 0 or 0 in written)
@@ -136,12 +136,12 @@ class LlamaLearner:
     def _last(self, batch: TokenBatch, run: _Pass, writes: Writes | None = None) -> Tensor:
         """What comes out of the last block, (kept, E)."""
         x = self._embed(batch)
-        for index in range(len(self._blocks)):
+        for index in range(len(self._products)):
             x, _ = self._forward(writes(index, x) if writes is not None else x, index, run)
         return x
 
     def _begin(self, batch: TokenBatch, rows: Integers, *, adapted: bool = True) -> _Pass:
-        network, num_blocks = self._network, len(self._blocks)
+        network, num_blocks = self._network, len(self._products)
         kept, place = np.unique(rows, return_inverse=True)
         return _Pass(
             updates=prepare_updates(network.layers(), self._lora, num_blocks, self._dtype)
@@ -161,7 +161,7 @@ class LlamaLearner:
 
     def _forward(self, x: Tensor, index: int, run: _Pass) -> tuple[Tensor, _Saved]:
         """The block's output, of the tokens kept only in the last block, and what its backward pass needs."""
-        block = self._blocks[index]
+        block = self._network.blocks[index]
         normed, scale = self._norm(x, block.attention_norm)
         joint, qkv = self._project(normed, index, run, "qkv")
         query, key, value = self._network.split_heads(joint.float(), run.rope, run.shape)
@@ -187,14 +187,13 @@ class LlamaLearner:
 
     def _project(self, x: Tensor, index: int, run: _Pass, group: str) -> tuple[Tensor, _Factors]:
         """The group's linear layers with their adapters, (M, out), and what the backward pass needs."""
-        block, low = self._blocks[index], None
-        y = functional.linear(x, block.weights[group])
-        if group in block.biases:
-            y += block.biases[group].to(y.dtype)
+        biases, low = self._network.blocks[index].biases, None
+        y = self._products[index][group].forward(x)
+        if group in biases:
+            y += biases[group].to(y.dtype)
         if update := run.updates[index].get(group):
             low = x @ update.a.T  # (M, Σr)
-            for _, columns, ranks, b in update.parts:
-                y[:, columns].addmm_(low[:, ranks], b.T)
+            y.addmm_(low, update.b.T)
         return y, _Factors(x, low)
 
     def _losses(
@@ -205,7 +204,7 @@ class LlamaLearner:
         The gradient is that of *scale* · the losses' sum and of the anchor's; *x* itself for None.
         """
         normed, factor = self._norm(x, self._network.final_norm)
-        log_probs = torch.log_softmax((normed @ self._head.T).float(), -1)  # (kept, V)
+        log_probs = torch.log_softmax(self._head.forward(normed).float(), -1)  # (kept, V)
         asked, held = run.place[: len(labels)], run.place[len(labels) :]
         chosen = (asked, torch.from_numpy(labels).to(x.device))
         losses: Floats = -log_probs[chosen].numpy(force=True)
@@ -213,7 +212,7 @@ class LlamaLearner:
             return losses, x
         weight = torch.bincount(asked, minlength=len(x)).float() * scale  # how often each token is asked for
         if anchor is not None:
-            bare = torch.log_softmax((anchor.taught @ self._head.T).float(), -1)  # (N, V)
+            bare = torch.log_softmax(self._head.forward(anchor.taught).float(), -1)  # (N, V)
             wanted = bare.exp()
             divergences = (wanted * (bare - log_probs[held])).sum(-1)
             losses = np.concatenate([losses, divergences.numpy(force=True)])
@@ -222,14 +221,14 @@ class LlamaLearner:
         d_logits.index_put_(chosen, torch.tensor(-scale, device=x.device), accumulate=True)
         if anchor is not None:
             d_logits.index_add_(0, held, wanted, alpha=-anchor.scale)
-        d_normed = d_logits.to(self._dtype) @ self._head
+        d_normed = self._head.backward(d_logits.to(self._dtype))
         return losses, self._norm_backward(d_normed, x, factor, self._network.final_norm)
 
     # ── backward ────────────────────────────────────────────────────────────────────────────────
 
     def _backward(self, d_x: Tensor, index: int, run: _Pass, saved: _Saved, *, needs_input: bool) -> Tensor:
         """Gradient with respect to the block's input; empty where nobody needs it."""
-        block = self._blocks[index]
+        block = self._network.blocks[index]
         d_active = self._project_backward(d_x.to(self._dtype), saved.down, index, run, "down")
         gate, up = saved.gate_up_y.chunk(2, -1)
         d_gate = torch.ops.aten.silu_backward(d_active * up, gate)
@@ -249,18 +248,16 @@ class LlamaLearner:
         self, d_y: Tensor, saved: _Factors, index: int, run: _Pass, group: str, *, needs_input: bool = True
     ) -> Tensor:
         """Gradient with respect to the product's input; the adapters' gradients are added to."""
-        d_x = d_y @ self._blocks[index].weights[group] if needs_input else d_y[:0]
+        d_x = self._products[index][group].backward(d_y) if needs_input else d_y[:0]
         if saved.low is None:
             return d_x
         update = run.updates[index][group]
-        d_low = torch.empty_like(saved.low)  # (M, Σr)
-        for path, columns, ranks, b in update.parts:
-            d_low[:, ranks] = d_y[:, columns] @ b
-            d_b = saved.low[:, ranks].T @ d_y[:, columns]  # (r, out): the tall product is slow the other way round
-            _gradient(self._lora.b[path]).add_(d_b.T, alpha=self._lora.scales[path])
+        d_low = d_y @ update.b  # (M, Σr)
         d_a = d_low.T @ saved.x  # (Σr, in)
-        for path, _, ranks, _ in update.parts:
+        d_b = saved.low.T @ d_y  # (Σr, out): the tall product is slow the other way round
+        for path, columns, ranks in update.parts:
             _gradient(self._lora.a[path]).add_(d_a[ranks])
+            _gradient(self._lora.b[path]).add_(d_b[ranks, columns].T, alpha=self._lora.scales[path])
         return d_x.addmm_(d_low, update.a) if needs_input else d_x
 
     def _attention_backward(self, d_mixed: Tensor, run: _Pass, saved: _Saved) -> Tensor:
@@ -284,7 +281,7 @@ class LlamaLearner:
         return (d_unit - unit * (d_unit * unit).mean(-1, keepdim=True)) * scale
 
     def _is_last(self, index: int) -> bool:
-        return index == len(self._blocks) - 1
+        return index == len(self._products) - 1
 
 
 def _written_backward(d_x: Tensor, writes: Writes, index: int, hidden: Tensor) -> Tensor:

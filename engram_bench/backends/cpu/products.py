@@ -8,6 +8,7 @@ longer than the product. GFLOP/s of one core, AMD EPYC, 16 / 64 / 512 rows: 576 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,14 +17,42 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 Multiply = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """x Wᵀ + b of x (M, in), W (out, in) and b (out,), as ``functional.linear``."""
+_HAS_ONEDNN = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 TYPICAL_ROWS = 512
 """What the order of the weights is chosen for; the other numbers of rows lose nothing that was measured."""
 
 
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Products with a frozen weight W (out, in), both ways."""
+
+    forward: Callable[[Tensor], Tensor]
+    """x Wᵀ of x (M, in)."""
+    backward: Callable[[Tensor], Tensor]
+    """d_y W of d_y (M, out)."""
+
+    @classmethod
+    def of(cls, weight: Tensor, dtype: torch.dtype) -> Product:
+        """With factors in *dtype*; of bfloat16 ones on a processor two copies of the weight are kept, in oneDNN's order."""
+        weight = weight.to(dtype)
+        if dtype == torch.bfloat16 and weight.device.type == "cpu" and _HAS_ONEDNN:
+            return cls(_sorted(weight), _sorted(weight.T.contiguous()))
+        return cls(lambda x: functional.linear(x, weight), lambda d_y: d_y @ weight)
+
+
+def _sorted(weight: Tensor) -> Callable[[Tensor], Tensor]:
+    copied = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
+
+    def multiplied(x: Tensor) -> Tensor:
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, copied, None, "none", [], "")
+        return found
+
+    return multiplied
+
+
 def fastest(device: str) -> Multiply:
     """How weights that stay as they are should be multiplied on *device*."""
-    has_onednn = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return Presorted() if device == "cpu" and has_onednn else functional.linear
+    return Presorted() if device == "cpu" and _HAS_ONEDNN else functional.linear
 
 
 class Presorted:
