@@ -228,9 +228,13 @@ class Trainer:
 
     # ── recall ──────────────────────────────────────────────────────────────────────────────────
 
-    def recall_by(self, guesses: Guesses) -> float:
-        """Share of the examples whose every answer token is guessed."""
-        return float(self._guessed(range(self._num_learned), guesses).mean())
+    def recalled_by(self, indices: Sequence[int], guesses: Guesses) -> NDArray[np.bool_]:
+        """Per example whether every answer token is guessed."""
+        right = dict.fromkeys(indices, False)
+        for members in self._passes(indices):
+            wrong = self._largest(guesses(members) != self._labels(members), members)
+            right.update(zip(members, (~wrong).tolist(), strict=True))
+        return np.array([right[index] for index in indices], dtype=np.bool_)
 
     def _recalled(self, indices: Sequence[int]) -> NDArray[np.bool_]:
         """Per example whether every answer token is the argmax after the right tokens before it; the curriculum notes it.
@@ -241,7 +245,7 @@ class Trainer:
         worst = self._look(indices)
         recalled = worst < KNOWN_LOSS
         unsettled = np.flatnonzero(~recalled & (worst < HOPELESS_LOSS)).tolist()
-        recalled[unsettled] = self._guessed([indices[place] for place in unsettled], self._learner.guesses)
+        recalled[unsettled] = self.recalled_by([indices[place] for place in unsettled], self._learner.guesses)
         self._curriculum.note_recalled([indices[place] for place in unsettled if recalled[place]])
         return recalled
 
@@ -253,14 +257,6 @@ class Trainer:
             self._curriculum.note(members, worst)
             found.update(zip(members, worst.tolist(), strict=True))
         return np.array([found[index] for index in indices], dtype=np.float32)
-
-    def _guessed(self, indices: Sequence[int], guesses: Guesses) -> NDArray[np.bool_]:
-        """Per example whether every answer token is guessed."""
-        right = dict.fromkeys(indices, False)
-        for members in self._passes(indices):
-            wrong = self._largest(guesses(members) != self._labels(members), members)
-            right.update(zip(members, (~wrong).tolist(), strict=True))
-        return np.array([right[index] for index in indices], dtype=np.bool_)
 
     # ── state ───────────────────────────────────────────────────────────────────────────────────
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ import pytest
 
 pytest.importorskip("torch")
 
-from engram_bench.backends.cpu import CpuBackend
+from engram_bench.backends.cpu import CpuBackend, both_recipe
 from engram_bench.backends.cpu.lora import load_lora
 from engram_bench.backends.protocol import no_progress
 from engram_bench.errors import BackendError
-from engram_bench.memory.files import WEIGHTS_FILE
+from engram_bench.memory.files import WEIGHTS_FILE, load_memory_files
+from engram_bench.memory.reading import Reading
+from engram_bench.memory.table import Fact
 from engram_bench.models import Model
 from engram_bench.records import Prompt, Recipe, TrainingRecord
 from tests.backends.contract import EXAMPLES, PROMPTS, SHORT, texts
@@ -107,6 +110,30 @@ def test_beside_a_silent_memory_a_lora_is_trained_as_alone(
     assert record.losses == trained[1].losses
     name = "adapter_model.safetensors"
     assert (tmp_path / name).read_bytes() == (trained[0] / name).read_bytes()
+
+
+def test_a_pattern_that_both_together_get_wrong_is_left_to_the_lora(
+    backend: CpuBackend, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pattern = EXAMPLES[0].prompt.user
+    monkeypatch.setattr(both_recipe, "clashes", lambda of_lora, recalled, facts: [pattern])
+
+    record = backend.train(model, EXAMPLES, RECIPE, tmp_path)
+
+    assert pattern not in load_memory_files(tmp_path, model).table.patterns
+    assert record.recall_alone["memory"] == 1 - 1 / len(EXAMPLES)
+    assert texts(backend.load(model, tmp_path).complete(PROMPTS, LONG)) == ANSWERS
+
+
+def test_a_clash_is_what_the_lora_alone_recalls() -> None:
+    """Of four examples the first is recalled together, the LoRA knows it and the third."""
+    facts = [Fact(name, Reading((1, 2), (True, True)), (3,)) for name in "abcd"]
+    knows = np.array([True, False, True, False])
+    of_lora = SimpleNamespace(lora=None, recalled=lambda members, lora, companion: knows[members])
+
+    found = both_recipe.clashes(of_lora, np.array([True, False, False, False]), facts)  # type: ignore[arg-type]
+
+    assert found == ["c"]
 
 
 def test_rows_are_frozen_while_the_lora_learns(

@@ -227,7 +227,7 @@ class TorchBackend(ABC):
             done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
         finally:
             network.spare_memory(False)
-        return LoraTrained(lora, done, trainer, learner)
+        return LoraTrained(lora, done, trainer, learner, len(learned))
 
     def _lora_record(
         self, examples: Sequence[TrainingExample], recipe: Recipe, lora: Lora, done: Trained

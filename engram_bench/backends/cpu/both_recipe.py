@@ -9,6 +9,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engram_bench.backends.cpu.both_training import MemoryBeside
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.memory import load_memory
@@ -20,7 +23,9 @@ from engram_bench.backends.memory_training import Done
 from engram_bench.backends.protocol import Progress
 from engram_bench.backends.training_loop import Trained, Trainer
 from engram_bench.memory.both import parts_of
+from engram_bench.memory.edit import remove
 from engram_bench.memory.files import WEIGHTS_FILE, StoredMemory, save_memory
+from engram_bench.memory.table import Fact
 from engram_bench.records import Recipe, TrainingExample
 
 if TYPE_CHECKING:
@@ -35,10 +40,15 @@ class LoraTrained:
     done: Trained
     trainer: Trainer
     learner: TorchLearner
+    num_examples: int
 
     def recall_of(self, lora: Lora | None, companion: Companion | None) -> float:
         """Share of the examples that these recall together; None is silent."""
-        return self.trainer.recall_by(partial(self.learner.guesses_of, lora=lora, companion=companion))
+        return float(self.recalled(range(self.num_examples), lora, companion).mean())
+
+    def recalled(self, members: Sequence[int], lora: Lora | None, companion: Companion | None) -> NDArray[np.bool_]:
+        """Per example of *members* whether these recall it together."""
+        return self.trainer.recalled_by(members, partial(self.learner.guesses_of, lora=lora, companion=companion))
 
 
 class LoraRun(Protocol):
@@ -90,13 +100,13 @@ def train_both(
         BackendError: The recipe or an example cannot be used, or a loss is not finite.
     """
     how, of_memory = parts_of(recipe)
+    facts = facts_of(model, examples, network.context_length)
 
     def memory_on(base: Network) -> tuple[StoredMemory, Done]:
         trained = train_memory(base, model, examples, of_memory, folder, cached=cached, progress=progress)
         return trained.stored, trained.done
 
     def beside(stored: StoredMemory, silence: float = 0.0) -> MemoryBeside:
-        facts = facts_of(model, examples, network.context_length)
         return MemoryBeside(load_memory(stored, network.device), facts, silence=silence, learns=False)
 
     def memory_first() -> TrainedBoth:
@@ -105,11 +115,19 @@ def train_both(
         written = sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
         is_silent = how.silence == 1  # then what it knows must not end the training of what is learned without it
         of_lora = train_lora(None if is_silent else companion, written)
-        ended_by = of_lora.done.recall or 0.0
-        other = of_lora.recall_of(of_lora.lora, companion if is_silent else None)
-        recall, of_lora_alone = (other, ended_by) if is_silent else (ended_by, other)
-        alone = {"memory": done.recalls[-1], "lora": of_lora_alone}
-        return TrainedBoth(stored, of_lora.lora, of_lora.done, recall, alone, done)
+        lora, recalled = of_lora.lora, of_lora.recalled(range(len(facts)), of_lora.lora, companion)
+        of_memory_alone = done.recalls[-1]
+        if clashing := clashes(of_lora, recalled, facts):
+            for pattern in clashing[: len(stored.table.patterns) - 1]:
+                stored = remove(stored, pattern)
+            save_memory(folder, stored)
+            companion = beside(stored)
+            changed = [index for index, fact in enumerate(facts) if fact.pattern in clashing]
+            recalled[changed] = of_lora.recalled(changed, lora, companion)
+            of_memory_alone = of_lora.recall_of(None, companion)
+        of_lora_alone = of_lora.done.recall if is_silent else of_lora.recall_of(lora, None)
+        alone = {"memory": of_memory_alone, "lora": of_lora_alone or 0.0}
+        return TrainedBoth(stored, lora, of_lora.done, float(recalled.mean()), alone, done)
 
     def lora_first() -> TrainedBoth:
         of_lora = train_lora(None, "")
@@ -119,7 +137,6 @@ def train_both(
         return TrainedBoth(stored, lora, of_lora.done, recall_of(lora, beside(stored)), alone, done)
 
     def joint() -> TrainedBoth:
-        facts = facts_of(model, examples, network.context_length)
         memory = untrained_memory(network, model, facts, of_memory)
         together = MemoryBeside(memory, facts, silence=how.silence, learns=True)
         of_lora = train_lora(together, "joint")
@@ -134,3 +151,13 @@ def train_both(
         "joint": joint,
     }
     return orders[how.order]()
+
+
+def clashes(of_lora: LoraTrained, recalled: NDArray[np.bool_], facts: Sequence[Fact]) -> list[str]:
+    """The patterns that the LoRA recalls alone and, as *recalled* says, not with the memory beside it.
+
+    Each part was trained without the other: what both say of an answer can overshoot to a third token.
+    """
+    missed = np.flatnonzero(~recalled).tolist()
+    alone = of_lora.recalled(missed, of_lora.lora, None) if missed else recalled[:0]
+    return sorted({facts[index].pattern for index, knows in zip(missed, alone, strict=True) if knows})
