@@ -119,12 +119,13 @@ def test_a_pack_longer_than_the_context_is_read_as_its_prompts_alone(tmp_path: P
 
 
 def test_one_very_long_prompt_among_short_ones_waits_for_them(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    reserved = []
+    reserved, held = [], []
     reserve = RowCache.reserve
 
     def spy(cache: RowCache, like: PackCache, rows: int, length: int) -> None:
         reserved.append((rows, length))
         reserve(cache, like, rows, length)
+        held.append(cache._keys[0].shape[0] * cache._keys[0].shape[2])
 
     monkeypatch.setattr(RowCache, "reserve", spy)
     prompts = [Prompt("word " * 110), *MIXED[:6], *MIXED[8:]]
@@ -134,6 +135,7 @@ def test_one_very_long_prompt_among_short_ones_waits_for_them(model: Model, monk
 
     assert facts(together) == [facts(CpuBackend(**PLAIN).load(model, None).complete([p], SETTINGS))[0] for p in prompts]
     assert all(rows * length <= 2000 for rows, length in reserved)
+    assert max(held) <= 2000  # the long one takes the room of short ones that are gone
     assert max(length for _, length in reserved) > 3 * reserved[0][1]  # the long one came last
 
 

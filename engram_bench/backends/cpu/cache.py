@@ -57,16 +57,23 @@ class RowCache:
         self._longest = 0
 
     def reserve(self, like: PackCache, rows: int, length: int) -> None:
-        """Make room for *rows* rows of *length* tokens, keeping what is there."""
+        """Make room for *rows* rows of *length* tokens, keeping what the first of them hold.
+
+        Longer rows take the room of rows that are no longer needed: many short ones and later some long ones never have a
+        place for as many long ones.
+        """
         old = self._keys[0].shape if self._keys else (0, 0, 0, 0)
         if rows <= old[0] and length <= old[2]:
             return
+        length = max(length, old[2])
+        rows = max(rows, old[0] * old[2] // length)
+        kept = min(rows, old[0])
         for buffers, examples in self._pairs(like):
             for layer, example in enumerate(examples):
                 _, heads, _, size = example.shape
-                grown = example.new_zeros(max(rows, old[0]), heads, max(length, old[2]), size)
+                grown = example.new_zeros(rows, heads, length, size)
                 if old[0]:
-                    grown[: old[0], :, : old[2]] = buffers[layer]
+                    grown[:kept, :, : old[2]] = buffers[layer][:kept]
                     buffers[layer] = grown
                 else:
                     buffers.append(grown)
