@@ -77,11 +77,12 @@ def test_other_devices_multiply_torchs_own_way() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rows", [1, 7, 300])
-def test_a_frozen_weight_multiplies_both_ways(rows: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("presort", [True, False], ids=["presorted", "plain"])
+def test_a_frozen_weight_multiplies_both_ways(rows: int, dtype: torch.dtype, presort: bool) -> None:
     torch.manual_seed(0)
     weight, x, d_y = torch.randn(48, 32), torch.randn(rows, 32), torch.randn(rows, 48)
 
-    product = Product.of(weight, dtype)
+    product = Product.of(weight, dtype, presort=presort)
 
     for found, exact in (
         (product.forward(x.to(dtype)), x @ weight.T),

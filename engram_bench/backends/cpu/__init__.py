@@ -33,7 +33,7 @@ class CpuBackend(TorchBackend):
         products: Of the factors of training's large products; sums, weights and all else stay in *dtype*. ``auto`` is
             bfloat16 where the processor multiplies it twice as fast; recall was the same, 141 of 143 after 100 steps.
         lean: Use our own forward and backward pass where it covers the architecture (else: transformers).
-        presort: There, answer from a second copy of the weights, in the order of the fastest products.
+        presort: There, answer and train from copies of the weights in the order of the fastest products.
     """
 
     name = "cpu"

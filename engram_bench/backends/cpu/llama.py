@@ -102,6 +102,11 @@ class LlamaNetwork:
 
         return LlamaLearner(self, lora, products)
 
+    @property
+    def presorts(self) -> bool:
+        """Whether weights may be copied into the order of the fastest products."""
+        return isinstance(self._multiply, Presorted)
+
     def spare_memory(self, spares: bool) -> None:
         """Whether to do without what only speeds up answers; it is given back at once."""
         if isinstance(self._multiply, Presorted):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -82,10 +83,11 @@ class LlamaLearner:
         self._network = network
         self._lora = lora
         self._dtype = dtype
+        frozen = partial(Product.of, dtype=dtype, presort=network.presorts)
         self._products = [
-            {group: Product.of(weight, dtype) for group, weight in block.weights.items()} for block in network.blocks
+            {group: frozen(weight) for group, weight in block.weights.items()} for block in network.blocks
         ]
-        self._head = Product.of(network.head, dtype)
+        self._head = frozen(network.head)
 
     def loss_and_gradients(
         self,

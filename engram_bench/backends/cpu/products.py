@@ -32,10 +32,10 @@ class Product:
     """d_y W of d_y (M, out)."""
 
     @classmethod
-    def of(cls, weight: Tensor, dtype: torch.dtype) -> Product:
-        """With factors in *dtype*; of bfloat16 ones on a processor two copies of the weight are kept, in oneDNN's order."""
+    def of(cls, weight: Tensor, dtype: torch.dtype, *, presort: bool = True) -> Product:
+        """With factors in *dtype*; of bfloat16 ones on a processor two copies are kept in oneDNN's order, if *presort*."""
         weight = weight.to(dtype)
-        if dtype == torch.bfloat16 and weight.device.type == "cpu" and _HAS_ONEDNN:
+        if presort and dtype == torch.bfloat16 and weight.device.type == "cpu" and _HAS_ONEDNN:
             return cls(_sorted(weight), _sorted(weight.T.contiguous()))
         return cls(lambda x: functional.linear(x, weight), lambda d_y: d_y @ weight)
 
