@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows = [(backend, *row) for row in compared(found)]
             differing += sum(answers.texts != plain_of(found, answers.side).texts for answers in found)
             print(tabulate(rows, headers=HEADER, tablefmt="github", disable_numparse=True), flush=True)
+            print(*differences(cases, found), sep="\n", flush=True)
     raise SystemExit(bool(differing))
 
 
@@ -84,6 +85,15 @@ def compared(found: Sequence[Answers]) -> Iterator[tuple[str, ...]]:
         same = sum(one == other for one, other in zip(answers.texts, plain.texts, strict=True))
         share = f"{answers.cpu_s / plain.cpu_s:.2f}×"
         yield (answers.side, answers.way, f"{same} of {len(plain.texts)}", f"{answers.cpu_s:.1f}", share)
+
+
+def differences(cases: Sequence[Case], found: Sequence[Answers]) -> Iterator[str]:
+    """Each prompt that is answered otherwise than the plain way answers it, with both texts."""
+    for answers in found:
+        pairs = zip(cases, answers.texts, plain_of(found, answers.side).texts, strict=True)
+        for case, text, plain in pairs:
+            if text != plain:
+                yield f"{answers.side}, {answers.way}: {case.prompt.user!r}: {text!r}, plain {plain!r}"
 
 
 def plain_of(found: Sequence[Answers], side: str) -> Answers:
