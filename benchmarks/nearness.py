@@ -16,6 +16,7 @@ from engram_bench.backends.memory_plan import facts_of
 from engram_bench.memory import nearest
 from engram_bench.memory.background import background_readings
 from engram_bench.memory.compression import compressed_ids, word_parts
+from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.nearest import KnownQuestions, Question, known_questions
 from engram_bench.memory.reading import read_prompt
 from engram_bench.models import resolve_model
@@ -72,7 +73,7 @@ def main() -> None:
     print(f"n: {len(words.trained)} trained, {len(words.held_out)} held-out wordings, {len(words.controls)} controls")
     shipped = nearest.LACKING
     rows = [row(words, share, shipped) for share in SHARES]
-    rows += [row(words, 0.005, lacking) for lacking in LACKING if lacking != shipped]
+    rows += [row(words, MemoryConfig().near, lacking) for lacking in LACKING if lacking != shipped]
     print(tabulate(rows, headers=HEADER, tablefmt="github", disable_numparse=True))
 
 

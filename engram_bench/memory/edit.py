@@ -72,9 +72,11 @@ class Meaning:
     question: str
     """Its text; empty where it is read as it is."""
     nearness: float
-    """To the nearest trained question, 1.0 for one that was trained."""
+    """To the nearest pattern or ordinary question, 1.0 for one that is known itself."""
     threshold: float
     """Read as it is what is not nearer."""
+    is_ordinary: bool = False
+    """No pattern but an ordinary question, or one of a removed pattern, is the nearest."""
 
 
 def meaning(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt) -> Meaning:
@@ -85,7 +87,7 @@ def meaning(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt) -> M
     asked = read_prompt(tokenizer, prompt).question
     found, nearness = known.nearest(asked)
     text = tokenizer.decode(found) if found is not None and found != asked else ""
-    return Meaning(text, nearness, known.threshold)
+    return Meaning(text, nearness, known.threshold, is_ordinary=found is None and nearness > known.threshold)
 
 
 def remove(stored: StoredMemory, pattern: str) -> StoredMemory:
@@ -138,6 +140,8 @@ def explain_lines(places: Sequence[Place], meant: Meaning | None = None) -> list
     lines = []
     if meant is not None and meant.question:
         lines.append(f"read as {meant.question!r}, nearness {meant.nearness:.2f} (more than {meant.threshold:.2f})")
+    if meant is not None and meant.is_ordinary:
+        lines.append(f"nearest to an ordinary question, {meant.nearness:.2f}: read as it is")
     for place in places:
         found = [hit for hit in place.hits if hit.row]
         lines.append(f"{place.predicts!r}" if place.predicts else "end of the answer")

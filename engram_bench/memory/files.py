@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "memory.json"
 WEIGHTS_FILE = "memory.safetensors"
-SCHEMA = 2
+SCHEMA = 3
 
 Floats = NDArray[np.float32]
 

@@ -4,7 +4,8 @@ N-grams know a question by its last tokens in their order, so another wording of
 matter: a question is the set of its words (equal up to case and accents), each weighing the more the fewer patterns and
 ordinary questions have it. It is as near to a pattern as the mean of two cosines, with the nearest of the pattern's questions
 and with their centre, less for what it lacks of the words that all of them have. What is near enough is read as the pattern's
-first question. Ordinary questions say what is enough: at most a stated share of them may be taken for a trained one.
+first question. Ordinary questions are competitors, and what is nearer to one of them is unknown. They say what is enough,
+too: at most a stated share of them may be taken for a trained one, each judged as if it were not known itself.
 
 Sources: inverse document frequency, Spärck Jones (1972), J. Doc. 28, 11-21, to the power of 1.5; the centre, Rocchio (1971),
 in Salton, The SMART Retrieval System, 313-323.
@@ -30,7 +31,8 @@ POWER = 1.5
 LACKING = 0.1
 """Nearness that a question loses which has none of the words that all of a pattern's questions have."""
 NOBODY = -1
-"""Owner of the questions of a pattern that was removed, and lower numbers of further ones: what is near stays unknown."""
+"""Owner of a question that no pattern asks, an ordinary one or a removed pattern's, and lower numbers of further ones: what
+is nearest to it is unknown."""
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -53,7 +55,7 @@ def words_of(question: Question, classes: Ids, parts: NDArray[np.int8]) -> Words
 
 @dataclass(frozen=True)
 class KnownQuestions:
-    """The trained questions and what it takes to be near one of them."""
+    """The trained and the ordinary questions, and what it takes to be near a pattern."""
 
     questions: tuple[Question, ...]
     """Token ids, each once."""
@@ -71,7 +73,7 @@ class KnownQuestions:
     """Known is what is nearer, 0..1."""
 
     def nearest(self, question: Sequence[int]) -> tuple[Question | None, float]:
-        """What *question* is read as, and how near it is to a pattern (1.0: it is trained); None if it is near to none.
+        """What *question* is read as, None if it is near to no pattern, and how near the nearest is (1.0: it is known itself).
 
         Every way to ask a pattern is read as the first one that was trained, so all of them share their rows.
         """
@@ -97,13 +99,18 @@ class KnownQuestions:
         place = self._places.get(asked)
         if place is not None:
             return self._firsts.get(int(self.owners[place])), 1.0
-        nearness = self._nearness(asked)
+        owner, nearness = self.meant(asked)
+        return (self._firsts.get(owner) if nearness > self.threshold else None), nearness
+
+    def meant(self, asked: Question, *, besides: int | None = None) -> tuple[int, float]:
+        """The owner that a question is nearest to, but for *besides*, and how near."""
+        owners = self._index.owners
+        nearness = np.where(owners == besides, -1.0, self._nearness(asked))
         best = int(nearness.argmax())
-        is_near = nearness[best] > self.threshold
-        return (self._firsts.get(int(self._index.owners[best])) if is_near else None), float(nearness[best])
+        return int(owners[best]), float(nearness[best])
 
     def _nearness(self, asked: Question) -> Floats:
-        """To each pattern, (patterns,), 0..1."""
+        """To each owner, (owners,), 0..1."""
         words = words_of(asked, self.classes, self.parts)
         return self._index.nearness(words, self._weight(words))
 
@@ -199,18 +206,19 @@ def known_questions(
     *,
     false_positives: float,
 ) -> KnownQuestions:
-    """The trained *questions*, their words weighed over all patterns and *ordinary* questions.
+    """What is known of the trained *questions* and the *ordinary* ones, the words weighed over patterns and ordinary ones.
 
     Args:
         questions: Token ids of each.
         owners: Per question its pattern's index.
-        ordinary: Questions that are none of the patterns'.
+        ordinary: Questions that are none of the patterns'; those that are trained do not count.
         classes: Token id → class.
         parts: Token id → part in words.
         false_positives: Share of the ordinary questions that may be near.
     """
     trained = set(questions)
-    ordinary = [question for question in ordinary if question not in trained]
+    ordinary = [question for question in dict.fromkeys(ordinary) if question not in trained]
+    nobody = range(NOBODY, NOBODY - len(ordinary), -1)
     documents: defaultdict[int, set[int]] = defaultdict(set)
     for question, owner in zip(questions, owners, strict=True):
         documents[owner].update(words_of(question, classes, parts).tolist())
@@ -226,7 +234,8 @@ def known_questions(
         weighed=weighed,
         weights=np.log((1 + len(texts)) / (1 + found)) ** POWER,
         threshold=1.0,
-    ).with_questions(questions, owners)
-    nearness = sorted(float(known._nearness(question).max()) for question in ordinary)
-    place = min(len(nearness) - 1, int((1 - false_positives) * len(nearness)))
-    return replace(known, threshold=nearness[place] if nearness else 1.0)
+    ).with_questions([*questions, *ordinary], [*owners, *nobody])
+    meant = [known.meant(question, besides=owner) for question, owner in zip(ordinary, nobody, strict=True)]
+    taken = sorted(nearness if owner > NOBODY else 0.0 for owner, nearness in meant)
+    place = min(len(taken) - 1, int((1 - false_positives) * len(taken)))
+    return replace(known, threshold=taken[place] if taken else 1.0)

@@ -45,13 +45,47 @@ def test_the_same_tokens_in_other_words_mean_it(known: KnownQuestions, asked: tu
     assert known.nearest(asked)[0] == QUESTIONS[0]
 
 
-def test_ordinary_questions_say_what_is_near_enough(known: KnownQuestions) -> None:
-    assert known.nearest(ORDINARY[0])[0] is None
-    assert known.threshold == pytest.approx(known.nearest(ORDINARY[0])[1])
+def test_an_ordinary_question_is_unknown(known: KnownQuestions) -> None:
+    assert known.nearest(ORDINARY[0]) == (None, 1.0)
+
+
+def test_ordinary_questions_say_what_is_near_enough() -> None:
+    known = known_questions(QUESTIONS, [0, 1], [(WHAT, PORT, SSH), (IS,)], CLASSES, PARTS, false_positives=0.0)
+
+    owner, nearness = known.meant((WHAT, PORT, SSH), besides=NOBODY)
+
+    assert owner == 0
+    assert 0 < nearness < 1
+    assert nearness == known.threshold
+
+
+def test_an_ordinary_question_that_others_keep_away_does_not_raise_the_threshold() -> None:
+    """Each is nearer to the other than to a pattern."""
+    pair = [(WHAT, THE, SSH), (WHAT, THE, SSH, IS)]
+
+    known = known_questions(QUESTIONS, [0, 1], pair, CLASSES, PARTS, false_positives=0.0)
+
+    assert known.threshold == 0.0
+
+
+def test_what_is_nearer_to_an_ordinary_question_is_unknown() -> None:
+    asked = (THE, PORT, SSH)
+    alone = known_questions(QUESTIONS, [0, 1], [(IS,)], CLASSES, PARTS, false_positives=0.0)
+    beside = known_questions(QUESTIONS, [0, 1], [(IS,), (THE, PORT)], CLASSES, PARTS, false_positives=0.5)
+
+    assert alone.nearest(asked)[0] == QUESTIONS[0]
+    assert beside.nearest(asked)[0] is None
+    assert beside.nearest(asked)[1] > beside.threshold
+
+
+def test_a_pattern_may_be_added_that_asks_an_ordinary_question(known: KnownQuestions) -> None:
+    grown = known.with_questions([ORDINARY[1]], [2])
+
+    assert grown.nearest(ORDINARY[1]) == (ORDINARY[1], 1.0)
 
 
 def test_a_question_without_a_common_token_is_near_to_none(known: KnownQuestions) -> None:
-    assert known.nearest((WHAT, IS)) == (None, 0.0)
+    assert known.nearest((WHAT, IS))[0] is None
 
 
 def test_what_all_ways_to_ask_have_in_common_counts_most(known: KnownQuestions) -> None:
@@ -71,6 +105,7 @@ def test_nearness_is_what_it_is_said_to_be(trained: list[tuple[tuple[int, ...], 
     known = known_questions(
         [q for q, _ in trained], [o for _, o in trained], ORDINARY, CLASSES, PARTS, false_positives=0.1
     )
+    everything = list(zip(known.questions, known.owners.tolist(), strict=True))
 
     def weights(question: tuple[int, ...]) -> dict[int, float]:
         words = words_of(question, CLASSES, PARTS)
@@ -82,8 +117,8 @@ def test_nearness_is_what_it_is_said_to_be(trained: list[tuple[tuple[int, ...], 
 
     mine = weights(asked)
     expected = []
-    for owner in sorted({owner for _, owner in trained}):
-        bags = [weights(question) for question, of in trained if of == owner]
+    for owner in sorted({owner for _, owner in everything}):
+        bags = [weights(question) for question, of in everything if of == owner]
         shares = Counter(word for bag in bags for word in bag)
         weight = {word: w for bag in bags for word, w in bag.items()}
         centre = {word: weight[word] * count / len(bags) for word, count in shares.items()}
@@ -100,14 +135,14 @@ def test_removed_patterns_stay_patterns_of_their_own(known: KnownQuestions) -> N
 
     left = grown.without(0).without(0)
 
-    assert left.owners.tolist() == [NOBODY, NOBODY - 1, 0]
+    assert left.owners.tolist() == [NOBODY - 2, NOBODY - 3, NOBODY, NOBODY - 1, 0]  # two are ordinary
     assert left.nearest((WHAT, Ssh, SSH))[0] == (WHAT, SSH)
 
 
 def test_what_is_near_to_a_removed_question_is_unknown(known: KnownQuestions) -> None:
     left = known.without(0)
 
-    assert left.owners.tolist() == [NOBODY, 0]
+    assert left.owners.tolist() == [NOBODY - 2, 0, NOBODY, NOBODY - 1]
     assert left.nearest(QUESTIONS[0])[0] is None
     assert left.nearest((PORT, OF, SSH))[0] is None
     assert left.nearest((PORT, OF, HTTP)) == known.nearest((PORT, OF, HTTP))
