@@ -5,7 +5,8 @@ labels, and the tokens that were likely in one of the batch's examples when reca
 before the first step and later.
 
 Rows of different answers are different rows, so a batch is only a matter of speed. Examples known with confidence sit out
-until everything is checked; the end is full recall in two checks one after the other, with steps in between.
+until everything is checked; the end is full recall in two checks one after the other, with steps in between. Everything is
+checked only when nothing is missed of what was trained last: a check of everything costs more than three steps of it.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ RIVALS = 8
 """Likely tokens per place that become rivals."""
 
 UNSURE, CHECKED_EVERY = 0.01, 10
-"""Recall is checked when at most this share was not answered with confidence, and every so many steps: a check costs more
-than a step on the few that are left."""
+"""Recall of what was trained is checked when at most this share of all was not answered with confidence, and every so many
+steps: a check costs more than a step."""
 
 Slots = Mapping[int, Sequence[NDArray[np.int64]]]
 """Per block, for each example of a batch, the rows (places, S) that its computed places read."""
@@ -45,7 +46,7 @@ class Done:
     losses: list[float] = field(default_factory=list)
     """Mean per label of what was trained in a step."""
     recalls: list[float] = field(default_factory=list)
-    """Share of examples recalled, each time it was checked."""
+    """Share of examples recalled, each time all were checked."""
     places: int = 0
     """Labels trained on, each as often as it was."""
     examples_seen: int = 0
@@ -78,6 +79,7 @@ class MemoryTrainer:
         readings = [fact.reading_from(learner.first(index)) for index, fact in enumerate(facts)]
         ends = np.cumsum([reading.num_places for reading in readings])[:-1]
         self._slots = {block: np.split(table.rows(readings, block), ends) for block in table.config.layers}
+        self._everything = list(range(len(facts)))
         self._every_label = np.unique(np.concatenate(self._labels))
         self._likely = list(self._labels)  # per example what was likely at its places
         self.done = Done()
@@ -89,23 +91,24 @@ class MemoryTrainer:
             BackendError: The loss is not finite.
         """
         done, started = self.done, time.perf_counter()
-        everything = list(range(len(self._labels)))
-        self._missed(everything)
+        everything = self._everything
+        self._missed_of_all()
         active, missed, full = everything, list[int](), 0
         while len(done.losses) < steps:
             unsure = self._step(active, len(done.losses), intact=frozenset(missed))
             done.seconds = time.perf_counter() - started
             progress("train", len(done.losses), steps, f"loss {done.losses[-1]:.3f}, {len(unsure)} not yet known")
             is_due = len(unsure) <= UNSURE * len(everything) or len(done.losses) % CHECKED_EVERY == 0
-            missed = self._missed(everything) if until_recall and is_due else []
+            missed = []
             if until_recall and is_due:
+                missed = (len(active) < len(everything) and self._missed(active)) or self._missed_of_all()
                 full = 0 if missed else full + 1
             if full == 2:
                 break
             active = sorted({*unsure, *missed}) or everything
         done.seconds = time.perf_counter() - started
         if steps and full < 2:
-            self._missed(everything)
+            self._missed_of_all()
         return done
 
     # ── a step ──────────────────────────────────────────────────────────────────────────────────
@@ -163,6 +166,11 @@ class MemoryTrainer:
 
     # ── recall ──────────────────────────────────────────────────────────────────────────────────
 
+    def _missed_of_all(self) -> list[int]:
+        missed = self._missed(self._everything)
+        self.done.recalls.append(1 - len(missed) / len(self._everything))
+        return missed
+
     def _missed(self, members: Sequence[int]) -> list[int]:
         """Examples of which some label is not the argmax after the right tokens before it.
 
@@ -176,7 +184,6 @@ class MemoryTrainer:
             missed += [index for index, wrong in zip(batch, parts, strict=True) if wrong.any()]
             for index, part in zip(batch, self._parted(likely, batch), strict=True):
                 self._likely[index] = np.union1d(self._likely[index], part)
-        self.done.recalls.append(1 - len(missed) / len(members))
         return missed
 
 
