@@ -4,8 +4,8 @@ N-grams know a question by its last tokens in their order, so another wording of
 matter: a question is the set of its words (equal up to case and accents), each weighing the more the fewer patterns and
 ordinary questions have it. It is as near to a pattern as the mean of two cosines, with the nearest of the pattern's questions
 and with their centre, less for what it lacks of the words that all of them have. What is near enough is read as the pattern's
-first question. Ordinary questions are competitors, and what is nearer to one of them is unknown. They say what is enough,
-too: at most a stated share of them may be taken for a trained one, each judged as if it were not known itself.
+first question. Ordinary questions say what is enough: at most a stated share of them may be near to a pattern. And they
+compete: what is nearer to one of them than to any pattern is unknown.
 
 Sources: inverse document frequency, Spärck Jones (1972), J. Doc. 28, 11-21, to the power of 1.5; the centre, Rocchio (1971),
 in Salton, The SMART Retrieval System, 313-323.
@@ -99,15 +99,10 @@ class KnownQuestions:
         place = self._places.get(asked)
         if place is not None:
             return self._firsts.get(int(self.owners[place])), 1.0
-        owner, nearness = self.meant(asked)
-        return (self._firsts.get(owner) if nearness > self.threshold else None), nearness
-
-    def meant(self, asked: Question, *, besides: int | None = None) -> tuple[int, float]:
-        """The owner that a question is nearest to, but for *besides*, and how near."""
-        owners = self._index.owners
-        nearness = np.where(owners == besides, -1.0, self._nearness(asked))
+        nearness = self._nearness(asked)
         best = int(nearness.argmax())
-        return int(owners[best]), float(nearness[best])
+        is_near = nearness[best] > self.threshold
+        return (self._firsts.get(int(self._index.owners[best])) if is_near else None), float(nearness[best])
 
     def _nearness(self, asked: Question) -> Floats:
         """To each owner, (owners,), 0..1."""
@@ -218,7 +213,6 @@ def known_questions(
     """
     trained = set(questions)
     ordinary = [question for question in dict.fromkeys(ordinary) if question not in trained]
-    nobody = range(NOBODY, NOBODY - len(ordinary), -1)
     documents: defaultdict[int, set[int]] = defaultdict(set)
     for question, owner in zip(questions, owners, strict=True):
         documents[owner].update(words_of(question, classes, parts).tolist())
@@ -234,8 +228,8 @@ def known_questions(
         weighed=weighed,
         weights=np.log((1 + len(texts)) / (1 + found)) ** POWER,
         threshold=1.0,
-    ).with_questions([*questions, *ordinary], [*owners, *nobody])
-    meant = [known.meant(question, besides=owner) for question, owner in zip(ordinary, nobody, strict=True)]
-    taken = sorted(nearness if owner > NOBODY else 0.0 for owner, nearness in meant)
-    place = min(len(taken) - 1, int((1 - false_positives) * len(taken)))
-    return replace(known, threshold=taken[place] if taken else 1.0)
+    ).with_questions(questions, owners)
+    nearness = sorted(float(known._nearness(question).max()) for question in ordinary)
+    place = min(len(nearness) - 1, int((1 - false_positives) * len(nearness)))
+    nobody = range(NOBODY, NOBODY - len(ordinary), -1)
+    return replace(known, threshold=nearness[place] if nearness else 1.0).with_questions(ordinary, nobody)

@@ -49,23 +49,13 @@ def test_an_ordinary_question_is_unknown(known: KnownQuestions) -> None:
     assert known.nearest(ORDINARY[0]) == (None, 1.0)
 
 
-def test_ordinary_questions_say_what_is_near_enough() -> None:
-    known = known_questions(QUESTIONS, [0, 1], [(WHAT, PORT, SSH), (IS,)], CLASSES, PARTS, false_positives=0.0)
+@pytest.mark.parametrize(("share", "is_known"), [(0.6, True), (0.0, False)])
+def test_ordinary_questions_say_what_is_near_enough(share: float, is_known: bool) -> None:
+    ordinary = [(WHAT, IS), (SSH,)]
+    known = known_questions(QUESTIONS, [0, 1], ordinary, CLASSES, PARTS, false_positives=share)
 
-    owner, nearness = known.meant((WHAT, PORT, SSH), besides=NOBODY)
-
-    assert owner == 0
-    assert 0 < nearness < 1
-    assert nearness == known.threshold
-
-
-def test_an_ordinary_question_that_others_keep_away_does_not_raise_the_threshold() -> None:
-    """Each is nearer to the other than to a pattern."""
-    pair = [(WHAT, THE, SSH), (WHAT, THE, SSH, IS)]
-
-    known = known_questions(QUESTIONS, [0, 1], pair, CLASSES, PARTS, false_positives=0.0)
-
-    assert known.threshold == 0.0
+    assert (known.nearest((OF,))[0] is not None) == is_known
+    assert known.nearest((DEFAULT, PORT, SSH))[0] == QUESTIONS[0]
 
 
 def test_what_is_nearer_to_an_ordinary_question_is_unknown() -> None:
