@@ -1,0 +1,37 @@
+"""Freed memory leaves the process."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engram_bench.backends.cpu.heap import give_back
+
+PAGES, MIB = 4096, 2**20
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGES
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_trim is glibc's")
+def test_holes_in_the_heap_are_given_back() -> None:
+    blocks = [np.ones(12_000) for _ in range(1000)]  # 94 KiB each: of the heap, not mapped by itself
+    kept = blocks[::2]
+    del blocks
+    before = resident()
+
+    give_back()
+
+    assert resident() < before - 20 * MIB
+    assert all(block.all() for block in kept)
+
+
+def test_nothing_happens_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+
+    give_back()
