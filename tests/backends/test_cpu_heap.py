@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engram_bench.backends.cpu.heap import give_back
+from engram_bench.backends.cpu.heap import PRIMITIVES, bound_primitives, give_back
 
 PAGES, MIB = 4096, 2**20
 
@@ -35,3 +36,11 @@ def test_nothing_happens_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
 
     give_back()
+
+
+def test_few_products_are_kept_unless_the_environment_says_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"LRU_CACHE_CAPACITY": "200"})
+
+    bound_primitives()
+
+    assert os.environ == {"LRU_CACHE_CAPACITY": "200", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": str(PRIMITIVES)}

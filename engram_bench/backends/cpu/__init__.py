@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from engram_bench.backends.cpu.backend import DTYPES, TorchBackend
+from engram_bench.backends.cpu.heap import bound_primitives
 from engram_bench.backends.cpu.network import Network, open_network
 from engram_bench.backends.decoding import DecodingPlan
 from engram_bench.backends.devices import installed_versions
@@ -55,6 +56,7 @@ class CpuBackend(TorchBackend):
         lean: bool = True,
         presort: bool = True,
     ) -> None:
+        bound_primitives()
         super().__init__(
             DecodingPlan(
                 packing=packing, prefix_cache=prefix_cache, eviction=eviction, max_batch_tokens=max_batch_tokens
