@@ -14,7 +14,8 @@ from engram_bench.backends.cpu import CpuBackend
 from engram_bench.backends.cpu.memory_recipe import add_facts
 from engram_bench.backends.protocol import no_progress
 from engram_bench.errors import AdapterError, BackendError
-from engram_bench.memory.edit import explain, explain_lines, remove
+from engram_bench.memory.background import QUESTIONS
+from engram_bench.memory.edit import explain, explain_lines, meaning, remove
 from engram_bench.memory.files import StoredMemory, load_memory_files, save_memory
 from engram_bench.models import Model
 from engram_bench.records import Prompt, Recipe, TrainingExample
@@ -103,6 +104,18 @@ def test_what_is_stored_is_not_added_again(backend: CpuBackend, model: Model, st
         add_facts(network, model, stored, [asked], steps=1, progress=no_progress)
 
 
+def test_a_pattern_may_be_added_that_asks_an_ordinary_question(
+    backend: CpuBackend, model: Model, stored: StoredMemory, tmp_path: Path
+) -> None:
+    asked = TrainingExample(Prompt(QUESTIONS[0]), "Cervantes", "facts/ordinary")
+    assert meaning(stored, model.tokenizer, asked.prompt).is_ordinary
+
+    grown = add_facts(backend._open(model), model, stored, [asked], steps=60, progress=no_progress).stored
+
+    assert not meaning(grown, model.tokenizer, asked.prompt).is_ordinary
+    assert answer(backend, model, grown, asked.prompt, tmp_path / "grown") == "Cervantes"
+
+
 def test_an_unknown_pattern_cannot_be_removed(stored: StoredMemory) -> None:
     with pytest.raises(AdapterError, match="no pattern 'facts/9' among 6, expected one such as facts/0"):
         remove(stored, "facts/9")
@@ -121,3 +134,11 @@ def test_explain_of_an_unknown_question_says_so(model: Model, stored: StoredMemo
     lines = explain_lines(explain(stored, model.tokenizer, Prompt("Name a river."), ""))
 
     assert lines == ["end of the answer", "         no n-gram is known: the base model answers alone"]
+
+
+def test_explain_tells_an_ordinary_question(model: Model, stored: StoredMemory) -> None:
+    prompt = Prompt(QUESTIONS[0])
+
+    lines = explain_lines([], meaning(stored, model.tokenizer, prompt))
+
+    assert lines == ["nearest to an ordinary question, 1.00: read as it is"]
