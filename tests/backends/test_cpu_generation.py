@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from engram_bench.backends.cpu import CpuBackend
+from engram_bench.backends.cpu import CpuBackend, generation
 from engram_bench.backends.cpu.cache import PackCache, RowCache
 from engram_bench.backends.cpu.llama import LlamaNetwork
 from engram_bench.backends.packing import pack
@@ -137,6 +137,21 @@ def test_one_very_long_prompt_among_short_ones_waits_for_them(model: Model, monk
     assert all(rows * length <= 2000 for rows, length in reserved)
     assert max(held) <= 2000  # the long one takes the room of short ones that are gone
     assert max(length for _, length in reserved) > 3 * reserved[0][1]  # the long one came last
+
+
+def test_memory_is_given_back_by_tokens_and_not_by_steps(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of one row is short, and giving back takes as long whatever it frees."""
+    given: list[int] = []
+    monkeypatch.setattr(generation, "GIVES_BACK_AFTER", 20)
+    monkeypatch.setattr(generation, "give_back", lambda: given.append(1))
+    settings = replace(SETTINGS, max_tokens=9, ignore_eos=True)
+    generator = CpuBackend().load(model, None)
+
+    generator.complete(MIXED[:1], settings)
+    assert not given
+
+    generator.complete(MIXED[:6], settings)
+    assert len(given) == 2  # after 24 and 48 tokens
 
 
 def test_a_right_draft_with_its_end_needs_no_decoding(
