@@ -75,8 +75,8 @@ class Meaning:
     """To the nearest pattern or ordinary question, 1.0 for one that is known itself."""
     threshold: float
     """Read as it is what is not nearer."""
-    is_ordinary: bool = False
-    """No pattern but an ordinary question, or one of a removed pattern, is the nearest."""
+    nobodys: str = ""
+    """What is nearest where no pattern is: an ordinary question, or one of a removed pattern."""
 
 
 def meaning(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt) -> Meaning:
@@ -86,8 +86,9 @@ def meaning(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt) -> M
         return Meaning("", 0.0, 1.0)
     asked = read_prompt(tokenizer, prompt).question
     found, nearness = known.nearest(asked)
+    nobodys = known.nobodys(asked)
     text = tokenizer.decode(found) if found is not None and found != asked else ""
-    return Meaning(text, nearness, known.threshold, is_ordinary=found is None and nearness > known.threshold)
+    return Meaning(text, nearness, known.threshold, tokenizer.decode(nobodys) if nobodys else "")
 
 
 def remove(stored: StoredMemory, pattern: str) -> StoredMemory:
@@ -140,8 +141,10 @@ def explain_lines(places: Sequence[Place], meant: Meaning | None = None) -> list
     lines = []
     if meant is not None and meant.question:
         lines.append(f"read as {meant.question!r}, nearness {meant.nearness:.2f} (more than {meant.threshold:.2f})")
-    if meant is not None and meant.is_ordinary:
-        lines.append(f"nearest to an ordinary question, {meant.nearness:.2f}: read as it is")
+    if meant is not None and meant.nobodys:
+        lines.append(
+            f"read as it is: nearest to {meant.nobodys!r}, which no pattern asks, nearness {meant.nearness:.2f}"
+        )
     for place in places:
         found = [hit for hit in place.hits if hit.row]
         lines.append(f"{place.predicts!r}" if place.predicts else "end of the answer")

@@ -82,6 +82,11 @@ class KnownQuestions:
             self._found[asked] = self._nearest(asked)
         return self._found[asked]
 
+    def nobodys(self, question: Sequence[int]) -> Question | None:
+        """The question that *question* is nearest to, and near enough, if it is one that no pattern asks."""
+        owner, nearness = self._closest(tuple(question))
+        return self._firsts[owner] if owner <= NOBODY and nearness > self.threshold else None
+
     def with_questions(self, questions: Iterable[Question], owners: Iterable[int]) -> KnownQuestions:
         """The same with more questions; weights and threshold stay, so what is near to the others stays near."""
         merged = dict(zip(self.questions, self.owners.tolist(), strict=True)) | dict(
@@ -96,13 +101,17 @@ class KnownQuestions:
         return replace(self, owners=np.where(owners > pattern, owners - 1, owners))
 
     def _nearest(self, asked: Question) -> tuple[Question | None, float]:
-        place = self._places.get(asked)
-        if place is not None:
-            return self._firsts.get(int(self.owners[place])), 1.0
+        owner, nearness = self._closest(asked)
+        is_meant = owner > NOBODY and (nearness > self.threshold or asked in self._places)
+        return (self._firsts[owner] if is_meant else None), nearness
+
+    def _closest(self, asked: Question) -> tuple[int, float]:
+        """The owner that a question is nearest to, and how near."""
+        if asked in self._places:
+            return int(self.owners[self._places[asked]]), 1.0
         nearness = self._nearness(asked)
         best = int(nearness.argmax())
-        is_near = nearness[best] > self.threshold
-        return (self._firsts.get(int(self._index.owners[best])) if is_near else None), float(nearness[best])
+        return int(self._index.owners[best]), float(nearness[best])
 
     def _nearness(self, asked: Question) -> Floats:
         """To each owner, (owners,), 0..1."""
@@ -126,9 +135,9 @@ class KnownQuestions:
 
     @cached_property
     def _firsts(self) -> dict[int, Question]:
-        """Pattern → its first question."""
+        """Owner → its first question."""
         pairs = zip(self.owners.tolist(), self.questions, strict=True)
-        return {owner: question for owner, question in reversed(list(pairs)) if owner > NOBODY}
+        return dict(reversed(list(pairs)))
 
     @cached_property
     def _found(self) -> dict[Question, tuple[Question | None, float]]:

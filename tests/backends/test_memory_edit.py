@@ -108,11 +108,11 @@ def test_a_pattern_may_be_added_that_asks_an_ordinary_question(
     backend: CpuBackend, model: Model, stored: StoredMemory, tmp_path: Path
 ) -> None:
     asked = TrainingExample(Prompt(QUESTIONS[0]), "Cervantes", "facts/ordinary")
-    assert meaning(stored, model.tokenizer, asked.prompt).is_ordinary
+    assert meaning(stored, model.tokenizer, asked.prompt).nobodys == QUESTIONS[0]
 
     grown = add_facts(backend._open(model), model, stored, [asked], steps=60, progress=no_progress).stored
 
-    assert not meaning(grown, model.tokenizer, asked.prompt).is_ordinary
+    assert not meaning(grown, model.tokenizer, asked.prompt).nobodys
     assert answer(backend, model, grown, asked.prompt, tmp_path / "grown") == "Cervantes"
 
 
@@ -141,4 +141,4 @@ def test_explain_tells_an_ordinary_question(model: Model, stored: StoredMemory) 
 
     lines = explain_lines([], meaning(stored, model.tokenizer, prompt))
 
-    assert lines == ["nearest to an ordinary question, 1.00: read as it is"]
+    assert lines == [f"read as it is: nearest to {QUESTIONS[0]!r}, which no pattern asks, nearness 1.00"]
