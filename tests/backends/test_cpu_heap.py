@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engram_bench.backends.cpu.heap import PRIMITIVES, bound_primitives, give_back
+pytest.importorskip("torch")
+
+from engram_bench.backends.cpu import CpuBackend
+from engram_bench.backends.cpu.heap import PRIMITIVES, give_back
 
 PAGES, MIB = 4096, 2**20
 
@@ -32,15 +36,22 @@ def test_holes_in_the_heap_are_given_back() -> None:
     assert all(block.all() for block in kept)
 
 
-def test_nothing_happens_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_elsewhere_no_c_library_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(ctypes, "CDLL", None)  # there ``CDLL(None)`` is a TypeError
 
     give_back()
 
 
-def test_few_products_are_kept_unless_the_environment_says_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_c_library_without_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+
+    give_back()
+
+
+def test_a_backend_keeps_few_products_unless_the_environment_says_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"LRU_CACHE_CAPACITY": "200"})
 
-    bound_primitives()
+    CpuBackend()
 
     assert os.environ == {"LRU_CACHE_CAPACITY": "200", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": str(PRIMITIVES)}
