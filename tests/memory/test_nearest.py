@@ -74,8 +74,10 @@ def test_a_pattern_may_be_added_that_asks_an_ordinary_question(known: KnownQuest
     assert grown.nearest(ORDINARY[1]) == (ORDINARY[1], 1.0)
 
 
-def test_a_question_without_a_common_token_is_near_to_none(known: KnownQuestions) -> None:
-    assert known.nearest((WHAT, IS))[0] is None
+def test_a_question_without_a_common_token_is_near_to_none() -> None:
+    known = known_questions(QUESTIONS, [0, 1], [(THE,)], CLASSES, PARTS, false_positives=0.0)
+
+    assert known.nearest((WHAT, IS)) == (None, 0.0)
 
 
 def test_what_all_ways_to_ask_have_in_common_counts_most(known: KnownQuestions) -> None:
