@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks import side_by_side
+from benchmarks.equivalence import TIE, Difference, margin_between
 from benchmarks.roofline import RECIPE, work
 from benchmarks.side_by_side import Row, parts, take_turns
 from engram_bench.backends.packing import pack
@@ -53,3 +57,33 @@ def test_operations_of_a_pass_are_those_of_its_products() -> None:
     weights, lora, head, attention = 3 * 8, 3 * RECIPE.rank * 6, 2 * 10, 2 * 4 * 9
     assert least.gflop == pytest.approx(2e-9 * (weights + lora + head + attention))
     assert least.gigabytes == pytest.approx(4e-9 * (8 + 20 + 3 * 6 + 12))
+
+
+class Scored:
+    """Gives every next token the same log-probabilities."""
+
+    def __init__(self, log_probs: list[float]) -> None:
+        self._row = np.array(log_probs, np.float32)
+
+    def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        return [np.tile(self._row, (len(ids), 1)) for ids in sequences]
+
+
+@pytest.mark.parametrize(
+    ("texts", "margin"),
+    [(("a b", "a c"), 0.5), (("a b", "a b c"), math.inf)],
+    ids=["they part at a token", "one is all of the other"],
+)
+def test_how_far_apart_two_answers_are(texts: tuple[str, str], margin: float) -> None:
+    words = {"a": 0, "b": 1, "c": 2}
+    tokenizer = SimpleNamespace(encode_example=lambda prompt, text: ([words[word] for word in text.split()], 0))
+    model: Any = SimpleNamespace(tokenizer=tokenizer)
+    case: Any = SimpleNamespace(prompt=None)
+    generator: Any = Scored([-3.0, -1.0, -1.5])
+
+    assert margin_between(model, generator, case, texts) == margin
+
+
+@pytest.mark.parametrize(("margin", "is_tie"), [(TIE, True), (2 * TIE, False)])
+def test_a_tie_is_told(margin: float, is_tie: bool) -> None:
+    assert str(Difference("bare, drafts", "Why?", "a", "b", margin)).endswith("a tie") == is_tie
