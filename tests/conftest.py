@@ -66,7 +66,10 @@ class BenchProject:
     def run(self, *args: str) -> pytest.RunResult:
         """Run pytest on the project: in this process, or in processes of their own under xdist."""
         if "-n" in args:
-            return self.pytester.runpytest_subprocess(*args)
+            with pytest.MonkeyPatch.context() as patch:  # other plugins are half of what three processes import
+                patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+                patch.setenv("PYTEST_PLUGINS", "xdist.plugin,pytest_benchmark.plugin,engram_bench.plugin")
+                return self.pytester.runpytest_subprocess(*args)
         return self.pytester.runpytest_inprocess("-p", "no:xdist", "-p", "no:benchmark", *args)
 
     def report(self) -> dict[str, object]:

@@ -26,7 +26,8 @@ class PatternModule(pytest.Module):
     def _getobj(self) -> ModuleType:
         if self.pattern_set.kind != "speed":
             return import_module("engram_bench.suite")
-        has_benchmark = self.config.pluginmanager.hasplugin("benchmark")
+        by_either_name = ("benchmark", "pytest_benchmark.plugin")  # the module's own where autoload is disabled
+        has_benchmark = any(map(self.config.pluginmanager.hasplugin, by_either_name))
         return import_module(f"engram_bench.{'speed_suite' if has_benchmark else 'speed_suite_untimed'}")
 
     @cached_property
