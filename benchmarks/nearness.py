@@ -7,6 +7,7 @@ pattern's wordings have: trained wordings, each read by a memory that was not sh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tabulate import tabulate
@@ -71,14 +72,14 @@ def main() -> None:
     words = Words()
     print(f"{provenance.machine()}; commit {provenance.git_commit()}; {provenance.utc_now()[:10]}")
     print(f"n: {len(words.trained)} trained, {len(words.held_out)} held-out wordings, {len(words.controls)} controls")
-    shipped = nearest.LACKING
+    shipped = nearest.WHETHER.lacking
     rows = [row(words, share, shipped) for share in SHARES]
     rows += [row(words, MemoryConfig().near, lacking) for lacking in LACKING if lacking != shipped]
     print(tabulate(rows, headers=HEADER, tablefmt="github", disable_numparse=True))
 
 
 def row(words: Words, share: float, lacking: float) -> tuple[str, ...]:
-    nearest.LACKING = lacking
+    nearest.WHETHER = replace(nearest.WHETHER, lacking=lacking)
     memory = words.memory(share)
     firsts = first_questions(words)
     held_out = [memory.nearest(question)[0] for question in words.held_out]

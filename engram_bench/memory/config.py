@@ -36,7 +36,7 @@ class MemoryConfig:
     """N-grams are of the question's and answer's tokens; the chat template between them is not seen."""
     answers_only: bool = True
     """Write only where an answer's token is being predicted."""
-    near: float = 0.005
+    near: float = 0.01
     """Share of ordinary questions that may be taken for a trained one in other words; 0: none is. ``exact`` only."""
     ways: int = 2
     """Ways to ask a pattern that its rows are trained at, the prompt first; further ones are only read as it. 0: all."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "memory.json"
 WEIGHTS_FILE = "memory.safetensors"
-SCHEMA = 3
+SCHEMA = 4
 
 Floats = NDArray[np.float32]
 
@@ -187,7 +187,8 @@ def _known_tensors(known: KnownQuestions) -> dict[str, NDArray[Any]]:
         "known.owners": known.owners.astype(np.int32),
         "known.parts": known.parts,
         "known.weighed": known.weighed,
-        "known.weights": known.weights,
+        "known.which": known.which,
+        "known.whether": known.whether,
     }
 
 
@@ -199,7 +200,8 @@ def _known(tensors: Mapping[str, NDArray[Any]], threshold: float) -> KnownQuesti
         classes=tensors["classes"].astype(np.int64),
         parts=tensors["known.parts"],
         weighed=tensors["known.weighed"],
-        weights=tensors["known.weights"],
+        which=tensors["known.which"],
+        whether=tensors["known.whether"],
         threshold=threshold,
     )
 

@@ -1,14 +1,19 @@
 """Which pattern a question means: the one whose trained questions share most of its rare words, if they share enough.
 
 N-grams know a question by its last tokens in their order, so another wording of it reads no row at all. Here order does not
-matter: a question is the set of its words (equal up to case and accents), each weighing the more the fewer patterns and
-ordinary questions have it. It is as near to a pattern as the mean of two cosines, with the nearest of the pattern's questions
-and with their centre, less for what it lacks of the words that all of them have. What is near enough is read as the pattern's
-first question. Ordinary questions say what is enough: at most a stated share of them may be near to a pattern. And they
-compete: what is nearer to one of them than to any pattern is unknown.
+matter: a question is the set of its words (equal up to case and accents). It is as near to a pattern as the mean of two
+cosines, with the nearest of the pattern's questions and with their centre, less for what it lacks of the words that all of
+them have.
 
-Sources: inverse document frequency, Spärck Jones (1972), J. Doc. 28, 11-21, to the power of 1.5; the centre, Rocchio (1971),
-in Salton, The SMART Retrieval System, 313-323.
+Which pattern may be meant and whether it is meant are two questions, and a word tells them two things. Which: words weigh the
+more the fewer patterns and ordinary questions have them, so among many patterns of one kind the one word counts that is theirs
+alone. Whether: they weigh the more the fewer ordinary questions have them, so what all patterns of that kind say counts as well,
+and what is enough does not grow with their number. What is near enough is read as the pattern's first question. Ordinary
+questions say what is enough: at most a stated share of them may be near to a pattern. And they compete: what is nearer to one
+of them than to that pattern is unknown.
+
+Sources: inverse document frequency, Spärck Jones (1972), J. Doc. 28, 11-21, to a power; the centre, Rocchio (1971), in Salton,
+The SMART Retrieval System, 313-323.
 """
 
 from __future__ import annotations
@@ -27,9 +32,19 @@ from scipy.sparse import linalg
 from engram_bench.memory.compression import ALONE, GOES_ON
 from engram_bench.memory.keyer import chained, lookup
 
-POWER = 1.5
-LACKING = 0.1
-"""Nearness that a question loses which has none of the words that all of a pattern's questions have."""
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """How words count."""
+
+    power: float
+    """Of their inverse document frequency."""
+    lacking: float
+    """Nearness that a question loses which has none of the words that all of a pattern's questions have."""
+
+
+WHICH = Weighing(power=1.5, lacking=0.1)
+WHETHER = Weighing(power=1.25, lacking=0.2)
 NOBODY = -1
 """Owner of a question that no pattern asks, an ordinary one or a removed pattern's, and lower numbers of further ones: what
 is nearest to it is unknown."""
@@ -67,8 +82,10 @@ class KnownQuestions:
     """Token id → how it takes part in words (``compression.word_parts``)."""
     weighed: Words
     """Sorted words with a weight of their own."""
-    weights: Floats
-    """Theirs, and last the weight of all other words."""
+    which: Floats
+    """Theirs where it is asked which pattern may be meant, and last the weight of all other words."""
+    whether: Floats
+    """The same where it is asked whether that one is meant."""
     threshold: float
     """Known is what is nearer, 0..1."""
 
@@ -109,25 +126,33 @@ class KnownQuestions:
         """The owner that a question is nearest to, and how near."""
         if asked in self._places:
             return int(self.owners[self._places[asked]]), 1.0
-        nearness = self._nearness(asked)
-        best = int(nearness.argmax())
-        return int(self._index.owners[best]), float(nearness[best])
-
-    def _nearness(self, asked: Question) -> Floats:
-        """To each owner, (owners,), 0..1."""
         words = words_of(asked, self.classes, self.parts)
-        return self._index.nearness(words, self._weight(words))
+        which = self._by_which.nearness(words, self._weights(words, self.which))
+        whether = self._by_whether.nearness(words, self._weights(words, self.whether))
+        owners = self._by_whether.owners
+        patterns = int(np.searchsorted(owners, NOBODY, side="right"))  # before them are those that nobody asks
+        best = patterns + int(which[patterns:].argmax())
+        if patterns and whether[:patterns].max() > whether[best]:
+            best = int(whether[:patterns].argmax())
+        return int(owners[best]), float(whether[best])
 
-    def _weight(self, words: Words) -> Floats:
+    def _weights(self, words: Words, weights: Floats) -> Floats:
         rows = lookup(words, self.weighed)  # from 1; 0 is unknown and takes the last weight
-        found: Floats = self.weights[rows - 1]
+        found: Floats = weights[rows - 1]
         return found
 
     @cached_property
-    def _index(self) -> _Index:
+    def _by_which(self) -> _Index:
+        return self._index(self.which, WHICH.lacking)
+
+    @cached_property
+    def _by_whether(self) -> _Index:
+        return self._index(self.whether, WHETHER.lacking)
+
+    def _index(self, weights: Floats, lacking: float) -> _Index:
         bags = [words_of(question, self.classes, self.parts) for question in self.questions]
         words = np.unique(np.concatenate(bags))
-        return _Index.of(bags, self.owners, words, self._weight(words))
+        return _Index.of(bags, self.owners, words, self._weights(words, weights), lacking)
 
     @cached_property
     def _places(self) -> dict[Question, int]:
@@ -160,9 +185,11 @@ class _Index:
     """(P, V) the same of the patterns."""
     common: sparse.csr_array
     """(P, V) shares of the squared weight of the words that all of a pattern's questions have; a row sums to 1 or 0."""
+    lacking: float
+    """Nearness that a question loses which has none of those."""
 
     @classmethod
-    def of(cls, bags: Sequence[Words], owners: Ids, words: Words, weights: Floats) -> _Index:
+    def of(cls, bags: Sequence[Words], owners: Ids, words: Words, weights: Floats, lacking: float) -> _Index:
         """The index of questions with these words, of these *owners*."""
         ends = np.cumsum([0, *map(len, bags)])
         places = np.searchsorted(words, np.concatenate(bags))
@@ -181,6 +208,7 @@ class _Index:
             _of_length(has @ weight, linalg.norm(has @ weight, axis=1)),
             _of_length(share @ weight, linalg.norm(share @ weight, axis=1)),
             _of_length(common, common.sum(1)),
+            lacking,
         )
 
     def nearness(self, words: Words, weights: Floats) -> Floats:
@@ -192,7 +220,7 @@ class _Index:
         closest = np.zeros(len(self.owners))
         np.maximum.at(closest, self.pattern, self.questions @ asked)
         lacks = self.common.sum(1) - self.common @ has
-        found: Floats = np.maximum(0, (closest + self.centres @ asked) / 2 - LACKING * lacks)
+        found: Floats = np.maximum(0, (closest + self.centres @ asked) / 2 - self.lacking * lacks)
         return found
 
 
@@ -210,7 +238,7 @@ def known_questions(
     *,
     false_positives: float,
 ) -> KnownQuestions:
-    """What is known of the trained *questions* and the *ordinary* ones, the words weighed over patterns and ordinary ones.
+    """What is known of the trained *questions* and the *ordinary* ones.
 
     Args:
         questions: Token ids of each.
@@ -225,20 +253,26 @@ def known_questions(
     documents: defaultdict[int, set[int]] = defaultdict(set)
     for question, owner in zip(questions, owners, strict=True):
         documents[owner].update(words_of(question, classes, parts).tolist())
-    texts = [*documents.values(), *(words_of(question, classes, parts).tolist() for question in ordinary)]
-    counts = Counter(word for text in texts for word in text)
-    weighed = np.array(sorted(counts), np.uint64)
-    found = np.array([*(counts[word] for word in weighed.tolist()), 0])
+    in_patterns = Counter(word for text in documents.values() for word in text)
+    in_ordinary = Counter(word for question in ordinary for word in words_of(question, classes, parts).tolist())
+    weighed = np.array(sorted(in_patterns | in_ordinary), np.uint64)
+
+    def weights(weighing: Weighing, counts: Counter[int], num_texts: int) -> Floats:
+        found = np.array([*(counts[word] for word in weighed.tolist()), 0])
+        frequency: Floats = np.log((1 + num_texts) / (1 + found))
+        return frequency**weighing.power
+
     known = KnownQuestions(
         questions=(),
         owners=np.zeros(0, np.int64),
         classes=classes,
         parts=parts,
         weighed=weighed,
-        weights=np.log((1 + len(texts)) / (1 + found)) ** POWER,
+        which=weights(WHICH, in_patterns + in_ordinary, len(documents) + len(ordinary)),
+        whether=weights(WHETHER, in_ordinary, len(ordinary)),
         threshold=1.0,
     ).with_questions(questions, owners)
-    nearness = sorted(float(known._nearness(question).max()) for question in ordinary)
+    nearness = sorted(known._closest(question)[1] for question in ordinary)
     place = min(len(nearness) - 1, int((1 - false_positives) * len(nearness)))
     nobody = range(NOBODY, NOBODY - len(ordinary), -1)
     return replace(known, threshold=nearness[place] if nearness else 1.0).with_questions(ordinary, nobody)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from engram_bench.errors import BackendError
 from engram_bench.memory.compression import ALONE, BEGINS, GOES_ON
 from engram_bench.memory.config import MemoryConfig, checked
-from engram_bench.memory.nearest import LACKING, NOBODY, KnownQuestions, known_questions, words_of
+from engram_bench.memory.nearest import NOBODY, WHETHER, WHICH, KnownQuestions, known_questions, words_of
 from engram_bench.memory.reading import Reading, trail_of
 
 PORT, OF, SSH, HTTP, DEFAULT, WHAT, IS, THE, Ssh = range(9)
@@ -51,21 +52,38 @@ def test_an_ordinary_question_is_unknown(known: KnownQuestions) -> None:
 
 @pytest.mark.parametrize(("share", "is_known"), [(0.6, True), (0.0, False)])
 def test_ordinary_questions_say_what_is_near_enough(share: float, is_known: bool) -> None:
-    ordinary = [(WHAT, IS), (SSH,)]
-    known = known_questions(QUESTIONS, [0, 1], ordinary, CLASSES, PARTS, false_positives=share)
+    classes, parts = np.arange(20), np.array([BEGINS] * 20, np.int8)
+    ordinary = [(WHAT, IS), (DEFAULT, PORT, OF, IS)]
+    known = known_questions(QUESTIONS, [0, 1], ordinary, classes, parts, false_positives=share)
 
-    assert (known.nearest((OF,))[0] is not None) == is_known
+    assert (known.nearest((SSH, *range(Ssh, 20)))[0] is not None) == is_known
     assert known.nearest((DEFAULT, PORT, SSH))[0] == QUESTIONS[0]
 
 
 def test_what_is_nearer_to_an_ordinary_question_is_unknown() -> None:
-    asked = (THE, PORT, SSH)
-    alone = known_questions(QUESTIONS, [0, 1], [(IS,)], CLASSES, PARTS, false_positives=0.0)
-    beside = known_questions(QUESTIONS, [0, 1], [(IS,), (THE, PORT)], CLASSES, PARTS, false_positives=0.5)
+    asked = (THE, PORT, WHAT)
+    alone = known_questions(QUESTIONS, [0, 1], [(IS,)], CLASSES, PARTS, false_positives=0.9)
+    beside = known_questions(QUESTIONS, [0, 1], [(IS,), (*asked, IS)], CLASSES, PARTS, false_positives=0.9)
 
     assert alone.nearest(asked)[0] == QUESTIONS[0]
+    assert beside.threshold == 0
     assert beside.nearest(asked)[0] is None
-    assert beside.nearest(asked)[1] > beside.threshold
+    assert beside.nearest(asked)[1] > 0.9
+
+
+def test_what_is_enough_does_not_grow_with_the_patterns() -> None:
+    """Among many ports, what they are called says which one is meant, and "port" still says that one is."""
+    names = range(20, 120)
+    classes, parts = np.arange(120), np.array([BEGINS] * 120, np.int8)
+    ports = [(DEFAULT, PORT, OF, name) for name in names]
+    ordinary = [(WHAT, IS, THE, name) for name in names[:3]]
+    few = known_questions(ports[:5], range(5), ordinary, classes, parts, false_positives=0.0)
+    many = known_questions(ports, range(100), ordinary, classes, parts, false_positives=0.0)
+
+    assert many.threshold == pytest.approx(few.threshold)
+    for asked in [(PORT, OF, 23), (WHAT, PORT, 20)]:
+        assert few.nearest(asked)[0] == many.nearest(asked)[0] == (DEFAULT, PORT, OF, asked[-1])
+    assert many.nearest((WHAT, IS, Ssh, 22))[0] is None
 
 
 def test_a_pattern_may_be_added_that_asks_an_ordinary_question(known: KnownQuestions) -> None:
@@ -99,27 +117,44 @@ def test_nearness_is_what_it_is_said_to_be(trained: list[tuple[tuple[int, ...], 
     )
     everything = list(zip(known.questions, known.owners.tolist(), strict=True))
 
-    def weights(question: tuple[int, ...]) -> dict[int, float]:
-        words = words_of(question, CLASSES, PARTS)
-        return dict(zip(words.tolist(), known._weight(words).tolist(), strict=True))
-
     def cosine(one: dict[int, float], other: dict[int, float]) -> float:
         lengths = [math.sqrt(sum(w * w for w in bag.values())) for bag in (one, other)]
         return sum(one[word] * other[word] for word in one.keys() & other.keys()) / max(lengths[0] * lengths[1], 1e-9)
 
-    mine = weights(asked)
-    expected = []
-    for owner in sorted({owner for _, owner in everything}):
-        bags = [weights(question) for question, of in everything if of == owner]
-        shares = Counter(word for bag in bags for word in bag)
-        weight = {word: w for bag in bags for word, w in bag.items()}
-        centre = {word: weight[word] * count / len(bags) for word, count in shares.items()}
-        common = {word: weight[word] ** 2 for word, count in shares.items() if count == len(bags)}
-        lacks = sum(w for word, w in common.items() if word not in mine) / max(sum(common.values()), 1e-9)
-        closest = max(cosine(mine, bag) for bag in bags)
-        expected.append(max(0.0, (closest + cosine(mine, centre)) / 2 - LACKING * lacks))
+    def nearness(values: NDArray[np.float64], lacking: float) -> dict[int, float]:
+        def weights(question: tuple[int, ...]) -> dict[int, float]:
+            words = words_of(question, CLASSES, PARTS)
+            return dict(zip(words.tolist(), known._weights(words, values).tolist(), strict=True))
 
-    np.testing.assert_allclose(known._nearness(asked), expected, atol=1e-6)
+        mine = weights(asked)
+        found = {}
+        for owner in sorted({owner for _, owner in everything}):
+            bags = [weights(question) for question, of in everything if of == owner]
+            shares = Counter(word for bag in bags for word in bag)
+            weight = {word: w for bag in bags for word, w in bag.items()}
+            centre = {word: weight[word] * count / len(bags) for word, count in shares.items()}
+            common = {word: weight[word] ** 2 for word, count in shares.items() if count == len(bags)}
+            lacks = sum(w for word, w in common.items() if word not in mine) / max(sum(common.values()), 1e-9)
+            closest = max(cosine(mine, bag) for bag in bags)
+            found[owner] = max(0.0, (closest + cosine(mine, centre)) / 2 - lacking * lacks)
+        return found
+
+    which, whether = nearness(known.which, WHICH.lacking), nearness(known.whether, WHETHER.lacking)
+    best = max(near for owner, near in which.items() if owner > NOBODY)
+    candidates = [owner for owner, near in which.items() if owner > NOBODY and near > best - 1e-6]
+    nobody = max((near for owner, near in whether.items() if owner <= NOBODY), default=0.0)
+
+    owner, near = known._closest(asked)
+
+    if asked in known.questions:
+        assert (owner, near) == (dict(everything)[asked], 1.0)
+    elif owner > NOBODY:
+        assert owner in candidates
+        assert near == pytest.approx(whether[owner], abs=1e-6)
+        assert near >= nobody - 1e-6
+    else:
+        assert near == pytest.approx(nobody, abs=1e-6)
+        assert any(near > whether[candidate] - 1e-6 for candidate in candidates)
 
 
 def test_removed_patterns_stay_patterns_of_their_own(known: KnownQuestions) -> None:
