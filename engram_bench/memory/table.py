@@ -18,7 +18,7 @@ from engram_bench.memory.reading import Reading, trail_of
 Ids = NDArray[np.int64]
 
 SPECIFIC_ORDER = 5
-"""From this length on an n-gram may be of the answer alone."""
+"""From this length on an n-gram may be of the answer alone, and tells an answer where the question is not recognised."""
 QUESTION_TOKENS = 2
 """Least tokens of the question in a shorter one: ``?12`` leads to the end of an answer in any conversation."""
 
@@ -75,12 +75,20 @@ class Table:
         return self._hashed[block].num_rows if self.config.addressing == "hashed" else len(self.keys) + 1
 
     def rows(self, readings: Sequence[Reading], block: int) -> Rows:
-        """Rows (N, slots) that the readings' places consult before *block*, one reading after another."""
-        trails, consults = self._trails(readings)
+        """Rows (N, slots) that the readings' places consult before *block*, one reading after another.
+
+        Where questions are compared with the trained ones, a question that means none of them reads no short n-gram's row:
+        `` of Egypt?`` ends many.
+        """
+        meant = [self.read_as(reading) for reading in readings]
+        trails, consults = self._trails(readings, meant)
         if self.config.addressing == "hashed":
             rows = self._hashed[block].rows(trails)
         else:
             rows = lookup(self._exact.keys(trails), self.keys)
+        if self.known is not None:
+            means_none = np.repeat([one is None for one in meant], [reading.num_places for reading in readings])
+            rows[np.ix_(means_none, _orders(self.config) < SPECIFIC_ORDER)] = 0
         return np.where(consults[:, None], rows, 0)
 
     def read_as(self, reading: Reading) -> tuple[int, ...] | None:
@@ -91,11 +99,13 @@ class Table:
 
     def all_keys(self, readings: Sequence[Reading]) -> Keys:
         """Exact keys (N, slots) of the readings' places, :data:`NO_KEY` where the memory is not consulted."""
-        trails, consults = self._trails(readings)
+        trails, consults = self._trails(readings, [self.read_as(reading) for reading in readings])
         return np.where(consults[:, None], self._exact.keys(trails), np.uint64(NO_KEY))
 
-    def _trails(self, readings: Sequence[Reading]) -> tuple[list[Trail], NDArray[np.bool_]]:
-        pairs = [trail_of(reading, self.config, self.read_as(reading)) for reading in readings]
+    def _trails(
+        self, readings: Sequence[Reading], meant: Sequence[tuple[int, ...] | None]
+    ) -> tuple[list[Trail], NDArray[np.bool_]]:
+        pairs = [trail_of(reading, self.config, asked) for reading, asked in zip(readings, meant, strict=True)]
         trails = [trail for trail, _ in pairs]
         if self.config.compress:
             assert self.classes is not None
@@ -187,9 +197,14 @@ def _with_known(table: Table, facts: Sequence[Fact], background: Sequence[Readin
 def _is_vague(config: MemoryConfig, readings: Sequence[Reading]) -> NDArray[np.bool_]:
     """Which n-grams (N, slots) are short and hold less than two tokens of the question."""
     answered = np.concatenate([np.arange(reading.num_places) for reading in readings])  # answer tokens before a place
-    orders = np.array([*config.orders, *[np.iinfo(np.int64).max] * config.whole])
+    orders = _orders(config)
     vague: NDArray[np.bool_] = (orders < SPECIFIC_ORDER) & (orders - answered[:, None] < QUESTION_TOKENS)
     return vague
+
+
+def _orders(config: MemoryConfig) -> Ids:
+    """The length of the n-grams in each of an exact memory's slots, greater than any where it is the whole question."""
+    return np.array([*config.orders, *[np.iinfo(np.int64).max] * config.whole])
 
 
 def _check(facts: Sequence[Fact]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engram_bench.errors import BackendError
+from engram_bench.memory.compression import BEGINS
 from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.reading import Reading
 from engram_bench.memory.table import Fact, Table, build_table
@@ -72,6 +73,23 @@ def test_a_short_ngram_needs_two_tokens_of_the_question() -> None:
     table = build_table(Table(CONFIG), [ONE])
 
     assert hits(table, ONE)[0][1] == [False, True, False, True]
+
+
+def test_a_short_ngram_tells_nothing_where_no_pattern_is_meant() -> None:
+    """Many questions end in two tokens of a trained one; those that end in five of them may be it in other words."""
+    empty = Table(replace(CONFIG, near=1.0), classes=np.arange(100), parts=np.full(100, BEGINS, np.int8))
+    trained = fact("one", (50, 51, 52, 53, 54), (70,))
+    background = [replace(prompt(80, 81, 60), first=6)]
+    table = build_table(empty, [trained], background=background)
+    assert table.known is not None
+    table = replace(table, known=replace(table.known, threshold=0.999))
+    ends_alike = fact("", (90, 53, 54), (70,))
+    ends_the_same = fact("", (90, *trained.question), (70,))
+
+    assert table.read_as(ends_alike.prompt) is table.read_as(ends_the_same.prompt) is None
+    assert hits(table, trained)[0][0] == [True, True, True, True]
+    assert not np.any(hits(table, ends_alike))
+    assert hits(table, ends_the_same)[0][0] == [False, False, True, False]
 
 
 def test_every_whole_question_has_a_row() -> None:
