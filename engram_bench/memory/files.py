@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engram_bench.errors import AdapterError, BackendError
 from engram_bench.memory.config import MemoryConfig, checked
-from engram_bench.memory.nearest import KnownQuestions
+from engram_bench.memory.nearest import NOBODY, KnownQuestions
 from engram_bench.memory.table import Table
 
 if TYPE_CHECKING:
@@ -212,6 +212,9 @@ def _check(folder: Path, memory: StoredMemory) -> None:
         if not (keys.dtype == np.uint64 and keys.ndim == 1 and (keys[1:] > keys[:-1]).all()):
             msg = f"{path}: {name} are not sorted 64-bit numbers, each once; expected them so"
             raise AdapterError(msg)
+    if table.known is not None and (mistake := _mistake(table.known, len(table.patterns))):
+        msg = f"{path}: {mistake}"
+        raise AdapterError(msg)
     if len(table.owned) != len(table.patterns):
         msg = f"{path}: rows of {len(table.owned)} patterns, expected {len(table.patterns)} by {CONFIG_FILE}"
         raise AdapterError(msg)
@@ -231,6 +234,25 @@ def _check(folder: Path, memory: StoredMemory) -> None:
             if not np.isfinite(values).all():
                 msg = f"{path}: {name} before block {block} hold NaN or infinite values, expected finite ones"
                 raise AdapterError(msg)
+
+
+def _mistake(known: KnownQuestions, num_patterns: int) -> str:
+    """What does not fit together in the questions of a memory of so many patterns; empty if all does."""
+    if not (known.weighed.dtype == np.uint64 and (known.weighed[1:] > known.weighed[:-1]).all()):
+        return "words are not sorted 64-bit numbers, each once; expected them so"
+    wanted = (len(known.weighed) + 1,)
+    for name, weights in (("which", known.which), ("whether", known.whether)):
+        if weights.shape != wanted or not (np.isfinite(weights) & (weights >= 0)).all():
+            return f"weights of words ({name}) have shape {weights.shape}, expected {wanted} and no negative or infinite one"
+    if len(known.owners) != len(known.questions):
+        return f"{len(known.questions)} questions and whose {len(known.owners)} are, expected as many"
+    highest = int(known.owners.max(initial=NOBODY))
+    if not NOBODY < highest < num_patterns:
+        return f"the last pattern that is asked for is number {highest}, expected one of 0 to {num_patterns - 1}"
+    token = max((max(question, default=0) for question in known.questions), default=0)
+    if len(known.parts) != len(known.classes) or not token < len(known.classes):
+        return f"a question has token {token}, expected one of {len(known.classes)}"
+    return ""
 
 
 def _check_model(folder: Path, memory: StoredMemory, model: Model) -> None:

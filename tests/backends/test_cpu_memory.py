@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -305,4 +305,39 @@ def test_unsorted_keys_are_refused(backend: CpuBackend, model: Model, adapter: P
     save_memory(tmp_path, replace(stored, table=replace(stored.table, keys=stored.table.keys[::-1])))
 
     with pytest.raises(AdapterError, match="keys are not sorted 64-bit numbers"):
+        backend.load(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("weighed", lambda words: words[::-1], "words are not sorted 64-bit numbers"),
+        ("which", lambda weights: weights[1:], r"weights of words \(which\) have shape"),
+        ("whether", lambda weights: weights * np.nan, r"weights of words \(whether\) have shape"),
+        ("owners", lambda owners: owners[1:], "246 questions and whose 245 are"),
+        (
+            "owners",
+            lambda owners: owners + 100,
+            "the last pattern that is asked for is number 105, expected one of 0 to 5",
+        ),
+        ("owners", lambda owners: 0 * owners - 1, "the last pattern that is asked for is number -1"),
+        ("questions", lambda questions: ((10**6,), *questions[1:]), "a question has token 1000000, expected one of"),
+    ],
+)
+def test_questions_that_do_not_fit_together_are_refused(
+    part: str,
+    change: Callable[[Any], object],
+    said: str,
+    backend: CpuBackend,
+    model: Model,
+    adapter: Path,
+    tmp_path: Path,
+) -> None:
+    stored = load_memory_files(adapter)
+    known = stored.table.known
+    assert known is not None
+    changes: dict[str, Any] = {part: change(getattr(known, part))}
+    save_memory(tmp_path, replace(stored, table=replace(stored.table, known=replace(known, **changes))))
+
+    with pytest.raises(AdapterError, match=rf"memory\.safetensors: {said}"):
         backend.load(model, tmp_path)
