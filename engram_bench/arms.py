@@ -8,8 +8,9 @@ completion store: a second run trains and asks only what is new. Timed rounds ar
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 from engram_bench import options, provenance
@@ -151,19 +152,18 @@ def _run_arm(bench: Bench, name: str, started: str, *, speed: bool) -> tuple[Arm
     return row, run.provenance
 
 
+def wrapped_cases(cases: Iterable[Case]) -> Iterator[Case]:
+    """Each of the cases in words around its prompt, :data:`WRAPPINGS` in turn."""
+    for case, frame in zip(cases, cycle(WRAPPINGS), strict=False):
+        prompt = Prompt(frame.format(case.prompt.user), case.prompt.system)
+        yield replace(case, id=f"{case.id}/wrapped", prompt=prompt)
+
+
 def _wrapped_questions(bench: Bench) -> Iterator[Question]:
     """The prompts as written, of the first patterns where the settings have a limit, each in other words."""
-    cases = [
-        case
-        for each in bench.sets
-        for case in accuracy_cases(replace(each, patterns=each.patterns[: bench.settings.limit]))
-    ]
-    wrapped = (_wrapped(case, WRAPPINGS[number % len(WRAPPINGS)]) for number, case in enumerate(cases))
-    return iter(bench.questions(wrapped, test="wrapped"))
-
-
-def _wrapped(case: Case, frame: str) -> Case:
-    return replace(case, id=f"{case.id}/wrapped", prompt=Prompt(frame.format(case.prompt.user), case.prompt.system))
+    limit = bench.settings.limit
+    cases = (case for each in bench.sets for case in accuracy_cases(replace(each, patterns=each.patterns[:limit])))
+    return iter(bench.questions(wrapped_cases(cases), test="wrapped"))
 
 
 def _fires(bench: Bench, controls: Sequence[CaseResult]) -> Estimate | None:
