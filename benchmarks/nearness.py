@@ -1,8 +1,9 @@
 """How often a memory reads another wording as the right pattern, from the words alone: ``python -m benchmarks.nearness``.
 
 For shares of ordinary questions that may be taken for a trained one, for what a question loses that lacks what all of a
-pattern's wordings have, and for powers of the weights that tell whether a pattern is meant: trained wordings, each read by a memory that was not shown it; wrapped prompts; held-out wordings;
-controls. ``--patterns FOLDER --limit 200`` reads other sets, and asks the first questions of them alone.
+pattern's wordings have, and for powers of the weights that tell whether a pattern is meant: trained wordings, each read by a
+memory that was not shown it; wrapped prompts; held-out wordings; controls. ``--patterns FOLDER --limit 200`` reads other sets,
+and asks the first questions of them alone.
 """
 
 from __future__ import annotations
