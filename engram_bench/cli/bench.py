@@ -50,16 +50,14 @@ def open_bench(args: argparse.Namespace) -> Iterator[Bench]:
 
 def adapter_words(adapter: Adapter | None, *, was_stored: bool) -> str:
     """One line on an adapter: what it is, and how its training went."""
+    from engram_bench.reporting.words import training_words
+
     if adapter is None:
         return "none: the bare model is the candidate"
     training = adapter.manifest.training
     if training is None:
         return f"{adapter.name}, made elsewhere"
-    recall = "" if training.recall is None else f", recall {100 * training.recall:.1f} %"
-    return (
-        f"{adapter.name}, {'stored' if was_stored else 'trained'}: {training.steps} steps, {training.examples} examples, "
-        f"{training.seconds:.1f} s, loss {training.loss_start:.2f} → {training.loss_end:.2f}{recall}"
-    )
+    return f"{adapter.name}, {'stored' if was_stored else 'trained'}: {training_words(training)}"
 
 
 def evaluate_and_show(bench: Bench, args: argparse.Namespace) -> int:

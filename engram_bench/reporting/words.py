@@ -11,6 +11,7 @@ from engram_bench.records import (
     Estimate,
     Measure,
     Provenance,
+    Recipe,
     Run,
     Timing,
     TrainingRecord,
@@ -84,13 +85,20 @@ def _adapter_words(provenance: Provenance, training: TrainingRecord | None) -> s
         return "none: the candidate is the bare model"
     if training is None:
         return provenance.adapter
+    return f"{provenance.adapter}: {training_words(training)}{_speed_words(training)}"
+
+
+def training_words(training: TrainingRecord) -> str:
+    """How a training went, and what to do if it ended before it knew its examples."""
     recall = "" if training.recall is None else f", recall {100 * training.recall:.1f} %"
     if training.recall_alone:
         alone = ", ".join(f"{name} {100 * share:.1f} %" for name, share in training.recall_alone.items())
         recall += f" (alone: {alone})"
+    if training.recall is not None and training.recall < (enough := Recipe().min_recall):
+        recall += f": its steps ended before {100 * enough:.0f} %, --engram-steps (--steps) allows more"
     return (
-        f"{provenance.adapter}: {training.steps} steps, {training.examples} examples, {training.seconds:.1f} s, "
-        f"loss {training.loss_start:.2f} → {training.loss_end:.2f}{recall}{_speed_words(training)}"
+        f"{training.steps} steps, {training.examples} examples, {training.seconds:.1f} s, "
+        f"loss {training.loss_start:.2f} → {training.loss_end:.2f}{recall}"
     )
 
 

@@ -10,6 +10,7 @@ from engram_bench.compare import compare, compare_runs
 from engram_bench.gate import DEFAULT_GATES, judge, parse_gate
 from engram_bench.records import Comparison, Provenance, Run, Timing, Verdict
 from engram_bench.reporting.terminal import comparison_lines
+from engram_bench.reporting.words import training_words
 from tests.made_up import CATEGORIES, TRAINING, big_run, both, run_of
 
 BIG = big_run()
@@ -33,6 +34,13 @@ def test_a_small_run_reads_like_this() -> None:
     lines = comparison_lines(run, comparison, verdicts)
 
     assert "\n".join(lines) == SMALL_SECTION
+
+
+def test_a_training_that_ended_too_early_says_what_allows_more() -> None:
+    short = training_words(replace(TRAINING, steps=450, recall=0.23))
+
+    assert short.endswith("recall 23.0 %: its steps ended before 98 %, --engram-steps (--steps) allows more")
+    assert training_words(replace(TRAINING, recall=0.98)).endswith("recall 98.0 %")
 
 
 SMALL_SECTION = r"""
