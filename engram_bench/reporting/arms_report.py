@@ -43,6 +43,8 @@ _COLUMNS = (
     _Column("decode\nratio", lambda row: f"{row.decode_ratio.value:.2f}" if row.decode_ratio else ""),
 )
 
+LINE = 15
+"""Least distance of two labels, in the plot's units."""
 LEGEND = (
     "recall: prompts as written; wrapped: the same in words never trained on; consistent: pairs of wordings with the same "
     "answer; retention: controls known before and after; agreement: controls answered as the bare model does; perplexity: "
@@ -112,18 +114,14 @@ def arms_plot(rows: Sequence[ArmRow]) -> str:
         line.sort(key=lambda row: row.patterns)
         if len(line) > 1:
             parts.append(tag("polyline", points=" ".join(f"{x(row):.1f},{y(row):.1f}" for row in line), class_="curve"))
-    taken: list[tuple[float, float]] = []
+    sides: defaultdict[bool, list[ArmRow]] = defaultdict(list)
     for row in sorted(placed, key=y):
         parts.append(tag("circle", cx=x(row), cy=y(row), r=4.5, class_="baseline" if not row.adapter else "candidate"))
-        at = y(row) + 4
-        while any(abs(at - other) < 15 and abs(x(row) - near) < 200 for near, other in taken):
-            at += 15
-        taken.append((x(row), at))
-        label = f"{row.arm}, {row.patterns:,}" if several else row.arm
-        if x(row) > WIDTH / 2:
-            parts.append(text(label, x(row) - 10, at, "end halo"))
-        else:
-            parts.append(text(label, x(row) + 10, at, "halo"))
+        sides[x(row) > WIDTH / 2].append(row)
+    for is_right, side in sides.items():
+        for row, at in zip(side, _apart([y(row) + 4 for row in side], upper + 4, lower + 4), strict=True):
+            label = f"{row.arm}, {row.patterns:,}" if several else row.arm
+            parts.append(text(label, x(row) + (-10 if is_right else 10), at, "end halo" if is_right else "halo"))
     described = "; ".join(
         f"{row.arm} with {row.patterns} patterns: held-out {_rate('held_out')(row)} %, agreement {_rate('agreement')(row)} %"
         for row in placed
@@ -135,3 +133,15 @@ def _count(values: int) -> str:
     if not values:
         return ""
     return f"{values / 1e6:.2f} M" if values >= 1e6 else f"{values / 1e3:.1f} k"
+
+
+def _apart(wanted: Sequence[float], highest: float, lowest: float) -> list[float]:
+    """Heights of labels from the top down, a line apart, as near to where they are *wanted* as they can be between two bounds.
+
+    More labels than fit between the bounds go below the lower one.
+    """
+    from scipy.optimize import isotonic_regression
+
+    above = [LINE * place for place in range(len(wanted))]  # what must be between a label and the first one
+    packed = isotonic_regression([at - least for at, least in zip(wanted, above, strict=True)]).x
+    return [max(highest, min(at, lowest - above[-1])) + least for at, least in zip(packed.tolist(), above, strict=True)]
