@@ -150,9 +150,13 @@ class KnownQuestions:
         return self._index(self.whether, WHETHER.lacking)
 
     def _index(self, weights: Floats, lacking: float) -> _Index:
-        bags = [words_of(question, self.classes, self.parts) for question in self.questions]
-        words = np.unique(np.concatenate(bags))
-        return _Index.of(bags, self.owners, words, self._weights(words, weights), lacking)
+        words = np.unique(np.concatenate(self._bags))
+        return _Index.of(self._bags, self.owners, words, self._weights(words, weights), lacking)
+
+    @cached_property
+    def _bags(self) -> list[Words]:
+        """Of each question its words."""
+        return [words_of(question, self.classes, self.parts) for question in self.questions]
 
     @cached_property
     def _places(self) -> dict[Question, int]:
