@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,7 +209,8 @@ def _known(tensors: Mapping[str, NDArray[Any]], threshold: float) -> KnownQuesti
 
 def _check(folder: Path, memory: StoredMemory) -> None:
     path, table = folder / WEIGHTS_FILE, memory.table
-    for name, keys in (("keys", table.keys), ("dead", table.dead)):
+    words = [("words", table.known.weighed)] if table.known is not None else []
+    for name, keys in (("keys", table.keys), ("dead", table.dead), *words):
         if not (keys.dtype == np.uint64 and keys.ndim == 1 and (keys[1:] > keys[:-1]).all()):
             msg = f"{path}: {name} are not sorted 64-bit numbers, each once; expected them so"
             raise AdapterError(msg)
@@ -238,8 +240,6 @@ def _check(folder: Path, memory: StoredMemory) -> None:
 
 def _mistake(known: KnownQuestions, num_patterns: int) -> str:
     """What does not fit together in the questions of a memory of so many patterns; empty if all does."""
-    if not (known.weighed.dtype == np.uint64 and (known.weighed[1:] > known.weighed[:-1]).all()):
-        return "words are not sorted 64-bit numbers, each once; expected them so"
     wanted = (len(known.weighed) + 1,)
     for name, weights in (("which", known.which), ("whether", known.whether)):
         if weights.shape != wanted or not (np.isfinite(weights) & (weights >= 0)).all():
@@ -249,9 +249,10 @@ def _mistake(known: KnownQuestions, num_patterns: int) -> str:
     highest = int(known.owners.max(initial=NOBODY))
     if not NOBODY < highest < num_patterns:
         return f"the last pattern that is asked for is number {highest}, expected one of 0 to {num_patterns - 1}"
-    token = max((max(question, default=0) for question in known.questions), default=0)
-    if len(known.parts) != len(known.classes) or not token < len(known.classes):
-        return f"a question has token {token}, expected one of {len(known.classes)}"
+    if len(known.parts) != len(known.classes):
+        return f"parts of words of {len(known.parts)} tokens and classes of {len(known.classes)}, expected as many"
+    if strangers := {*chain(*known.questions)}.difference(range(len(known.classes))):
+        return f"a question has token {min(strangers)}, expected one of 0 to {len(known.classes) - 1}"
     return ""
 
 

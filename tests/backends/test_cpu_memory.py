@@ -321,7 +321,9 @@ def test_unsorted_keys_are_refused(backend: CpuBackend, model: Model, adapter: P
             "the last pattern that is asked for is number 105, expected one of 0 to 5",
         ),
         ("owners", lambda owners: 0 * owners - 1, "the last pattern that is asked for is number -1"),
+        ("parts", lambda parts: parts[1:], "parts of words of .* tokens and classes of"),
         ("questions", lambda questions: ((10**6,), *questions[1:]), "a question has token 1000000, expected one of"),
+        ("questions", lambda questions: ((-1,), *questions[1:]), "a question has token -1, expected one of"),
     ],
 )
 def test_questions_that_do_not_fit_together_are_refused(
