@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,8 +10,10 @@ import torch
 from engram_bench.backends.cpu.backend import DTYPES, TorchBackend
 from engram_bench.backends.cpu.heap import bound_primitives
 from engram_bench.backends.cpu.network import Network, open_network
+from engram_bench.backends.cpu.operators import short_products
 from engram_bench.backends.decoding import DecodingPlan
 from engram_bench.backends.devices import installed_versions
+from engram_bench.backends.machine.capabilities import missing
 from engram_bench.records import DeviceInfo
 
 if TYPE_CHECKING:
@@ -74,13 +77,14 @@ class CpuBackend(TorchBackend):
             torch.set_num_threads(threads)
 
     def device(self) -> DeviceInfo:
-        """Where this backend runs, with the versions of the libraries it uses."""
+        """Where this backend runs, with the versions of the libraries it uses and what the machine lacks for them."""
+        remarks = _remarks(self._dtype, self._products)
         return DeviceInfo(
             backend=self.name,
             device=self._device,
             dtype=self._dtype,
             versions=installed_versions("torch", "transformers", "peft"),
-            note=f"{torch.get_num_threads()} threads, trains with {self._products} products",
+            note="; ".join([f"{torch.get_num_threads()} threads, trains with {self._products} products", *remarks]),
         )
 
     def _open_network(self, model: Model) -> Network:
@@ -92,9 +96,14 @@ class CpuBackend(TorchBackend):
 
 
 def fast_products(dtype: str) -> str:
-    """The dtype in which this processor multiplies matrices fastest, at least as exact as bfloat16.
+    """The dtype in which this processor multiplies matrices fastest, at least as exact as bfloat16."""
+    return "bfloat16" if short_products().is_there else dtype
 
-    By its instructions, not by a timing: the same machine must train the same adapter every time.
-    """
-    has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if has_bfloat16 else dtype
+
+def _remarks(dtype: str, products: str) -> Iterator[str]:
+    """What this machine lacks for training with *products*, and what serves in its place."""
+    if "bfloat16" in (dtype, products) and not (able := short_products()).is_there:
+        yield f"bfloat16 is slow here ({able.reason}): float32 is faster"
+    for capability in missing():
+        if capability.name == f"presort-{products}" or capability.name.endswith("-backward"):
+            yield f"{capability.name} is missing ({capability.reason}): the plain way serves"

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engram_bench.backends.cpu.operators import softmax_backward
 from engram_bench.backends.packing import TokenBatch
 
 SPAN = 64
@@ -72,7 +73,7 @@ def attend_backward(
         queries = query[:, :, :, span.queries].flatten(2, 3)  # (B, K, G·t, D)
         d_span = d_mixed[:, :, :, span.queries].flatten(2, 3)
         d_attention = d_span @ _of_span(value, span).transpose(2, 3)  # (B, K, G·t, s)
-        d_scores = torch._softmax_backward_data(d_attention, attention, -1, torch.float32)
+        d_scores = softmax_backward(d_attention, attention)
         d_query[:, :, :, span.queries] = _split(d_scores @ _of_span(key, span), query)
         _add_to_keys(d_key, span, d_scores.transpose(2, 3) @ queries)
         _add_to_keys(d_value, span, attention.transpose(2, 3) @ d_span)

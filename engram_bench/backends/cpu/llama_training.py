@@ -19,6 +19,7 @@ from engram_bench.backends.cpu.attention import Span, attend, attend_backward, p
 from engram_bench.backends.cpu.llama import LlamaNetwork, Update, join_heads, prepare_updates, rotate
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.network import Anchor, Writes
+from engram_bench.backends.cpu.operators import silu_backward
 from engram_bench.backends.cpu.products import Product
 from engram_bench.backends.packing import Integers, TokenBatch
 
@@ -233,7 +234,7 @@ class LlamaLearner:
         block = self._network.blocks[index]
         d_active = self._project_backward(d_x.to(self._dtype), saved.down, index, run, "down")
         gate, up = saved.gate_up_y.chunk(2, -1)
-        d_gate = torch.ops.aten.silu_backward(d_active * up, gate)
+        d_gate = silu_backward(d_active * up, gate)
         d_gate_up = torch.cat([d_gate, d_active.mul_(functional.silu(gate))], -1)
         d_normed = self._project_backward(d_gate_up, saved.gate_up, index, run, "gate_up")
         d_x = d_x + self._norm_backward(d_normed, saved.x_middle, saved.scale_middle, block.mlp_norm)

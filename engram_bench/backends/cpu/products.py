@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from engram_bench.backends.cpu.operators import multiply_reordered, presorts, reorder
+
 Multiply = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """x Wᵀ + b of x (M, in), W (out, in) and b (out,), as ``functional.linear``."""
-_HAS_ONEDNN = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-TYPICAL_ROWS = 512
-"""What the order of the weights is chosen for; the other numbers of rows lose nothing that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +33,23 @@ class Product:
 
     @classmethod
     def of(cls, weight: Tensor, dtype: torch.dtype, *, presort: bool = True) -> Product:
-        """With factors in *dtype*; of bfloat16 ones on a processor two copies are kept in oneDNN's order, if *presort*."""
+        """Products with factors in *dtype*.
+
+        With *presort*, bfloat16 weights on a processor are kept as two copies in oneDNN's order, where oneDNN can.
+        """
         weight = weight.to(dtype)
-        if presort and dtype == torch.bfloat16 and weight.device.type == "cpu" and _HAS_ONEDNN:
+        if presort and dtype == torch.bfloat16 and weight.device.type == "cpu" and presorts(dtype).is_there:
             return cls(_sorted(weight), _sorted(weight.T.contiguous()))
         return cls(lambda x: functional.linear(x, weight), lambda d_y: d_y @ weight)
 
 
 def _sorted(weight: Tensor) -> Callable[[Tensor], Tensor]:
-    copied = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
-
-    def multiplied(x: Tensor) -> Tensor:
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, copied, None, "none", [], "")
-        return found
-
-    return multiplied
+    return partial(multiply_reordered, reordered=reorder(weight))
 
 
 def fastest(device: str) -> Multiply:
     """How weights that stay as they are should be multiplied on *device*."""
-    return Presorted() if device == "cpu" and _HAS_ONEDNN else functional.linear
+    return Presorted() if device == "cpu" and presorts(torch.float32).is_there else functional.linear
 
 
 class Presorted:
@@ -72,6 +69,5 @@ class Presorted:
         if x.requires_grad or self._spares:
             return functional.linear(x, weight, bias)
         if weight not in self._copies:
-            self._copies[weight] = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._copies[weight], bias, "none", [], "")
-        return found
+            self._copies[weight] = reorder(weight)
+        return multiply_reordered(x, self._copies[weight], bias)
