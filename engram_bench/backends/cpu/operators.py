@@ -34,7 +34,7 @@ def reorder(weight: Tensor) -> Tensor:
 
 
 def multiply_reordered(x: Tensor, reordered: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x Wᵀ + b of x (M, in), a reordered W (out, in) and b (out,)."""
+    """The product x Wᵀ + b of x (M, in), a reordered W (out, in) and b (out,)."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, reordered, bias, "none", [], "")
     return product
 
