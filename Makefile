@@ -30,8 +30,8 @@ backends: $(VENV)/.backends ## add mlx (on a CPU with a fast BLAS) and Unsloth t
 rivals: $(VENV)/.backends $(VENV)/lm-eval/.ready ## what benchmarks/against_*.py compares with: mlx-lm, Unsloth, lm-evaluation-harness
 
 test-backends: $(VENV)/.backends ## the cuda backend's contract, in a process of its own: Unsloth patches transformers
-	$(BIN)/python -c "from engram_bench.backends.nvidia import find_gpu as f; raise SystemExit(f() is None)" \
-	  || export ENGRAM_UNSLOTH_CPU=1; $(BIN)/python -m pytest tests/backends/test_cuda_contract.py
+	$(BIN)/python -c "from engram_bench.backends.machine.nvidia import find_gpu as f; raise SystemExit(f() is None)" \
+	  || export ENGRAM_UNSLOTH_CPU=1; $(BIN)/python -m pytest tests/backends/cuda/test_contract.py
 
 test-browser: $(VENV)/.ready ## the HTML report in a headless Chromium, installed with apt where that is allowed
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \

@@ -33,8 +33,8 @@ from benchmarks.side_by_side import (
     take_turns,
     timed,
 )
-from engram_bench.backends import create, unavailable_reason
-from engram_bench.backends.adapter_layout import read_peft, write_mlx
+from engram_bench.adapters.layout import read_peft, write_mlx
+from engram_bench.backends.registry import create, unavailable_reason
 from engram_bench.records import GenerationSettings, Recipe
 
 MODULE = "benchmarks.against_mlx_lm"

@@ -33,10 +33,10 @@ from benchmarks.side_by_side import (
     take_turns,
     timed,
 )
-from engram_bench.backends import create
-from engram_bench.backends.nvidia import CPU_CHOICE
-from engram_bench.backends.training_plan import encode_examples
+from engram_bench.backends.machine.nvidia import CPU_CHOICE
+from engram_bench.backends.registry import create
 from engram_bench.models import Model
+from engram_bench.models.encoding import encode_examples
 from engram_bench.records import GenerationSettings, Recipe
 
 MODULE = "benchmarks.against_unsloth"

@@ -24,14 +24,14 @@ from statistics import median
 from tabulate import tabulate
 
 from benchmarks.parity import BACKENDS, why_not
-from engram_bench import provenance
-from engram_bench.backends import create
-from engram_bench.backends.nvidia import CPU_CHOICE, find_gpu
+from engram_bench.backends.machine.nvidia import CPU_CHOICE, find_gpu
+from engram_bench.backends.registry import create
 from engram_bench.models import default_cache_dir
 from engram_bench.models.presets import DEFAULT_MODEL
-from engram_bench.options import read_settings
-from engram_bench.pipeline import Bench, load_sets
 from engram_bench.records import TrainingRecord
+from engram_bench.session.bench import Bench, load_sets
+from engram_bench.session.options import read_settings
+from engram_bench.system import provenance
 
 PROJECT = Path(__file__).parent.parent
 HEADER = ("backend", "device", "steps", "s", "s a step", "examples/s", "tokens/s", "peak MB", "loss", "whole recipe s")

@@ -3,7 +3,7 @@
 The shipped patterns are answered by the bare model and by an adapter, first with every shortcut turned off, then with one of
 them alone, then with all. Every text must be the plain one's, unless it parts from it where two tokens tie: their order is
 then that of the roundings in a sum, which another batch changes. Processor seconds show what a shortcut saves by itself.
-What ``tests/models/test_equivalence.py`` asks of a few prompts is asked of all of them here.
+What ``tests/real_model/test_equivalence.py`` asks of a few prompts is asked of all of them here.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from engram_bench import provenance
-from engram_bench.backends import BACKENDS, create
 from engram_bench.backends.protocol import Generator
+from engram_bench.backends.registry import BACKENDS, create
 from engram_bench.models import Model, resolve_model
 from engram_bench.models.presets import DEFAULT_MODEL
 from engram_bench.patterns.expand import accuracy_cases
 from engram_bench.patterns.load import find_pattern_files, load_pattern_file
 from engram_bench.records import Case, GenerationSettings, Recipe, TrainingExample
+from engram_bench.system import provenance
 
 PATTERNS = Path(__file__).parent.parent / "patterns"
 ANSWERING = ("packing", "prefix-cache", "drafts", "eviction", "own-passes", "presort")

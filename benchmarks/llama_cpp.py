@@ -14,18 +14,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engram_bench import adapter_store, provenance
-from engram_bench.adapter_exchange import export_adapter
-from engram_bench.backends.protocol import no_progress
+from engram_bench.adapters import store as adapter_store
+from engram_bench.adapters.exchange import export_adapter
 from engram_bench.backends.server import ServerBackend, served_model
 from engram_bench.matchers import match
 from engram_bench.models import resolve_model
 from engram_bench.models.download import fetch_packaged_gguf
 from engram_bench.models.presets import DEFAULT_MODEL, PRESETS
-from engram_bench.options import read_settings
 from engram_bench.patterns.expand import accuracy_cases
-from engram_bench.pipeline import load_sets
 from engram_bench.records import Completion, GenerationSettings, Prompt
+from engram_bench.session.bench import load_sets
+from engram_bench.session.options import read_settings
+from engram_bench.system import provenance
+from engram_bench.system.progress import no_progress
 from tests.llama_server import started
 
 PROJECT = Path(__file__).parent.parent

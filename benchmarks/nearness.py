@@ -16,14 +16,12 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from engram_bench import provenance
-from engram_bench.arms import wrapped_cases
-from engram_bench.backends.memory_plan import facts_of
 from engram_bench.memory import nearest
 from engram_bench.memory.background import background_readings
 from engram_bench.memory.compression import compressed_ids, word_parts
 from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.nearest import KnownQuestions, Question, Weighing, known_questions
+from engram_bench.memory.plan import facts_of
 from engram_bench.memory.reading import read_prompt
 from engram_bench.models import resolve_model
 from engram_bench.models.presets import DEFAULT_MODEL
@@ -32,6 +30,8 @@ from engram_bench.patterns.expand import accuracy_cases, generalization_cases, r
 from engram_bench.patterns.load import find_pattern_files, load_pattern_file
 from engram_bench.patterns.render import training_examples
 from engram_bench.records import Case
+from engram_bench.session.variants import wrapped_cases
+from engram_bench.system import provenance
 
 Asked = tuple[Question, int]
 """A question and the index of the pattern that is meant."""

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engram_bench import matchers
-from engram_bench.backends import create, unavailable_reason
-from engram_bench.backends.nvidia import CPU_CHOICE, find_gpu
+from engram_bench.backends.machine.nvidia import CPU_CHOICE, find_gpu
+from engram_bench.backends.registry import create, unavailable_reason
 from engram_bench.models import resolve_model
 from engram_bench.models.presets import DEFAULT_MODEL
 from engram_bench.patterns.load import find_pattern_files, load_pattern_file

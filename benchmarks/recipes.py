@@ -21,17 +21,19 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from engram_bench import adapter_store, matchers, provenance
-from engram_bench.backends.adapter_layout import PEFT_CONFIG, PEFT_WEIGHTS
-from engram_bench.compare import compare
+from engram_bench import matchers
+from engram_bench.adapters import store as adapter_store
+from engram_bench.adapters.layout import PEFT_CONFIG, PEFT_WEIGHTS
 from engram_bench.models import default_cache_dir
-from engram_bench.options import OPTIONS, read_settings
 from engram_bench.patterns.augment import Augmentation
 from engram_bench.patterns.load import find_pattern_files, load_pattern_file
 from engram_bench.patterns.render import training_examples
-from engram_bench.pipeline import COMPARED, Bench
-from engram_bench.plan import suite_questions
 from engram_bench.records import Comparison, Recipe, Run, TrainingRecord
+from engram_bench.scoring.comparison import compare
+from engram_bench.session.bench import COMPARED, Bench
+from engram_bench.session.options import OPTIONS, read_settings
+from engram_bench.session.plan import suite_questions
+from engram_bench.system import provenance
 
 MEASURES = ("accuracy", "generalization", "paraphrase_consistency", "consistent_accuracy", "retention", "agreement")
 HEADER = ("date", "commit", "recipe", "train CPU s", "train s", "steps", *MEASURES, "KL", "perplexity")

@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.side_by_side import CLOCKS, Found, in_process, material, origin
-from engram_bench.backends.adapter_layout import Shapes
-from engram_bench.backends.packing import TokenBatch, group, pack
-from engram_bench.backends.training_plan import Encoded, batch_indices, encode_examples
+from engram_bench.adapters.layout import Shapes
+from engram_bench.backends.common.packing import TokenBatch, group, pack
+from engram_bench.backends.common.training_plan import batch_indices
+from engram_bench.models.encoding import Encoded, encode_examples
 from engram_bench.records import Recipe
 
 MODULE = "benchmarks.roofline"
@@ -108,7 +109,7 @@ def torch_peaks(options: argparse.Namespace) -> Found:
     """GFLOP/s of square products and of one of the model's, in both dtypes; GB/s of a copy."""
     import torch
 
-    from engram_bench.backends.cpu.products import fastest
+    from engram_bench.backends.torch.products import fastest
 
     peaks: dict[str, dict[str, dict[str, float]]] = {}
     for shape, (m, k, n) in _shapes().items():
@@ -162,11 +163,11 @@ def cpu_passes(options: argparse.Namespace) -> Found:
     """Work and seconds of the ``cpu`` backend's passes, and the operators of three of them."""
     import torch
 
-    from engram_bench.backends.cpu import fast_products
-    from engram_bench.backends.cpu.backend import DTYPES
-    from engram_bench.backends.cpu.cache import PackCache, RowCache
-    from engram_bench.backends.cpu.lora import new_lora
-    from engram_bench.backends.cpu.network import open_network
+    from engram_bench.backends.torch import fast_products
+    from engram_bench.backends.torch.backend import DTYPES
+    from engram_bench.backends.torch.cache import PackCache, RowCache
+    from engram_bench.backends.torch.lora import new_lora
+    from engram_bench.backends.torch.opening import open_network
 
     model, cases, examples = material()
     network = open_network(model.folder, device="cpu", dtype=torch.float32, lean=True)

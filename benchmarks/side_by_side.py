@@ -20,12 +20,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engram_bench import provenance
 from engram_bench.models import Model, resolve_model
 from engram_bench.models.presets import DEFAULT_MODEL
 from engram_bench.patterns.expand import accuracy_cases
 from engram_bench.patterns.load import find_pattern_files, load_pattern_file
 from engram_bench.records import Case, TrainingExample
+from engram_bench.system import provenance
 
 PATTERNS = Path(__file__).parent.parent / "patterns"
 MAX_TOKENS = 32

@@ -21,15 +21,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from engram_bench import provenance
-from engram_bench.backends import create, resolve_model
-from engram_bench.backends.conditions import pin
 from engram_bench.backends.protocol import Generator
-from engram_bench.compare import compare
-from engram_bench.gate import judge, parse_gate
+from engram_bench.backends.registry import create, resolve_model
 from engram_bench.records import GenerationSettings, Prompt, Provenance, Run, SpeedRounds
-from engram_bench.speed import PairedTimer, Work
-from engram_bench.speed_tests import is_decided
+from engram_bench.scoring.comparison import compare
+from engram_bench.scoring.gates import judge, parse_gate
+from engram_bench.session.speed_tests import is_decided
+from engram_bench.speed.conditions import pin
+from engram_bench.speed.timer import PairedTimer, Work
+from engram_bench.system import provenance
 
 GATE = parse_gate("decode_speed >= -5%")
 NOWHERE = Provenance("", "", "", "", "", "", "", "", "", "")

@@ -17,8 +17,8 @@ import yaml  # noqa: F401
 
 import engram_bench.backends.fake
 import engram_bench.patterns.load
-import engram_bench.pipeline
-import engram_bench.speed
+import engram_bench.session.bench
+import engram_bench.speed.timer
 
 hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no mistake of the code
 hypothesis.settings.load_profile("suite")
@@ -95,7 +95,7 @@ def token_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Timed rounds see a clock that only the fake backend's tokens move, so that nothing depends on a busy machine."""
     ticks = itertools.count(step=1e-9)  # loading takes a nanosecond
     slept = [0.0]
-    monkeypatch.setattr(engram_bench.speed, "now", lambda: next(ticks) + sum(slept))
+    monkeypatch.setattr(engram_bench.speed.timer, "now", lambda: next(ticks) + sum(slept))
     monkeypatch.setattr(engram_bench.backends.fake, "sleep", slept.append)
 
 

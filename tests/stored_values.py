@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from engram_bench.adapter_store import AdapterIdentity
+from engram_bench.adapters.store import AdapterIdentity
 from engram_bench.records import (
     Case,
     CaseResult,

@@ -16,7 +16,7 @@ from benchmarks import side_by_side
 from benchmarks.equivalence import TIE, Difference, margin_between
 from benchmarks.roofline import RECIPE, work
 from benchmarks.side_by_side import Row, parts, take_turns
-from engram_bench.backends.packing import pack
+from engram_bench.backends.common.packing import pack
 
 
 def spent(wall_s: float) -> dict[str, float]:

@@ -1,82 +1,90 @@
-"""Imports go down the building only, and nothing heavy is imported before it is needed."""
+"""Imports go down the storeys only, and nothing heavy is imported before it is needed."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "engram_bench"
-FLOORS = (
-    {"errors"},
-    {"records"},
-    {"patterns", "matchers", "stats", "bootstrap", "provenance", "figures", "record_format", "run_format", "durable"},
-    {"backends", "models", "memory", "metrics", "pairs", "speed_metrics", "adapter_manifest", "adapter_place"},
-    {
-        "adapter_store",
-        "adapter_exchange",
-        "forms",
-        "completion_store",
-        "evaluate",
-        "run_store",
-        "speed",
-        "reading",
-        "routing",
-        "sanity",
-    },
-    {"compare", "gate", "gate_grammar", "speed_history", "sweep", "history", "arm_row"},
+import engram_bench
+
+PACKAGE = Path(engram_bench.__file__).parent
+STOREYS = (
+    {"errors", "stats"},
+    {"records", "system"},
+    {"patterns", "matchers", "models"},
+    {"memory", "scoring"},
+    {"adapters", "runs"},
+    {"backends"},
+    {"inference"},
+    {"routing", "speed"},
     {"reporting"},
-    {"options", "plan", "pipeline", "conclusion", "speed_tests", "inspection", "arms"},
-    {"plugin", "suite", "speed_suite", "speed_suite_untimed", "cli"},
+    {"session"},
+    {"plugin", "cli"},
 )
-FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+"""Rooms from the ground up. A room imports only rooms of lower storeys."""
+STOREY_OF = {room: storey for storey, rooms in enumerate(STOREYS) for room in rooms}
+DOORS = {"__init__", "__main__"}
+"""The package's public names and its command, which stand above every room."""
 HEAVY = ("torch", "mlx", "transformers", "peft", "unsloth", "pydantic", "scipy", "numpy", "tokenizers")
 
 
-def area(path: Path) -> str:
-    """The first part of a module's name below the package."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def module_name(path: Path) -> str:
+    """The dotted name of a file of the package."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def run_time_imports(tree: ast.AST) -> Iterator[str]:
-    """Full names of what is imported, inside functions too, but not for type checkers alone."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def own_imports(path: Path) -> set[str]:
+    """Modules of the package that a file imports: at its top, inside functions, and for type checkers alone."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else node.module for name in names}
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        else:
-            yield from run_time_imports(node)
+            found |= {alias.name for alias in node.names}
+    return found & MODULES.keys()
 
 
-def test_every_module_has_a_floor() -> None:
-    homes = {area(path) for path in PACKAGE.rglob("*.py")} - {"__init__", "__main__"}
+def room(module: str) -> str:
+    """The part of a module's name that follows the package's."""
+    return ([*module.split("."), "__init__"])[1]
 
-    assert homes <= set(FLOOR_OF)
+
+IMPORTS = {module: own_imports(path) - {module} for module, path in MODULES.items()}
 
 
-def test_imports_go_down() -> None:
+def test_every_room_has_a_storey() -> None:
+    assert {room(module) for module in MODULES} - DOORS == STOREY_OF.keys()
+
+
+def test_a_room_imports_only_lower_storeys() -> None:
     climbs = [
-        f"{path.relative_to(PACKAGE)} imports {name}"
-        for path in PACKAGE.rglob("*.py")
-        if area(path) not in ("__init__", "__main__")
-        for name in run_time_imports(ast.parse(path.read_text("utf-8")))
-        if name.startswith("engram_bench.")
-        and (target := name.split(".")[1]) != area(path)
-        and FLOOR_OF.get(target, -1) > FLOOR_OF[area(path)]
+        f"{module} imports {target}"
+        for module, targets in IMPORTS.items()
+        for target in targets
+        if room(module) not in DOORS
+        and room(target) not in {room(module), "__init__"}
+        and STOREY_OF[room(target)] >= STOREY_OF[room(module)]
     ]
 
     assert climbs == []
 
 
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    TopologicalSorter(IMPORTS).prepare()  # raises CycleError with the circle
+
+
 @pytest.mark.parametrize(
-    "module", ["engram_bench", "engram_bench.plugin", "engram_bench.pipeline", "engram_bench.backends"]
+    "module", ["engram_bench", "engram_bench.plugin", "engram_bench.session.bench", "engram_bench.backends.registry"]
 )
 def test_importing_a_module_imports_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"

@@ -16,7 +16,7 @@ import yaml
 
 from engram_bench.cli import main
 from engram_bench.models.presets import PRESETS
-from engram_bench.options import OPTIONS
+from engram_bench.session.options import OPTIONS
 from tests.conftest import BenchProject
 from tests.docs_blocks import Block, blocks, commands, missing_line
 

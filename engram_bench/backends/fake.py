@@ -25,9 +25,8 @@ from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from engram_bench.backends.protocol import Progress, no_progress
-from engram_bench.backends.replay import split
-from engram_bench.backends.training_plan import checkpoint_steps
+from engram_bench.backends.common.replay import split
+from engram_bench.backends.common.training_plan import checkpoint_steps
 from engram_bench.errors import AdapterError, BackendError
 from engram_bench.records import (
     Completion,
@@ -38,6 +37,7 @@ from engram_bench.records import (
     TrainingExample,
     TrainingRecord,
 )
+from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,9 +6,11 @@ A backend sees prompts and training examples: never patterns, expected answers o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,15 +26,6 @@ if TYPE_CHECKING:
         TrainingExample,
         TrainingRecord,
     )
-
-Progress = Callable[[str, int, int, str], None]
-"""Called as ``progress(stage, done, total, note)``; *stage* is ``download``, ``convert``, ``train``, ``answer`` …"""
-MESSAGES = frozenset({"store", "wait"})
-"""Stages whose notes are news wherever output goes: of a damaged store, of another process that is waited for."""
-
-
-def no_progress(stage: str, done: int, total: int, note: str) -> None:
-    """Progress that nobody watches."""
 
 
 class Generator(Protocol):

@@ -14,9 +14,9 @@ from engram_bench.errors import UsageError
 from engram_bench.reporting.clean import printable
 
 if TYPE_CHECKING:
-    from engram_bench.adapter_store import Adapter
-    from engram_bench.backends.protocol import Progress
+    from engram_bench.adapters.store import Adapter
     from engram_bench.models import Model
+    from engram_bench.system.progress import Progress
 
 _FORMATS = "peft for transformers and vLLM, mlx for mlx-lm, merged into the model, gguf-lora for llama.cpp."
 
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 def facts(adapter: Adapter) -> dict[str, Any]:
     """What a script wants to know about an adapter."""
-    from engram_bench.record_format import to_plain
+    from engram_bench.records.plain import to_plain
 
     manifest: dict[str, Any] = to_plain(adapter.manifest)
     if manifest["training"]:
@@ -75,7 +75,7 @@ def facts(adapter: Adapter) -> dict[str, Any]:
 
 
 def _stored(root: Path) -> tuple[Adapter, ...]:
-    from engram_bench.adapter_store import list_adapters
+    from engram_bench.adapters.store import list_adapters
 
     return list_adapters(root, on_broken=lambda error: say_error(f"left out: {error}"))
 
@@ -123,7 +123,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from engram_bench.adapter_exchange import export_adapter
+    from engram_bench.adapters.exchange import export_adapter
 
     settings = settings_of(args)
     adapter = named(settings.adapter_dir, args.name)
@@ -138,7 +138,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    from engram_bench.adapter_exchange import import_adapter
+    from engram_bench.adapters.exchange import import_adapter
 
     settings = settings_of(args)
     with progress(quiet=args.quiet or args.json) as show:
@@ -159,7 +159,7 @@ def _model(reference: str, show: Progress) -> Model:
 
 
 def _prune(args: argparse.Namespace) -> int:
-    from engram_bench.adapter_store import prune
+    from engram_bench.adapters.store import prune
 
     if args.newest < 0:
         msg = f"--newest: got {args.newest}, expected a whole number of at least 0"
@@ -187,7 +187,7 @@ def named(root: Path, name: str) -> Adapter:
     Raises:
         UsageError: There is none, or more than one.
     """
-    from engram_bench.adapter_store import load
+    from engram_bench.adapters.store import load
 
     if Path(name).is_dir():
         return load(Path(name))

@@ -1,10 +1,10 @@
-"""Arguments that several commands take; the settings are declared once, in ``engram_bench.options``."""
+"""Arguments that several commands take; the settings are declared once, in ``engram_bench.session.options``."""
 
 from __future__ import annotations
 
 import argparse
 
-from engram_bench.options import OPTIONS
+from engram_bench.session.options import OPTIONS
 
 PATTERNS = ("patterns",)
 TRAINING = (*PATTERNS, "backend", "model", "kind", "load-in-4bit", "adapter-dir", "retrain", "steps", "seed")

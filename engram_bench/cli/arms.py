@@ -20,7 +20,7 @@ OF_ARMS = ("kind", "retrain")
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Which arms, what is at hand already, and the settings they share."""
-    from engram_bench.arms import DEFAULT_ARMS
+    from engram_bench.session.variants import DEFAULT_ARMS
 
     parser.add_argument(
         "--arms",
@@ -51,12 +51,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; 0 unless an arm cannot be trained or asked."""
-    from engram_bench.arm_row import ArmRow
-    from engram_bench.arms import arm_settings, load_arms, run_arms, save_arms
-    from engram_bench.durable import write_atomic
-    from engram_bench.record_format import to_plain
-    from engram_bench.reporting.arms_report import arms_markdown, arms_plot, arms_table, counts_words
+    from engram_bench.records.plain import to_plain
     from engram_bench.reporting.plots import standalone
+    from engram_bench.reporting.variants import arms_markdown, arms_plot, arms_table, counts_words
+    from engram_bench.scoring.variants import ArmRow
+    from engram_bench.session.variants import arm_settings, load_arms, run_arms, save_arms
+    from engram_bench.system.files import write_atomic
 
     names = list(dict.fromkeys(part.strip() for part in args.arms.split(",") if part.strip()))
     adapters = dict(_pair(text) for text in args.adapter)

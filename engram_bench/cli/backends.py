@@ -19,7 +19,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List them; 3 if none can run."""
-    from engram_bench.backends import backends_table, choose_backend
+    from engram_bench.backends.registry import backends_table, choose_backend
 
     rows = backends_table()
     auto, reason = choose_backend()

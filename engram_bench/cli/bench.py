@@ -14,11 +14,11 @@ from engram_bench.cli.project import find_project
 from engram_bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from engram_bench.adapter_store import Adapter
-    from engram_bench.conclusion import Conclusion
-    from engram_bench.options import Settings
-    from engram_bench.pipeline import Bench
+    from engram_bench.adapters.store import Adapter
     from engram_bench.records import Run
+    from engram_bench.session.bench import Bench
+    from engram_bench.session.conclusion import Conclusion
+    from engram_bench.session.options import Settings
 
 
 @contextmanager
@@ -29,11 +29,11 @@ def open_bench(args: argparse.Namespace) -> Iterator[Bench]:
         PatternFileError: A pattern file has mistakes.
         UsageError: An option cannot be read, or there is no such backend, gate or run.
     """
-    from engram_bench.backends import choose_backend
-    from engram_bench.gate import session_gates
+    from engram_bench.backends.registry import choose_backend
     from engram_bench.models import default_cache_dir
-    from engram_bench.pipeline import Bench, load_sets
-    from engram_bench.run_store import find_run
+    from engram_bench.runs.store import find_run
+    from engram_bench.scoring.gates import session_gates
+    from engram_bench.session.bench import Bench, load_sets
 
     cwd = Path.cwd()
     project = find_project(cwd)
@@ -62,10 +62,10 @@ def adapter_words(adapter: Adapter | None, *, was_stored: bool) -> str:
 
 def evaluate_and_show(bench: Bench, args: argparse.Namespace) -> int:
     """Ask both sides, save the run and its reports, show them; the exit status."""
-    from engram_bench import run_store
-    from engram_bench.conclusion import conclude, save
-    from engram_bench.inspection import check_guards
-    from engram_bench.pipeline import evaluate
+    from engram_bench.runs import store as run_store
+    from engram_bench.session.bench import evaluate
+    from engram_bench.session.conclusion import conclude, save
+    from engram_bench.session.inspection import check_guards
 
     settings = bench.settings
     is_timed = getattr(args, "speed", False)
@@ -75,7 +75,7 @@ def evaluate_and_show(bench: Bench, args: argparse.Namespace) -> int:
     run = evaluate(bench)
     run = replace(run, guards=check_guards(bench))
     if is_timed:
-        from engram_bench.speed_tests import with_speed
+        from engram_bench.session.speed_tests import with_speed
 
         run, failed = with_speed(bench, run)
         for name, reason in failed.items():
@@ -117,9 +117,9 @@ def show(
 
 def show_changes(older: Run, newer: Run) -> None:
     """Print what changed between two runs."""
-    from engram_bench.compare import compare_runs
     from engram_bench.reporting.changes import change_lines
     from engram_bench.reporting.terminal import line_colour
+    from engram_bench.scoring.comparison import compare_runs
 
     comparison = compare_runs(older, newer)
     for line in change_lines(older, newer, comparison, width=width(), encoding=encoding()):

@@ -28,7 +28,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Clear what was asked for, then say what is there."""
-    from engram_bench.completion_store import STORE_FILE, CompletionStore
+    from engram_bench.inference.store import STORE_FILE, CompletionStore
     from engram_bench.models import default_cache_dir
 
     folder = default_cache_dir()

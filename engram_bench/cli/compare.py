@@ -21,8 +21,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the changes; 1 only with ``--fail-on-broken`` and a newly broken case."""
-    from engram_bench import run_store
-    from engram_bench.compare import compare_runs
+    from engram_bench.runs import store as run_store
+    from engram_bench.scoring.comparison import compare_runs
 
     report_dir = settings_of(args).report_dir
     older, newer = (

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
-from engram_bench.backends.protocol import MESSAGES, Progress
 from engram_bench.reporting.clean import encodable, printable
+from engram_bench.system.progress import MESSAGES, Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

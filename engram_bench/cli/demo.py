@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from engram_bench.cli.demo_view import View
     from engram_bench.cli.duel import Lanes
     from engram_bench.cli.recording import Recorder
-    from engram_bench.pipeline import Bench
     from engram_bench.records import Case, PatternSet, Side
+    from engram_bench.session.bench import Bench
 
 PROMPTS, QUICK_PROMPTS = 6, 3
 QUICK_STEPS = 30
@@ -157,8 +157,8 @@ def _known(sets: Iterable[PatternSet]) -> dict[str, Case]:
 
 def _case_of(line: str, known: dict[str, Case]) -> Case:
     from engram_bench.patterns.wordings import normalise_prompt
-    from engram_bench.plan import free_case
     from engram_bench.records import Prompt
+    from engram_bench.session.plan import free_case
 
     case = known.get(normalise_prompt(line))
     return replace(case, prompt=Prompt(line, case.prompt.system)) if case else free_case(Prompt(line))
@@ -166,7 +166,7 @@ def _case_of(line: str, known: dict[str, Case]) -> Case:
 
 def _quickly_trained(bench: Bench, cases: Sequence[Case], *, quiet: bool) -> Bench:
     """The bench, or one whose adapter is trained in seconds on the patterns shown if its own is not stored."""
-    from engram_bench.pipeline import Bench
+    from engram_bench.session.bench import Bench
 
     if bench.is_trained:
         return bench
@@ -186,7 +186,7 @@ def _quickly_trained(bench: Bench, cases: Sequence[Case], *, quiet: bool) -> Ben
 
 def _play(bench: Bench, cases: Iterable[Case], console: Console, *, pause_s: float = 0.0) -> None:
     from engram_bench.cli.demo_view import View
-    from engram_bench.pipeline import COMPARED
+    from engram_bench.session.bench import COMPARED
 
     generators: dict[Side, Generator] = {side: bench.open_generator(side) for side in COMPARED}
     clear_progress(bench.progress)
@@ -222,7 +222,7 @@ def _show(view: View, generators: Mapping[Side, Generator], case: Case, max_toke
     from rich.live import Live
 
     from engram_bench.cli.duel import duel
-    from engram_bench.evaluate import with_limit
+    from engram_bench.inference.ask import with_limit
     from engram_bench.records import GenerationSettings
 
     settings = with_limit(GenerationSettings(max_tokens=max_tokens), case)

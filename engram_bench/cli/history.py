@@ -15,7 +15,7 @@ from engram_bench.errors import UsageError
 from engram_bench.reporting.clean import printable
 
 if TYPE_CHECKING:
-    from engram_bench.history import Point, RunRow
+    from engram_bench.runs.history import Point, RunRow
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the runs; a file that cannot be read is named on stderr and left out."""
-    from engram_bench.history import read_history
+    from engram_bench.runs.history import read_history
 
     if args.last < 1:
         msg = f"--last: got {args.last}, expected a whole number of at least 1"
@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
         say_error(f"left out: {reason}")
     rows = history.rows[-args.last :]
     if args.plot and rows:
-        from engram_bench.durable import write_atomic
         from engram_bench.reporting.trend import trend_svg
+        from engram_bench.system.files import write_atomic
 
         write_atomic(Path(args.plot), trend_svg(rows))
     if args.json:
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(rows: Sequence[RunRow], total: int) -> None:
-    from engram_bench.history import TREND
+    from engram_bench.runs.history import TREND
 
     names = [name for name in TREND if any(name in row.points for row in rows)]
     headers = ("run", "started", "commit", *(name.replace(" ", "\n") for name in names))
@@ -95,7 +95,7 @@ def _mixed(word: str, rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[
 
 
 def _plain(row: RunRow) -> dict[str, Any]:
-    from engram_bench.record_format import to_plain
+    from engram_bench.records.plain import to_plain
 
     plain: dict[str, Any] = to_plain(row)
     return plain

@@ -15,11 +15,11 @@ from engram_bench.cli.project import settings_of
 from engram_bench.reporting.clean import printable
 
 if TYPE_CHECKING:
-    from engram_bench.adapter_store import Adapter
-    from engram_bench.memory.route import Decision
+    from engram_bench.adapters.store import Adapter
     from engram_bench.models import Model
-    from engram_bench.options import Settings
     from engram_bench.records import Prompt, TrainingRecord
+    from engram_bench.routing.router import Decision
+    from engram_bench.session.options import Settings
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -72,9 +72,9 @@ def _explain(args: argparse.Namespace, settings: Settings) -> int:
     adapter, model = named(settings.adapter_dir, args.name), _model(settings)
     stored, prompt, answer = load_memory_files(adapter.path, model), Prompt(args.prompt), args.answer
     if answer is None:
-        from engram_bench import backends
+        from engram_bench.backends import registry
 
-        generator = backends.create(_backend_name(settings)).load(model, adapter.path)
+        generator = registry.create(_backend_name(settings)).load(model, adapter.path)
         answer = generator.complete([prompt], GenerationSettings(max_tokens=settings.max_tokens))[0].text
     places, meant = explain(stored, model.tokenizer, prompt, answer), meaning(stored, model.tokenizer, prompt)
     decision = _decision(settings, adapter, model, prompt)
@@ -95,13 +95,13 @@ def _decision(settings: Settings, adapter: Adapter, model: Model, prompt: Prompt
     """What the router of the settings says to a prompt; None where the adapter is always asked."""
     if settings.route == "always":
         return None
-    from engram_bench import backends
-    from engram_bench.memory.route import Router
+    from engram_bench.backends import registry
     from engram_bench.patterns.load import find_pattern_files, load_pattern_file
     from engram_bench.patterns.render import training_examples
-    from engram_bench.pipeline import augmentation
     from engram_bench.records import Recipe
-    from engram_bench.routing import open_scorer
+    from engram_bench.routing.router import Router
+    from engram_bench.routing.scores import open_scorer
+    from engram_bench.session.bench import augmentation
 
     variants = augmentation(adapter.manifest.recipe or Recipe())
     sets = [load_pattern_file(path) for path in find_pattern_files(settings.patterns)]
@@ -109,7 +109,7 @@ def _decision(settings: Settings, adapter: Adapter, model: Model, prompt: Prompt
         settings.route,
         model,
         [example.prompt for example in training_examples(sets, augment=variants, seed=settings.seed)],
-        backend=lambda: backends.create(_backend_name(settings)),
+        backend=lambda: registry.create(_backend_name(settings)),
         folder=adapter.path,
     )
     return Router(model.tokenizer, scorer, false_positives=settings.route_false_positives).decide([prompt])[0]
@@ -127,11 +127,11 @@ def _remove(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _add(args: argparse.Namespace, settings: Settings) -> int:
-    from engram_bench import backends
+    from engram_bench.backends import registry
     from engram_bench.memory.files import load_memory_files
     from engram_bench.patterns.load import find_pattern_files, load_pattern_file
     from engram_bench.patterns.render import DEFAULT_AUGMENTATION, training_examples
-    from engram_bench.pipeline import augmentation
+    from engram_bench.session.bench import augmentation
 
     adapter, model = named(settings.adapter_dir, args.name), _model(settings)
     there = set(load_memory_files(adapter.path, model).table.patterns)
@@ -142,7 +142,7 @@ def _add(args: argparse.Namespace, settings: Settings) -> int:
     if not examples:
         say(f"{adapter.name} has every pattern of {', '.join(map(str, settings.patterns))}: nothing to add")
         return 0
-    backend = backends.create(_backend_name(settings))
+    backend = registry.create(_backend_name(settings))
     with tempfile.TemporaryDirectory(dir=_made(settings.adapter_dir)) as folder, progress(quiet=args.json) as show:
         record = backend.extend_memory(  # type: ignore[attr-defined]  # only torch backends keep memories
             model, adapter.path, examples, Path(folder), steps=settings.steps, progress=show
@@ -156,8 +156,8 @@ def _publish(
     """Give the edited memory in *folder* a manifest and a name of its own, and say which; a LoRA beside it comes along."""
     from dataclasses import replace
 
-    from engram_bench import adapter_manifest
-    from engram_bench.provenance import utc_now
+    from engram_bench.adapters import manifest as adapter_manifest
+    from engram_bench.system.provenance import utc_now
 
     for file in old.manifest.files:
         if not (folder / file).exists():
@@ -185,12 +185,12 @@ def _made(folder: Path) -> Path:
 
 
 def _backend_name(settings: Settings) -> str:
-    from engram_bench.backends import choose_backend
+    from engram_bench.backends.registry import choose_backend
 
     return choose_backend(settings.backend)[0]
 
 
 def _model(settings: Settings) -> Model:
-    from engram_bench.backends import resolve_model
+    from engram_bench.backends.registry import resolve_model
 
     return resolve_model(_backend_name(settings), settings.model)

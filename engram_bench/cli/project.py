@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engram_bench.errors import UsageError
-from engram_bench.options import OPTIONS, Settings, read_settings
+from engram_bench.session.options import OPTIONS, Settings, read_settings
 
 _SECTIONS = {
     "pytest.toml": ("pytest",),

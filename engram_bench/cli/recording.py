@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from engram_bench import provenance
-from engram_bench.durable import write_atomic
+from engram_bench.system import provenance
+from engram_bench.system.files import write_atomic
 
 
 class Recorder(io.TextIOBase):

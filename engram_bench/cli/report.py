@@ -11,10 +11,10 @@ from engram_bench.cli.arguments import add_json, add_settings
 from engram_bench.cli.bench import show
 from engram_bench.cli.console import encoding, say
 from engram_bench.cli.project import settings_of
-from engram_bench.durable import write_atomic
+from engram_bench.system.files import write_atomic
 
 if TYPE_CHECKING:
-    from engram_bench.conclusion import Conclusion
+    from engram_bench.session.conclusion import Conclusion
 
 FORMATS = ("text", "markdown", "json", "html")
 
@@ -32,8 +32,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show it; 1 if a gate fails now."""
-    from engram_bench import run_store
-    from engram_bench.conclusion import conclude
+    from engram_bench.runs import store as run_store
+    from engram_bench.session.conclusion import conclude
 
     settings = settings_of(args)
     path = run_store.find_run(settings.report_dir, args.run_reference)

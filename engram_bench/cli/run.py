@@ -12,7 +12,7 @@ from engram_bench.cli.arguments import EVERYTHING, add_quiet, add_settings, add_
 from engram_bench.cli.bench import adapter_words, evaluate_and_show, open_bench
 from engram_bench.cli.console import say
 from engram_bench.cli.generate import OUT
-from engram_bench.provenance import utc_now
+from engram_bench.system.provenance import utc_now
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

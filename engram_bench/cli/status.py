@@ -35,9 +35,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print or write the tables."""
-    from engram_bench.durable import write_atomic
     from engram_bench.reporting.status import status_markdown
-    from engram_bench.run_store import find_run, load_run
+    from engram_bench.runs.store import find_run, load_run
+    from engram_bench.system.files import write_atomic
 
     report_dir = settings_of(args).report_dir
     paths = [find_run(report_dir, reference) for reference in args.runs] or _newest(report_dir)
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _newest(report_dir: Path) -> list[Path]:
     """The newest run of each model and backend, oldest first."""
-    from engram_bench.history import read_history
+    from engram_bench.runs.history import read_history
 
     history = read_history(report_dir)
     for reason in history.unreadable:

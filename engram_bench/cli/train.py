@@ -7,7 +7,7 @@ import argparse
 from engram_bench.cli.arguments import TRAINING, add_json, add_quiet, add_settings
 from engram_bench.cli.bench import adapter_words, open_bench
 from engram_bench.cli.console import say, say_json
-from engram_bench.provenance import utc_now
+from engram_bench.system.provenance import utc_now
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

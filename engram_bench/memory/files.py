@@ -68,8 +68,8 @@ def save_memory(folder: Path, memory: StoredMemory) -> None:
     """Write both files into *folder*, the description last."""
     from safetensors.numpy import save_file
 
-    from engram_bench.durable import write_atomic
-    from engram_bench.record_format import to_json_lines
+    from engram_bench.records.plain import to_json_lines
+    from engram_bench.system.files import write_atomic
 
     table = memory.table
     lengths = [len(rows) for rows in table.owned]

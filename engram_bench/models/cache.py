@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from engram_bench.backends.protocol import Progress
 from engram_bench.errors import ModelError
+from engram_bench.system.progress import Progress
 
 CACHE_VARIABLE = "ENGRAM_BENCH_CACHE"
 _MARKER = "complete.json"

@@ -11,11 +11,11 @@ import zipfile
 from contextlib import suppress
 from pathlib import Path
 
-from engram_bench.backends.protocol import Progress
 from engram_bench.errors import ModelError
 from engram_bench.models.fingerprint import file_sha256
 from engram_bench.models.folder import check_folder, read_json
 from engram_bench.models.presets import PackagedGguf
+from engram_bench.system.progress import Progress
 
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 """Weights, settings and tokenizers: no code, no pickles."""

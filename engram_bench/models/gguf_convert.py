@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.errors import ModelError
 from engram_bench.models.weights import LazyTensor, write_safetensors
+from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,6 @@ import shutil
 from difflib import get_close_matches
 from pathlib import Path
 
-from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.errors import ModelError
 from engram_bench.models.cache import build_once, default_cache_dir
 from engram_bench.models.download import fetch_from_hub, fetch_packaged_gguf
@@ -16,6 +15,7 @@ from engram_bench.models.folder import check_folder
 from engram_bench.models.gguf_convert import CONVERTER_VERSION, convert_gguf
 from engram_bench.models.model import Model
 from engram_bench.models.presets import DEFAULT_MODEL, PRESETS, Preset
+from engram_bench.system.progress import Progress, no_progress
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", re.ASCII)
 

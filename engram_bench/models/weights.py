@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from engram_bench.backends.protocol import Progress, no_progress
+from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     import numpy as np

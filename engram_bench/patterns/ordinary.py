@@ -17,7 +17,7 @@ NEAR = 0.9
 @cache
 def ordinary_prompts() -> tuple[str, ...]:
     """The shipped ordinary prompts, written for this package."""
-    return tuple(Path(__file__).parents[1].joinpath("ordinary_prompts.txt").read_text("utf-8").splitlines())
+    return tuple(Path(__file__).with_name("ordinary_prompts.txt").read_text("utf-8").splitlines())
 
 
 def replay_examples(sets: Iterable[PatternSet]) -> tuple[TrainingExample, ...]:

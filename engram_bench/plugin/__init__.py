@@ -15,12 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engram_bench.errors import EngramBenchError, UsageError
-from engram_bench.options import OPTIONS, Settings, read_settings
-
-if TYPE_CHECKING:
-    from engram_bench.plugin.session import BenchSession
-
-SESSION: pytest.StashKey[BenchSession] = pytest.StashKey()
+from engram_bench.plugin.keys import SESSION
+from engram_bench.session.options import OPTIONS, Settings, read_settings
 
 pytest_plugins = ["engram_bench.plugin.fixtures", "engram_bench.plugin.timed"]
 
@@ -93,18 +89,18 @@ def _check(settings: Settings) -> None:
     if settings.backend != "auto":
         from dataclasses import asdict
 
-        from engram_bench.backends import is_evaluation_only, unavailable_reason
+        from engram_bench.backends.registry import is_evaluation_only, unavailable_reason
 
         if is_evaluation_only(settings.backend) and (
             reason := unavailable_reason(settings.backend, **asdict(settings))
         ):
             raise UsageError(reason)
     if settings.gate:
-        from engram_bench.gate import session_gates
+        from engram_bench.scoring.gates import session_gates
 
         session_gates(settings.gate)
     if settings.compare not in ("", "latest"):  # without an earlier run, the latest one is just not there yet
-        from engram_bench.run_store import find_run
+        from engram_bench.runs.store import find_run
 
         find_run(settings.report_dir, settings.compare)
 

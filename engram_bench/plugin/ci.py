@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from engram_bench.conclusion import Conclusion
     from engram_bench.records import CaseResult
+    from engram_bench.session.conclusion import Conclusion
 
 
 def add_properties(item: pytest.Item, baseline: CaseResult | None, candidate: CaseResult) -> None:

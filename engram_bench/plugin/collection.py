@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engram_bench.errors import EngramBenchError
-from engram_bench.plan import SUITE, SpeedCase, Task, TaskGroup, speed_cases
+from engram_bench.plugin.keys import SESSION
 from engram_bench.plugin.session import about
 from engram_bench.records import PatternSet
+from engram_bench.session.plan import SUITE, SpeedCase, Task, TaskGroup, speed_cases
 
 if TYPE_CHECKING:
     from engram_bench.plugin.session import BenchSession
@@ -25,10 +26,10 @@ class PatternModule(pytest.Module):
 
     def _getobj(self) -> ModuleType:
         if self.pattern_set.kind != "speed":
-            return import_module("engram_bench.suite")
+            return import_module("engram_bench.plugin.suite")
         by_either_name = ("benchmark", "pytest_benchmark.plugin")  # the module's own where autoload is disabled
         has_benchmark = any(map(self.config.pluginmanager.hasplugin, by_either_name))
-        return import_module(f"engram_bench.{'speed_suite' if has_benchmark else 'speed_suite_untimed'}")
+        return import_module(f"engram_bench.plugin.{'speed_suite' if has_benchmark else 'speed_suite_untimed'}")
 
     @cached_property
     def pattern_set(self) -> PatternSet:
@@ -37,8 +38,6 @@ class PatternModule(pytest.Module):
         Raises:
             CollectError: The file has mistakes, or is at odds with others; lists them all.
         """
-        from engram_bench.plugin import SESSION
-
         session = self.config.stash[SESSION]
         try:
             pattern_set = session.load(self.path)
@@ -49,8 +48,6 @@ class PatternModule(pytest.Module):
 
     def items_of(self, function: str) -> Sequence[Task | TaskGroup]:
         """What the items of one function of the suite are about, cut to ``--engram-limit``."""
-        from engram_bench.plugin import SESSION
-
         session = self.config.stash[SESSION]
         test = SUITE.get(function.removeprefix("test_"))
         if test is None or (test.is_opt_in and not session.asks_for(test.name)):

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from engram_bench.errors import EngramBenchError, UnsupportedError
-from engram_bench.plugin import SESSION
 from engram_bench.plugin.ci import add_properties
+from engram_bench.plugin.keys import SESSION
 from engram_bench.plugin.ledger import GUARDS, ROWS
 
 if TYPE_CHECKING:
-    from engram_bench.adapter_store import Adapter
-    from engram_bench.plan import Task, TaskGroup
+    from engram_bench.adapters.store import Adapter
     from engram_bench.plugin.judged import Guard, Judged, Reformed
     from engram_bench.plugin.session import BenchSession
     from engram_bench.records import Completion, DeviceInfo, Pattern, Prompt, Side
+    from engram_bench.session.plan import Task, TaskGroup
 
 T = TypeVar("T")
 
@@ -54,8 +54,8 @@ class AskableSide:
 @pytest.fixture
 def judged(request: pytest.FixtureRequest, engram_task: Task | TaskGroup) -> Judged:
     """The tasks of an item of one of the suite's tests with both sides' scored answers."""
-    from engram_bench.plan import Task
     from engram_bench.plugin.judged import Answered, Judged
+    from engram_bench.session.plan import Task
 
     session = request.config.stash[SESSION]
     test = request.function.__name__.removeprefix("test_")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from engram_bench.plan import Task
     from engram_bench.records import CaseResult, GuardResult, Side
+    from engram_bench.session.plan import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engram_bench.errors import EngramBenchError
-from engram_bench.options import Settings
 from engram_bench.plugin import ci
 from engram_bench.plugin.timed import SPEED
+from engram_bench.session.options import Settings
 
 if TYPE_CHECKING:
-    from engram_bench.conclusion import Conclusion
     from engram_bench.records import CaseResult, GuardResult, Run
+    from engram_bench.session.conclusion import Conclusion
 
 ROWS: pytest.StashKey[list[CaseResult]] = pytest.StashKey()
 """On an item: the rows that travel to the ledger with its report."""
@@ -46,7 +46,7 @@ class RowCarrier:
         if call.when == "call" and rows:
             ci.add_extras(item.config, report, rows)
         if call.when == "teardown" and (rows or speed or guards):
-            from engram_bench.record_format import to_plain
+            from engram_bench.records.plain import to_plain
 
             travelling = {"rows": to_plain(rows), "speed": to_plain(speed), "guards": to_plain(guards)}
             setattr(report, TRAVEL, travelling | {"notes": self._notes()})
@@ -115,8 +115,8 @@ class SessionLedger:
 
     def _conclude(self) -> bool:
         """Whether every gate is met and every case was scored; the reports are written before."""
-        from engram_bench.conclusion import conclude, save
-        from engram_bench.run_store import load_run
+        from engram_bench.runs.store import load_run
+        from engram_bench.session.conclusion import conclude, save
 
         self._earlier = self._earlier_run()
         self._conclusion = conclude(self._run(), self._settings)
@@ -127,7 +127,7 @@ class SessionLedger:
 
     def _earlier_run(self) -> Path | None:
         """The file of the run that ``--engram-compare`` names; None without the option, or if nothing was saved before."""
-        from engram_bench.run_store import find_run, list_runs
+        from engram_bench.runs.store import find_run, list_runs
 
         reference, report_dir = self._settings.compare, self._settings.report_dir
         if not reference or (reference == "latest" and not list_runs(report_dir)):
@@ -135,10 +135,10 @@ class SessionLedger:
         return find_run(report_dir, reference)
 
     def _run(self) -> Run:
-        from engram_bench.pipeline import finished
-        from engram_bench.provenance import in_utc
-        from engram_bench.record_format import from_plain
         from engram_bench.records import CaseResult, GuardResult, Run, SpeedRounds
+        from engram_bench.records.plain import from_plain
+        from engram_bench.session.bench import finished
+        from engram_bench.system.provenance import in_utc
 
         noted = replace(
             from_plain(Run, self._notes),
@@ -185,8 +185,8 @@ class SessionLedger:
         if self._settings.compare and self._earlier is None:
             yield from ("", f"no earlier run to compare with in {self._settings.report_dir / 'runs'}")
         elif self._older is not None:
-            from engram_bench.compare import compare_runs
             from engram_bench.reporting.changes import change_lines
+            from engram_bench.scoring.comparison import compare_runs
 
             yield from ("", f"since run {self._older.name}:")
             changed = compare_runs(self._older, conclusion.run)

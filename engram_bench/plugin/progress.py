@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from engram_bench.backends.protocol import MESSAGES, Progress, no_progress
+from engram_bench.system.progress import MESSAGES, Progress, no_progress
 
 REDRAW_S = 0.2
 """Shortest time between two states of the line on a terminal."""

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from engram_bench.errors import EngramBenchError, PatternFileError
-from engram_bench.options import Settings
+from engram_bench.session.options import Settings
 
 if TYPE_CHECKING:
-    from engram_bench.evaluate import Question
-    from engram_bench.pipeline import Bench
-    from engram_bench.plan import SpeedCase, Task, TaskGroup
+    from engram_bench.inference.ask import Question
     from engram_bench.records import (
         CaseResult,
         Completion,
@@ -30,7 +28,9 @@ if TYPE_CHECKING:
         Side,
         SweepPoint,
     )
-    from engram_bench.speed_tests import SpeedLab, SpeedTiming
+    from engram_bench.session.bench import Bench
+    from engram_bench.session.plan import SpeedCase, Task, TaskGroup
+    from engram_bench.session.speed_tests import SpeedLab, SpeedTiming
 
 T = TypeVar("T")
 Key = tuple[str, str, int]
@@ -123,8 +123,8 @@ class BenchSession:
     def bench(self) -> Bench:
         """Model, adapter and stores of this session."""
         from engram_bench.models import default_cache_dir
-        from engram_bench.pipeline import Bench
         from engram_bench.plugin.progress import terminal_progress
+        from engram_bench.session.bench import Bench
 
         return Bench(
             self.settings,
@@ -143,7 +143,7 @@ class BenchSession:
         Raises:
             EngramBenchError: Something on the way failed; the same error for every case of the session.
         """
-        from engram_bench.plan import SUITE
+        from engram_bench.session.plan import SUITE
 
         asked = SUITE[test].questions(task, self.settings)
         rows = {side: [self._answers(side)[question.key] for question in asked] for side in SUITE[test].sides}
@@ -157,7 +157,7 @@ class BenchSession:
         Raises:
             EngramBenchError: Something on the way failed.
         """
-        from engram_bench.inspection import guard_result
+        from engram_bench.session.inspection import guard_result
 
         return guard_result(self.bench, task, lambda: self.rows(task, "sanity")["candidate"])
 
@@ -175,7 +175,7 @@ class BenchSession:
         Raises:
             EngramBenchError: Something on the way failed.
         """
-        from engram_bench.plan import SUITE
+        from engram_bench.session.plan import SUITE
 
         questions = SUITE[test].questions(task, self.settings)
         return self._guarded(lambda: self.bench.answer_as(form, questions))
@@ -192,7 +192,7 @@ class BenchSession:
 
     def complete(self, prompt: Prompt, side: Side, max_tokens: int | None) -> Completion:
         """One side's greedy completion of any prompt; prompts of selected ``pattern`` tests were answered in the plan."""
-        from engram_bench.plan import free_question
+        from engram_bench.session.plan import free_question
 
         question = free_question(prompt, self.settings, max_tokens)
         return self._guarded(lambda: self.bench.answer([question], side))[0].completion
@@ -206,7 +206,7 @@ class BenchSession:
 
     def _plan(self, side: Side) -> list[Question]:
         """The questions of every selected item to a side, each once."""
-        from engram_bench.plan import SUITE
+        from engram_bench.session.plan import SUITE
 
         questions: dict[Key, Question] = {}
         for item in self.items:
@@ -241,7 +241,7 @@ class BenchSession:
     @cached_property
     def lab(self) -> SpeedLab:
         """The loaded sides of the speed tests."""
-        from engram_bench.speed_tests import SpeedLab
+        from engram_bench.session.speed_tests import SpeedLab
 
         return SpeedLab(self.bench)
 
@@ -250,7 +250,7 @@ class BenchSession:
         has_answered = self._rows.keys() >= {"baseline", "candidate"}
         if self._noted or not (has_answered or "lab" in self.__dict__):
             return {}
-        from engram_bench.record_format import to_plain
+        from engram_bench.records.plain import to_plain
 
         self._noted = True
         run = self.bench.run()
@@ -291,7 +291,7 @@ class BenchSession:
         """Lines of the report header; none in a project without pattern files."""
         if not any(path.exists() for path in self.settings.patterns):
             return []
-        from engram_bench.backends import choose_backend, is_evaluation_only
+        from engram_bench.backends.registry import choose_backend, is_evaluation_only
 
         settings = self.settings
         backend, reason = choose_backend(settings.backend)

@@ -10,9 +10,9 @@ import pytest
 from engram_bench.errors import EngramBenchError
 
 if TYPE_CHECKING:
-    from engram_bench.plan import SpeedCase
     from engram_bench.records import DeviceInfo, SpeedRounds
-    from engram_bench.speed_tests import SpeedTiming
+    from engram_bench.session.plan import SpeedCase
+    from engram_bench.session.speed_tests import SpeedTiming
 
 SPEED: pytest.StashKey[list[SpeedRounds]] = pytest.StashKey()
 """On an item: the rounds that travel to the ledger with its report."""
@@ -54,7 +54,7 @@ class Timed:
 
 def _extra_info(rounds: SpeedRounds) -> dict[str, Any]:
     """What pytest-benchmark saves and compares beside its times."""
-    from engram_bench.speed_metrics import summarise
+    from engram_bench.scoring.speed import summarise
 
     (summary,) = summarise([rounds])
     is_first = rounds.test == "first_token"
@@ -78,7 +78,7 @@ def _where(device: DeviceInfo) -> dict[str, str]:
 @pytest.fixture
 def engram_speed_case(request: pytest.FixtureRequest) -> SpeedCase:
     """The candidate, in a test that has no other side."""
-    from engram_bench.plan import SpeedCase
+    from engram_bench.session.plan import SpeedCase
 
     return SpeedCase(request.function.__name__.removeprefix("test_"), "candidate")
 
@@ -89,8 +89,8 @@ def timed(request: pytest.FixtureRequest, engram_speed_case: SpeedCase) -> Timed
 
     Suite functions ask for it before ``benchmark``, which complains when a test ends without using it.
     """
-    from engram_bench.plugin import SESSION
     from engram_bench.plugin.collection import PatternModule
+    from engram_bench.plugin.keys import SESSION
 
     if hasattr(request.config, "workerinput"):
         pytest.skip("speed is not measured under xdist, where workers share the machine: run without -n")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from engram_bench.records import GuardOutcome, GuardResult, Run
 from engram_bench.reporting.tables import Table
-from engram_bench.sanity import GUARDS
+from engram_bench.scoring.guards import GUARDS
 
 OUTCOMES: Mapping[GuardOutcome, str] = {"holds": "holds", "broken": "broken", "not_told": "cannot be told"}
 
@@ -32,15 +32,9 @@ def guard_table(run: Run) -> Table | None:
         worst = min(same, key=lambda guard: ("broken", "not_told", "holds").index(guard.outcome))
         held = sum(guard.outcome == "holds" for guard in same)
         reasons = "; ".join(f"{guard.set_name}: {guard.reason}" for guard in same if guard.reason)
-        rows.append((name, OUTCOMES[worst.outcome], f"{held} of {len(same)}", reasons or _meaning(name)))
+        rows.append((name, OUTCOMES[worst.outcome], f"{held} of {len(same)}", reasons or GUARDS.get(name, "")))
     return Table("sanity guards", ("guard", "verdict", "files", "what it says"), "llrl", tuple(rows))
 
 
 def _sentence(guard: GuardResult) -> str:
     return f"guard {OUTCOMES[guard.outcome]}: {guard.set_name} {guard.guard}: {guard.reason}"
-
-
-def _meaning(name: str) -> str:
-    """What a guard says where it holds; nothing for one that this version does not know."""
-    guard = GUARDS.get(name)
-    return (guard.__doc__ or "").strip().split("\n")[0] if guard else ""

@@ -17,9 +17,6 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from engram_bench.figures import counts, figure, number
-from engram_bench.gate import parse_gate, session_passes
-from engram_bench.metrics import METRICS
 from engram_bench.records import Comparison, Estimate, LedgerEntry, Measure, Run, State, Verdict
 from engram_bench.reporting.clean import printable
 from engram_bench.reporting.guard_report import guard_table
@@ -27,6 +24,9 @@ from engram_bench.reporting.plots import plots
 from engram_bench.reporting.speed_table import speed_table
 from engram_bench.reporting.tables import SPLITS, TABLED, category_table, measure_table, section_of
 from engram_bench.reporting.words import OUTCOMES, change_words, outside, run_facts
+from engram_bench.scoring.figures import counts, figure, number
+from engram_bench.scoring.gates import parse_gate, session_passes
+from engram_bench.scoring.metrics import METRICS
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from engram_bench.compare import STATES
 from engram_bench.records import CaseResult, Comparison, Run, Verdict
 from engram_bench.reporting.clean import printable
 from engram_bench.reporting.words import OUTCOMES, run_facts
+from engram_bench.scoring.comparison import STATES
 
 MAX_CHARS = 300
 """Of an answer."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from engram_bench.figures import number
 from engram_bench.records import Comparison, SpeedSummary, Verdict
 from engram_bench.reporting.tables import Table
 from engram_bench.reporting.words import OUTCOMES, ratio_words
+from engram_bench.scoring.figures import number
 
 _HEADERS = ("test", "side", "n", "tok/s (IQR)", "ms p50/p90", "against baseline")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engram_bench.compare import compare
-from engram_bench.figures import figure
 from engram_bench.records import Comparison, Estimate, Measure, Run
 from engram_bench.reporting.markdown import code, escaped
 from engram_bench.reporting.tables import Table
 from engram_bench.reporting.words import change_words
+from engram_bench.scoring.comparison import compare
+from engram_bench.scoring.figures import figure
 
 METRICS = (
     "accuracy",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from engram_bench.figures import counts, number
 from engram_bench.records import Estimate, Run, SweepPoint
 from engram_bench.reporting.plots import WIDTH, svg, tag, text
 from engram_bench.reporting.tables import Table
-from engram_bench.sweep import RULE, best
+from engram_bench.scoring.figures import counts, number
+from engram_bench.scoring.sweep import RULE, best
 
 CURVES: Mapping[str, str] = {"recall": "recall", "held_out": "held-out", "retention": "retention"}
 """Field of a point → its words."""

@@ -10,12 +10,12 @@ from typing import get_args
 
 from tabulate import SEPARATING_LINE, DataRow, Line, TableFormat, tabulate
 
-from engram_bench.compare import MACHINE_UNITS
-from engram_bench.figures import figure, number
-from engram_bench.metrics import METRICS
 from engram_bench.records import Comparison, Estimate, LedgerEntry, Measure, Split, State
 from engram_bench.reporting.clean import printable
 from engram_bench.reporting.words import change_words
+from engram_bench.scoring.comparison import MACHINE_UNITS
+from engram_bench.scoring.figures import figure, number
+from engram_bench.scoring.metrics import METRICS
 
 SPLITS: Mapping[Split, str] = {"seen": "seen prompts", "held_out": "held-out wordings", "control": "controls"}
 """Split → the words a report uses; splits are never mixed."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape
 
-from engram_bench.history import TREND, Point, RunRow
 from engram_bench.reporting.clean import printable
+from engram_bench.runs.history import TREND, Point, RunRow
 
 WIDTH, LEFT, RIGHT = 860, 160, 90
 PANEL, GAP, TOP, BOTTOM = 110, 26, 40, 34

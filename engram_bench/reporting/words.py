@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from engram_bench.figures import change
 from engram_bench.records import (
     Comparison,
     Estimate,
@@ -18,6 +17,7 @@ from engram_bench.records import (
     Verdict,
     VerdictOutcome,
 )
+from engram_bench.scoring.figures import change
 
 OUTCOMES: Mapping[VerdictOutcome, str] = {
     "pass": "passed",

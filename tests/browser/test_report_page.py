@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engram_bench.compare import compare
-from engram_bench.gate import DEFAULT_GATES, judge
 from engram_bench.records import Comparison, LedgerEntry, SourceLine
 from engram_bench.reporting.html import html_report
+from engram_bench.scoring.comparison import compare
+from engram_bench.scoring.gates import DEFAULT_GATES, judge
 from tests.browser.conftest import Opener
 from tests.made_up import TRAINING, big_run, both, run_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engram_bench.backends.adapter_layout import Update, write_peft
+from engram_bench.adapters.layout import Update, write_peft
 from tests.cli.conftest import Shell
 from tests.tiny_models import TINY_MODELS
 

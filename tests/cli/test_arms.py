@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from engram_bench.arms import load_arms
+from engram_bench.session.variants import load_arms
 from tests.cli.conftest import Shell
 
 CONTROLS = """\

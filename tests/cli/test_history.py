@@ -54,7 +54,7 @@ def test_cut_run_is_named_and_the_others_shown(two_runs: Shell) -> None:
 
 def test_index_spares_reading_the_runs_again(two_runs: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = two_runs.json("history")
-    monkeypatch.setattr("engram_bench.history.load_run", None)
+    monkeypatch.setattr("engram_bench.runs.history.load_run", None)
 
     assert two_runs.json("history") == rows
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from engram_bench.cli import COMMANDS, _parser
-from engram_bench.options import OPTIONS
+from engram_bench.session.options import OPTIONS
 from tests.cli.conftest import Shell
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from engram_bench.records import CaseResult
-from engram_bench.run_store import load_run
+from engram_bench.runs.store import load_run
 from tests.conftest import BenchProject
 
 PORTS = """\

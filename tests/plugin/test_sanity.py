@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from engram_bench.backends.adapter_files import read_tensors, write_tensors
+from engram_bench.adapters.files import read_tensors, write_tensors
 from tests.conftest import BenchProject
 
 GUARDS = 7

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.backends.test_server import FakeServer, answer
+from tests.backends.server.test_server import FakeServer, answer
 from tests.conftest import BenchProject
 
 

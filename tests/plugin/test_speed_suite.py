@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engram_bench.backends import conditions
+from engram_bench.speed import conditions
 from tests.conftest import BenchProject
 
 needs_benchmark = pytest.mark.skipif(

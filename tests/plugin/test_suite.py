@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engram_bench.run_store import load_run
+from engram_bench.runs.store import load_run
 from tests.conftest import TWO_FACTS, BenchProject
 
 pytestmark = pytest.mark.usefixtures("project", "accuracy_only")
@@ -154,7 +154,7 @@ def test_without_a_cache_the_workers_of_a_session_share_a_store_that_ends_with_i
     project.pytester.makepyfile(
         """
         import pathlib, pytest
-        from engram_bench.plugin import SESSION
+        from engram_bench.plugin.keys import SESSION
 
         @pytest.mark.parametrize("number", range(2))
         def test_mine(candidate, request, worker_id, number):

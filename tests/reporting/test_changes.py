@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engram_bench.compare import compare_runs
 from engram_bench.records import Run
 from engram_bench.reporting.changes import change_lines, training_table
+from engram_bench.scoring.comparison import compare_runs
 from tests.made_up import PROVENANCE, TRAINING
 
 MAC = replace(

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engram_bench.compare import compare
-from engram_bench.gate import DEFAULT_GATES, judge
 from engram_bench.records import Verdict
 from engram_bench.reporting.github import MAX_ANNOTATIONS, job_summary, workflow_commands
+from engram_bench.scoring.comparison import compare
+from engram_bench.scoring.gates import DEFAULT_GATES, judge
 from tests.made_up import big_run, both, run_of
 
 

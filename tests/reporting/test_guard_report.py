@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from engram_bench.compare import compare
 from engram_bench.records import GuardResult, Run
 from engram_bench.reporting.guard_report import guard_sentences, guard_table
 from engram_bench.reporting.html import html_report
 from engram_bench.reporting.json_report import json_report
 from engram_bench.reporting.markdown import markdown_report
 from engram_bench.reporting.terminal import comparison_lines, line_colour
+from engram_bench.scoring.comparison import compare
 from tests.made_up import both, run_of
 
 RUN = run_of(both("facts/a", False, True))

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engram_bench.compare import compare
-from engram_bench.gate import DEFAULT_GATES, judge, parse_gate
 from engram_bench.records import Comparison, Provenance, Run, Verdict
 from engram_bench.reporting.html import BYTES_PER_CASE, html_report, ledger_json
+from engram_bench.scoring.comparison import compare
+from engram_bench.scoring.gates import DEFAULT_GATES, judge, parse_gate
 from tests.made_up import TRAINING, big_run, both, run_of
 
 BIG = replace(big_run(), training=replace(TRAINING, losses=(2.8, 1.0, 0.3, 0.05)))

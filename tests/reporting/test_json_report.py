@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from engram_bench.compare import compare, compare_runs
-from engram_bench.gate import DEFAULT_GATES, judge
 from engram_bench.records import Estimate, Measure
 from engram_bench.reporting.json_report import json_report, json_text
+from engram_bench.scoring.comparison import compare, compare_runs
+from engram_bench.scoring.gates import DEFAULT_GATES, judge
 from tests.made_up import big_run, both, run_of
 
 BIG = big_run()

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram_bench.compare import compare
-from engram_bench.gate import DEFAULT_GATES, judge
 from engram_bench.records import Verdict
 from engram_bench.reporting.markdown import MAX_ENTRIES, code, escaped, markdown_report
+from engram_bench.scoring.comparison import compare
+from engram_bench.scoring.gates import DEFAULT_GATES, judge
 from tests.made_up import big_run, both, run_of
 
 BIG = big_run()

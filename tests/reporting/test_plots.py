@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engram_bench.compare import compare
 from engram_bench.records import Comparison, Estimate, Measure
 from engram_bench.reporting.plots import (
     LEFT,
@@ -21,6 +20,7 @@ from engram_bench.reporting.plots import (
     ratio_plot,
     standalone,
 )
+from engram_bench.scoring.comparison import compare
 from tests.made_up import TRAINING, big_run, both, run_of
 
 BIG = big_run()

@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-from engram_bench.compare import compare
-from engram_bench.gate import judge, parse_gate
 from engram_bench.records import Run, Side, SpeedRounds
 from engram_bench.reporting.html import html_report
 from engram_bench.reporting.json_report import json_report
@@ -14,6 +12,8 @@ from engram_bench.reporting.markdown import markdown_report
 from engram_bench.reporting.plots import plots
 from engram_bench.reporting.speed_table import speed_table
 from engram_bench.reporting.terminal import comparison_lines
+from engram_bench.scoring.comparison import compare
+from engram_bench.scoring.gates import judge, parse_gate
 from tests.made_up import PROVENANCE
 
 NOISE = (1.0, 1.02, 0.98, 1.01, 0.99, 1.0, 1.01, 0.99, 1.0, 1.0)

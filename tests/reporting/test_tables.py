@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from engram_bench.compare import compare
 from engram_bench.reporting.tables import Table, category_table, ledger_sentences, measure_table
+from engram_bench.scoring.comparison import compare
 from tests.made_up import both, run_of
 
 TABLE = Table(

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engram_bench.compare import compare, compare_runs
-from engram_bench.gate import DEFAULT_GATES, judge, parse_gate
 from engram_bench.records import Comparison, Provenance, Run, Timing, Verdict
 from engram_bench.reporting.terminal import comparison_lines
 from engram_bench.reporting.words import training_words
+from engram_bench.scoring.comparison import compare, compare_runs
+from engram_bench.scoring.gates import DEFAULT_GATES, judge, parse_gate
 from tests.made_up import CATEGORIES, TRAINING, big_run, both, run_of
 
 BIG = big_run()

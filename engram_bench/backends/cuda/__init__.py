@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from engram_bench.backends.cpu.backend import TorchBackend
-from engram_bench.backends.cpu.network import Network, open_network
+from engram_bench.backends.common.decoding import DecodingPlan
+from engram_bench.backends.common.training_plan import peak_memory_mb
 from engram_bench.backends.cuda import runtime
 from engram_bench.backends.cuda.generator import UnslothGenerator
 from engram_bench.backends.cuda.network import UnslothNetwork
-from engram_bench.backends.decoding import DecodingPlan
-from engram_bench.backends.devices import cuda_device
-from engram_bench.backends.training_plan import peak_memory_mb
+from engram_bench.backends.machine.devices import cuda_device
+from engram_bench.backends.torch.backend import TorchBackend
+from engram_bench.backends.torch.network import Network
+from engram_bench.backends.torch.opening import open_network
 
 if TYPE_CHECKING:
-    from engram_bench.backends.cpu.lora import Lora
-    from engram_bench.backends.generating import TextGenerator
+    from engram_bench.backends.common.generating import TextGenerator
+    from engram_bench.backends.torch.lora import Lora
     from engram_bench.models import ChatTokenizer, Model
     from engram_bench.records import DeviceInfo
 

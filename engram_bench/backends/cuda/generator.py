@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engram_bench.backends.cpu.generation import read_log_probs
-from engram_bench.backends.cpu.lora import Lora
+from engram_bench.backends.common.decoding import DecodingPlan
+from engram_bench.backends.common.generating import Row, TextGenerator, still_open
+from engram_bench.backends.common.packing import group
+from engram_bench.backends.common.sampling import draw
 from engram_bench.backends.cuda.network import UnslothNetwork
-from engram_bench.backends.decoding import DecodingPlan
-from engram_bench.backends.generating import Row, TextGenerator, still_open
-from engram_bench.backends.packing import group
-from engram_bench.backends.sampling import draw
+from engram_bench.backends.torch.generation import read_log_probs
+from engram_bench.backends.torch.lora import Lora
 from engram_bench.records import GenerationSettings
 
 if TYPE_CHECKING:

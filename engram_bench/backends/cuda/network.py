@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engram_bench.backends.adapter_layout import Shapes
-from engram_bench.backends.cpu.general import TransformersLearner, context_length_of, linear_shapes
-from engram_bench.backends.cpu.lora import Lora
-from engram_bench.backends.cpu.network import Cache, Writes
+from engram_bench.adapters.layout import Shapes
+from engram_bench.backends.common.packing import Integers, TokenBatch
 from engram_bench.backends.cuda import runtime
-from engram_bench.backends.devices import cuda_dtype
-from engram_bench.backends.packing import Integers, TokenBatch
+from engram_bench.backends.machine.devices import cuda_dtype
+from engram_bench.backends.torch.general import TransformersLearner, context_length_of, linear_shapes
+from engram_bench.backends.torch.lora import Lora
+from engram_bench.backends.torch.network import Cache, Writes
 from engram_bench.errors import BackendError
 
 SLOT = "default"

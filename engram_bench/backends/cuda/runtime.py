@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from engram_bench.backends.nvidia import find_gpu, missing_gpu, uses_cpu
+from engram_bench.backends.machine.nvidia import find_gpu, missing_gpu, uses_cpu
 from engram_bench.errors import BackendUnavailable
 
 

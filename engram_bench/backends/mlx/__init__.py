@@ -7,25 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engram_bench.backends.adapter_layout import PEFT_CONFIG, check_fits, read_peft
-from engram_bench.backends.blas import preload_blas
-from engram_bench.backends.devices import installed_versions, mlx_device
-from engram_bench.backends.halving import in_memory
+from engram_bench.adapters.layout import PEFT_CONFIG, check_fits, read_peft
+from engram_bench.backends.common.halving import in_memory
+from engram_bench.backends.common.replay import own_answers, split
+from engram_bench.backends.common.training_loop import Trainer
+from engram_bench.backends.common.training_plan import identity_of
+from engram_bench.backends.machine.blas import preload_blas
+from engram_bench.backends.machine.devices import installed_versions, mlx_device
 from engram_bench.backends.mlx import runtime
-from engram_bench.backends.protocol import Progress, no_progress
-from engram_bench.backends.replay import own_answers, split
-from engram_bench.backends.training_loop import Trainer
-from engram_bench.backends.training_plan import encode_examples, identity_of
 from engram_bench.errors import BackendError
 from engram_bench.memory.files import is_memory, load_memory_files
+from engram_bench.models.encoding import encode_examples
 from engram_bench.patterns.render import as_written
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
+from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from engram_bench.backends.decoding import DecodingPlan
+    from engram_bench.backends.common.decoding import DecodingPlan
     from engram_bench.backends.mlx.generator import MlxGenerator
     from engram_bench.backends.mlx.network import Network
     from engram_bench.models import Model
@@ -211,7 +212,7 @@ class MlxBackend:
         Raises:
             BackendError: A sequence is empty or exceeds the context.
         """
-        from engram_bench.backends.generating import block_at, check_sequences
+        from engram_bench.backends.common.generating import block_at, check_sequences
         from engram_bench.backends.mlx.decoding import read_states
 
         network = self._open(model)
@@ -225,7 +226,7 @@ class MlxBackend:
         self._fingerprint = ""
 
     def _plan(self) -> DecodingPlan:
-        from engram_bench.backends.decoding import DecodingPlan
+        from engram_bench.backends.common.decoding import DecodingPlan
 
         return DecodingPlan(
             prefix_cache=self._prefix_cache,

@@ -12,7 +12,7 @@ from mlx import nn
 from engram_bench.backends.mlx.kernels import cross_entropy
 from engram_bench.backends.mlx.network import Network
 from engram_bench.backends.mlx.passes import Pass, hidden_states, plan_pass, shared_prefix
-from engram_bench.backends.training_plan import Encoded
+from engram_bench.models.encoding import Encoded
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_bench.backends.decoding import BatchDecoder, DecodingPlan, share_time
-from engram_bench.backends.generating import Row
+from engram_bench.backends.common.decoding import BatchDecoder, DecodingPlan, share_time
+from engram_bench.backends.common.generating import Row
+from engram_bench.backends.common.sampling import draw
 from engram_bench.backends.mlx.kv import PassCache, Rows
 from engram_bench.backends.mlx.memory import Memory, batch_writes
 from engram_bench.backends.mlx.network import Network, Writes
 from engram_bench.backends.mlx.passes import group, hidden_states, plan_pass
-from engram_bench.backends.sampling import draw
 from engram_bench.memory.reading import Reading
 from engram_bench.records import GenerationSettings
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_bench.backends.decoding import DecodingPlan
-from engram_bench.backends.generating import TextGenerator, still_open
+from engram_bench.backends.common.decoding import DecodingPlan
+from engram_bench.backends.common.generating import TextGenerator, still_open
 from engram_bench.backends.mlx.decoding import Decoder, read_log_probs
 from engram_bench.backends.mlx.memory import Memory
 from engram_bench.backends.mlx.network import Network

@@ -1,6 +1,6 @@
 """A memory's sums in mlx: rows of trained values, projected and added to the hidden state before some blocks.
 
-The equations are those of :mod:`engram_bench.backends.cpu.memory`, and a test holds the two to the same logits.
+The equations are those of :mod:`engram_bench.backends.torch.memory`, and a test holds the two to the same logits.
 """
 
 from __future__ import annotations

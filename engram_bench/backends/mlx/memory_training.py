@@ -17,16 +17,16 @@ import numpy as np
 from mlx import nn
 from numpy.typing import NDArray
 
-from engram_bench.backends.memory_plan import SCALE_EXAMPLES, facts_of, taught, untrained
-from engram_bench.backends.memory_training import Done, MemoryTrainer, Slots
 from engram_bench.backends.mlx.memory import Memory, MemoryWrites, check_supported
 from engram_bench.backends.mlx.network import Network, Writes
 from engram_bench.backends.mlx.passes import group, hidden_states, plan_pass, shared_prefix
-from engram_bench.backends.protocol import Progress
 from engram_bench.memory.config import MemoryConfig, config_of
 from engram_bench.memory.files import StoredMemory, save_memory
+from engram_bench.memory.plan import SCALE_EXAMPLES, facts_of, taught, untrained
 from engram_bench.memory.table import Fact
+from engram_bench.memory.training import Done, MemoryTrainer, Slots
 from engram_bench.records import Recipe, TrainingExample
+from engram_bench.system.progress import Progress
 
 if TYPE_CHECKING:
     from engram_bench.models import Model

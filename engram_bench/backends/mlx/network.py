@@ -16,8 +16,8 @@ from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.utils import load_model
 
-from engram_bench.backends.adapter_layout import Shapes, Update, Updates, uniform
-from engram_bench.backends.halving import is_out_of_memory
+from engram_bench.adapters.layout import Shapes, Update, Updates, uniform
+from engram_bench.backends.common.halving import is_out_of_memory
 from engram_bench.backends.mlx import kernels
 from engram_bench.backends.mlx.kv import PassCache
 from engram_bench.errors import BackendError

@@ -14,10 +14,10 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_bench.backends.common.packing import shared_prefix
 from engram_bench.backends.mlx.kv import PassCache
 from engram_bench.backends.mlx.network import Network, Writes
 from engram_bench.backends.mlx.packed import Layout, PackCache
-from engram_bench.backends.packing import shared_prefix
 
 TokenIds = Sequence[int]
 Integers = NDArray[np.int64]

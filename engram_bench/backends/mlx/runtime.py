@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 
-from engram_bench.backends.blas import preload_blas
-from engram_bench.backends.devices import installed_versions
+from engram_bench.backends.common.training_plan import peak_memory_mb
+from engram_bench.backends.machine.blas import preload_blas
+from engram_bench.backends.machine.devices import installed_versions
 from engram_bench.backends.mlx.lazy_transformers import deferred_transformers
-from engram_bench.backends.training_plan import peak_memory_mb
 from engram_bench.errors import BackendUnavailable
 
 OLDEST = {"mlx": (0, 32), "mlx-lm": (0, 32)}

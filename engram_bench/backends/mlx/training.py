@@ -18,14 +18,15 @@ from mlx import nn, optimizers
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from numpy.typing import NDArray
 
-from engram_bench.backends.adapter_files import Floats
-from engram_bench.backends.adapter_layout import adapted_layers, write_peft
+from engram_bench.adapters.files import Floats
+from engram_bench.adapters.layout import adapted_layers, write_peft
+from engram_bench.backends.common.packing import Integers
+from engram_bench.backends.common.training_loop import State
+from engram_bench.backends.common.training_plan import ADAM_BETAS
 from engram_bench.backends.mlx.batches import Batch, loss_of, losses_of, plan_batch, states_of
 from engram_bench.backends.mlx.network import Network, attach, lora_updates
 from engram_bench.backends.mlx.passes import group
-from engram_bench.backends.packing import Integers
-from engram_bench.backends.training_loop import State
-from engram_bench.backends.training_plan import ADAM_BETAS, Encoded
+from engram_bench.models.encoding import Encoded
 from engram_bench.records import Recipe
 
 

@@ -1,0 +1,269 @@
+"""LoRA adapters on disk: PEFT's layout and mlx-lm's, read and written with numpy alone.
+
+========== ============================================= ================================
+what       PEFT                                          mlx-lm
+========== ============================================= ================================
+weights    ``adapter_model.safetensors``                 ``adapters.safetensors``
+tensors    ``base_model.model.PATH.lora_A.weight`` (r,in) ``PATH.lora_a`` (in, r)
+           ``base_model.model.PATH.lora_B.weight`` (out,r) ``PATH.lora_b`` (r, out)
+strength   ``lora_alpha / r``                            ``scale``, used as it is
+========== ============================================= ================================
+
+Sources: ``peft.utils.save_and_load`` (0.21), ``mlx_lm.tuner.utils`` (0.32).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engram_bench.adapters.files import Floats, read_config, read_tensors, write_json, write_tensors
+from engram_bench.errors import AdapterError
+
+Shapes = Mapping[str, tuple[int, int]]
+"""Module path of each linear layer of a model → (outputs, inputs)."""
+
+PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+MLX_WEIGHTS, MLX_CONFIG = "adapters.safetensors", "adapter_config.json"
+PREFIX = "base_model.model."
+PLAIN_LORA: Mapping[str, tuple[Any, ...]] = {
+    "use_dora": (False, None),
+    "bias": ("none", None),
+    "modules_to_save": (None, []),
+    "fan_in_fan_out": (False, None),
+}
+"""PEFT settings an adapter must have to be y = Wx + scale · B A x and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What an adapter adds to one linear layer: *scale* · B A."""
+
+    a: Floats
+    """(r, inputs)."""
+    b: Floats
+    """(outputs, r)."""
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        """Inner size r."""
+        return len(self.a)
+
+
+Updates = Mapping[str, Update]
+"""Module path in the model (``model.layers.0.self_attn.q_proj``) → its update."""
+
+
+# ── PEFT ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_peft(folder: Path) -> dict[str, Update]:
+    """The updates of an adapter folder in PEFT's layout, in order of their names.
+
+    Raises:
+        AdapterError: A file is missing or cut, a tensor has no partner, or the adapter is more than plain LoRA (DoRA,
+            biases, replaced modules, adapted embeddings).
+    """
+    config = read_config(folder / PEFT_CONFIG)
+    _check_plain(folder / PEFT_CONFIG, config)
+    path = folder / PEFT_WEIGHTS
+    pairs = _pairs(path, read_tensors(path), r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight")
+    return {
+        name: Update(a, b, _peft_scale(config, name, rank=len(a))) for name, (a, b) in _matched(path, pairs).items()
+    }
+
+
+def write_peft(folder: Path, updates: Updates, *, rank: int, alpha: float, base: str) -> None:
+    """Write *updates*, all of one *rank* and scale *alpha* / *rank*, into *folder* so that PEFT loads it.
+
+    *base* is the model's name as vLLM and PEFT show it.
+    """
+    tensors = {}
+    for name, update in updates.items():
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = update.a
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = update.b
+    write_tensors(folder / PEFT_WEIGHTS, tensors)
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": rank,
+        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+        "target_modules": sorted({name.rpartition(".")[2] for name in updates}),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "use_rslora": False,
+        "use_dora": False,
+        "modules_to_save": None,
+        "inference_mode": True,
+    }
+    write_json(folder / PEFT_CONFIG, config)
+
+
+# ── mlx-lm ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_mlx(folder: Path) -> dict[str, Update]:
+    """The updates of an adapter folder written by mlx-lm.
+
+    Raises:
+        AdapterError: A file is missing or cut, a tensor has no partner, or it is a full or DoRA fine-tuning.
+    """
+    path = folder / MLX_CONFIG
+    config = read_config(path)
+    if config.get("fine_tune_type", "lora") != "lora":
+        msg = f"{path}: fine_tune_type is {config['fine_tune_type']!r}, expected 'lora'"
+        raise AdapterError(msg)
+    scale = config.get("lora_parameters", {}).get("scale")
+    if not isinstance(scale, (int, float)):
+        msg = f"{path}: lora_parameters.scale is {scale!r}, expected a number"
+        raise AdapterError(msg)
+    path = folder / MLX_WEIGHTS
+    pairs = _pairs(path, read_tensors(path), r"(.+)\.lora_([ab])")
+    transposed = {name: {part: matrix.T for part, matrix in pair.items()} for name, pair in pairs.items()}
+    return {name: Update(a, b, float(scale)) for name, (a, b) in _matched(path, transposed).items()}
+
+
+def write_mlx(folder: Path, updates: Updates, *, num_layers: int) -> None:
+    """Write *updates* into *folder* so that ``mlx_lm.load(model, adapter_path=folder)`` takes them.
+
+    mlx-lm knows one rank and one scale per adapter, hence :func:`uniform`. *num_layers* is the model's number of blocks.
+    """
+    rank, scale, same = uniform(updates)
+    tensors = {}
+    for name, update in same.items():
+        tensors[f"{name}.lora_a"] = update.a.T
+        tensors[f"{name}.lora_b"] = update.b.T
+    write_tensors(folder / MLX_WEIGHTS, tensors)
+    keys = sorted({name.split(".layers.")[-1].partition(".")[2] for name in updates})
+    config = {
+        "fine_tune_type": "lora",
+        "num_layers": num_layers,
+        "lora_parameters": {"rank": rank, "scale": scale, "dropout": 0.0, "keys": keys},
+    }
+    write_json(folder / MLX_CONFIG, config)
+
+
+def uniform(updates: Updates) -> tuple[int, float, dict[str, Update]]:
+    """One rank and scale for all *updates*, and the updates in these terms.
+
+    Smaller ranks are filled up with zeros and differing scales folded into B: no product changes but for rounding, and
+    none at all where they already agree.
+    """
+    rank = max(update.rank for update in updates.values())
+    scale = max(update.scale for update in updates.values())
+    same = {}
+    for name, update in updates.items():
+        missing = rank - update.rank
+        b = update.b if update.scale == scale else update.b * np.float32(update.scale / scale)
+        same[name] = Update(np.pad(update.a, ((0, missing), (0, 0))), np.pad(b, ((0, 0), (0, missing))), scale)
+    return rank, scale, same
+
+
+# ── against a model ─────────────────────────────────────────────────────────────────────────────
+
+
+def check_fits(folder: Path, updates: Updates, shapes: Shapes) -> None:
+    """Nothing, if every update belongs to a layer of the model and has its sizes.
+
+    Raises:
+        AdapterError: Names the first layers that do not, what was found and what the model has.
+    """
+    unknown = [name for name in updates if name not in shapes]
+    if unknown:
+        known = ", ".join(_last_names(shapes))
+        msg = f"{folder}: adapts {_first(unknown)}, which this model has not; its linear layers are {known}"
+        raise AdapterError(msg)
+    wrong = [
+        f"{name} ({update.b.shape[0]}, {update.a.shape[1]}), expected {shapes[name]}"
+        for name, update in updates.items()
+        if (update.b.shape[0], update.a.shape[1]) != tuple(shapes[name])
+    ]
+    if wrong:
+        msg = f"{folder}: adapts layers of other sizes: {_first(wrong)}"
+        raise AdapterError(msg)
+    if not updates:
+        msg = f"{folder}: holds no LoRA tensors, expected some"
+        raise AdapterError(msg)
+
+
+def adapted_layers(targets: Iterable[str], shapes: Shapes) -> list[str]:
+    """Module paths of the layers a recipe's *targets* name, in the model's order.
+
+    Raises:
+        AdapterError: A target names no layer of the model.
+    """
+    wanted = tuple(targets)
+    known = _last_names(shapes)
+    missing = [target for target in wanted if target not in known]
+    if missing or not wanted:
+        msg = f"recipe: targets {', '.join(missing) or 'none'}, not in this model; expected some of {', '.join(known)}"
+        raise AdapterError(msg)
+    return [name for name in shapes if name.rpartition(".")[2] in wanted]
+
+
+# ── checks ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _check_plain(path: Path, config: Mapping[str, Any]) -> None:
+    if config.get("peft_type") != "LORA":
+        msg = f"{path}: peft_type is {config.get('peft_type')!r}, expected 'LORA'"
+        raise AdapterError(msg)
+    for key, values in PLAIN_LORA.items():
+        if config.get(key) not in values and config.get(key) is not None:
+            msg = f"{path}: {key} is {config[key]!r}, expected {values[0]!r} (plain LoRA)"
+            raise AdapterError(msg)
+    for key in ("r", "lora_alpha"):
+        if not isinstance(config.get(key), (int, float)) or config[key] <= 0:
+            msg = f"{path}: {key} is {config.get(key)!r}, expected a positive number"
+            raise AdapterError(msg)
+
+
+def _peft_scale(config: Mapping[str, Any], name: str, *, rank: int) -> float:
+    """The scale alpha / r, or alpha / √r for rank-stabilised LoRA; a pattern may give this layer its own alpha."""
+    patterns = config.get("alpha_pattern") or {}
+    alpha = next((value for key, value in patterns.items() if f".{name}".endswith(f".{key}")), config["lora_alpha"])
+    return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
+
+
+def _pairs(path: Path, tensors: Mapping[str, Floats], pattern: str) -> dict[str, dict[str, Floats]]:
+    """Layer → its halves by lower-case letter."""
+    pairs: dict[str, dict[str, Floats]] = {}
+    for key, tensor in tensors.items():
+        match = re.fullmatch(pattern, key)
+        if match is None or tensor.ndim != 2:
+            msg = f"{path}: tensor {key!r} of shape {tensor.shape}, expected the A or B matrix of a linear layer"
+            raise AdapterError(msg)
+        pairs.setdefault(match[1], {})[match[2].lower()] = tensor
+    return pairs
+
+
+def _matched(path: Path, pairs: Mapping[str, Mapping[str, Floats]]) -> dict[str, tuple[Floats, Floats]]:
+    """Layer → (A (r, in), B (out, r)) with one r, sorted by block and name."""
+    for name, pair in pairs.items():
+        shapes = [pair[part].shape if part in pair else None for part in "ab"]
+        if None in shapes or len(pair["a"]) != pair["b"].shape[1]:
+            msg = f"{path}: {name} has A and B of shapes {shapes[0]} and {shapes[1]}, expected (r, in) and (out, r)"
+            raise AdapterError(msg)
+    return {name: (pairs[name]["a"], pairs[name]["b"]) for name in sorted(pairs, key=_natural)}
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key that puts block 2 before block 10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in name.split(".")]
+
+
+def _last_names(shapes: Shapes) -> list[str]:
+    return list(dict.fromkeys(name.rpartition(".")[2] for name in shapes))
+
+
+def _first(names: list[str], count: int = 3) -> str:
+    rest = len(names) - count
+    return ", ".join(names[:count]) + (f" and {rest} more" if rest > 0 else "")

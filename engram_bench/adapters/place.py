@@ -1,0 +1,70 @@
+"""Folders of adapters: locked while they are worked on, renamed into place, set aside before they are deleted."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from engram_bench.system.files import sync
+from engram_bench.system.provenance import utc_now
+
+
+@contextmanager
+def locked(root: Path, name: str, wait_note: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the adapter's lock; without a *wait_note* a lock that is held raises ``filelock.Timeout``."""
+    from filelock import FileLock, Timeout
+
+    folder = root / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / f"{name}.holder"
+    lock = FileLock(folder / f"{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if wait_note is None:
+            raise
+        wait_note(f"adapter {name}: waiting for {_read(holder) or 'another process'}")
+        lock.acquire()
+    try:
+        holder.write_text(
+            f"process {os.getpid()} on {platform.node()}, which holds it since {utc_now()}", encoding="utf-8"
+        )
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _read(holder: Path) -> str:
+    """Who holds a lock; empty if it has just been given back."""
+    try:
+        return holder.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def publish(root: Path, name: str) -> None:
+    """Put what was made in ``.partial`` into its place: two renames, so that what it replaces is gone for a moment only."""
+    replaced = _set_aside(root, root / name)
+    (root / ".partial" / name).rename(root / name)
+    sync(root)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def discard(root: Path, folder: Path) -> None:
+    """Delete a folder below *root*, if it is there."""
+    shutil.rmtree(_set_aside(root, folder), ignore_errors=True)
+
+
+def _set_aside(root: Path, folder: Path) -> Path:
+    """Where a folder, if it was there, now waits to be deleted: half a deletion must not look like an adapter."""
+    trash = root / ".trash" / f"{folder.name}-{secrets.token_hex(4)}"
+    if folder.exists():
+        trash.parent.mkdir(exist_ok=True)
+        folder.rename(trash)
+    return trash

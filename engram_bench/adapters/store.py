@@ -1,0 +1,267 @@
+"""Adapters on disk: ``adapters/<name>/`` in PEFT's layout with a manifest, trained once per identity.
+
+    adapters/lora-1a2b3c4d5e6f/      a finished adapter: complete, or not there
+    adapters/.partial/<name>/        a training in progress, or an interrupted one that can go on
+    adapters/.locks/<name>.lock      held while training; ``<name>.holder`` says by whom
+
+The folder is renamed into place when everything in it is on the disk, the manifest last. So a finished adapter is never
+half-written, and one whose files differ from its manifest was damaged afterwards: an error, never a silent retrain.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+from engram_bench.adapters import manifest as adapter_manifest
+from engram_bench.adapters.manifest import MANIFEST_FILE, MANIFEST_SCHEMA, Manifest
+from engram_bench.adapters.place import discard, locked, publish
+from engram_bench.errors import AdapterError
+from engram_bench.records import Recipe, TrainingExample, TrainingRecord
+from engram_bench.records.plain import canonical_json, from_plain, to_plain
+from engram_bench.system.provenance import utc_now
+
+
+@dataclass(frozen=True)
+class AdapterIdentity:
+    """Everything an adapter depends on, whatever backend trains it."""
+
+    base_fingerprint: str
+    """Of the base model's weights and configuration."""
+    template_fingerprint: str
+    examples: Sequence[TrainingExample]
+    """In training order: another order is another adapter."""
+    recipe: Recipe
+
+    @cached_property
+    def name(self) -> str:
+        """``<kind>-<12 hex digits>``: equal for equal identities on every machine, different for any difference."""
+        recipe = from_plain(Recipe, to_plain(self.recipe))  # alpha 16 and 16.0 are one recipe
+        parts = (self.base_fingerprint, self.template_fingerprint, tuple(self.examples), recipe)
+        return f"{self.recipe.kind}-{sha256(canonical_json(parts).encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A stored adapter whose files were checked."""
+
+    name: str
+    path: Path
+    manifest: Manifest
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the files' content, 64 hex digits.
+
+        Two trainings of one identity share the name but, on two machines, hardly the last bit of the weights: what is
+        cached per adapter is keyed by this.
+        """
+        return adapter_manifest.fingerprint(self.manifest.files)
+
+
+def obtain(
+    root: Path,
+    identity: AdapterIdentity,
+    train: Callable[[Path], TrainingRecord],
+    *,
+    retrain_since: float | None = None,
+    base_reference: str = "",
+    wait_note: Callable[[str], None] = lambda note: None,
+) -> Adapter:
+    """The adapter of an identity: the stored one if there is one, else what *train* leaves in the folder it is given.
+
+    One process trains, others that want the same adapter wait for it. The folder keeps what an interrupted training
+    left there; *train* may go on from it.
+
+    Args:
+        root: The adapters' folder, created if missing; may be read-only when the adapter is already there.
+        identity: What it is trained from.
+        train: Trains into the given folder; called at most once, and not at all for a stored adapter.
+        retrain_since: Train from scratch although there is one, unless it was finished after this POSIX time (s): of
+            several processes that all want it anew, one trains. The old one stays until the new one is complete.
+        base_reference: How the user calls the base model, for the manifest.
+        wait_note: Called once with who is waited for, if somebody else holds the adapter.
+
+    Raises:
+        AdapterError: The stored adapter is damaged, *root* cannot be written, or *train* left no weights.
+    """
+    path = root / identity.name
+    retrain = _is_older(path, retrain_since)
+    try:
+        with locked(root, identity.name, wait_note):
+            retrain = _is_older(path, retrain_since)
+            if retrain or not (path.exists() or _publish_if_complete(root, identity.name)):
+                _train_into_place(root, identity, train, from_scratch=retrain, base_reference=base_reference)
+            return _load_as(identity, path)
+    except OSError as error:
+        if path.exists() and not retrain:  # finished adapters in a folder where no lock can be made
+            return _load_as(identity, path)
+        msg = f"{path}: cannot be written: {error.strerror or error}"
+        raise AdapterError(msg) from error
+
+
+def load(path: Path, *, base_fingerprint: str | None = None) -> Adapter:
+    """The adapter in a folder, every file compared with its manifest.
+
+    A PEFT folder without a manifest is accepted as it is: its manifest is made up and says ``foreign``.
+
+    Args:
+        path: The adapter's folder.
+        base_fingerprint: Of the base model it will be attached to; None does not ask. A foreign adapter does not
+            know its base model.
+
+    Raises:
+        AdapterError: Nothing there, no adapter, a damaged file, or one trained on another base model.
+    """
+    if not path.is_dir():
+        msg = f"{path}: no such folder, expected an adapter"
+        raise AdapterError(msg)
+    if (path / MANIFEST_FILE).exists():
+        manifest = adapter_manifest.read_manifest(path)
+        adapter_manifest.verify_files(path, manifest)
+    else:
+        manifest = adapter_manifest.foreign_manifest(path)
+    trained_on = manifest.base_fingerprint
+    if base_fingerprint is not None and trained_on and trained_on != base_fingerprint:
+        msg = f"{path}: trained on base model {trained_on}, expected {base_fingerprint}"
+        raise AdapterError(msg)
+    return Adapter(manifest.name, path, manifest)
+
+
+def served(name: str, base: str) -> Adapter:
+    """An adapter that a server has under this model name, beside *base*: nothing of it is here but its name."""
+    manifest = Manifest(
+        schema=MANIFEST_SCHEMA,
+        name=name,
+        base_reference=base,
+        base_fingerprint="",
+        template_fingerprint="",
+        backend="",
+        created="",
+        recipe=None,
+        training=None,
+        files={},
+        foreign=True,
+    )
+    return Adapter(name, Path(name), manifest)
+
+
+def list_adapters(root: Path, *, on_broken: Callable[[AdapterError], None] | None = None) -> tuple[Adapter, ...]:
+    """The adapters in *root* that have a manifest, oldest first; their weights are not compared with it.
+
+    Args:
+        root: The adapters' folder; empty or missing gives ().
+        on_broken: Called for each manifest that cannot be read; None raises at the first.
+
+    Raises:
+        AdapterError: A manifest cannot be read.
+    """
+    adapters = []
+    for manifest_file in root.glob("[!.]*/" + MANIFEST_FILE):
+        path = manifest_file.parent
+        try:
+            manifest = adapter_manifest.read_manifest(path)
+        except AdapterError as error:
+            if on_broken is None:
+                raise
+            on_broken(error)
+        else:
+            adapters.append(Adapter(manifest.name, path, manifest))
+    return tuple(sorted(adapters, key=lambda adapter: (adapter.manifest.created, adapter.name)))
+
+
+def prune(root: Path, keep: Collection[str]) -> tuple[str, ...]:
+    """Names of what was deleted: every adapter and interrupted training in *root* whose name is not in *keep*.
+
+    Folders without a manifest are not ours and stay; so does whatever another process is training now.
+
+    Raises:
+        AdapterError: A folder cannot be deleted.
+    """
+    from filelock import Timeout
+
+    finished = {manifest.parent.name for manifest in root.glob("[!.]*/" + MANIFEST_FILE)}
+    interrupted = {folder.name for folder in root.glob(".partial/*")}
+    removed = []
+    for name in sorted((finished | interrupted) - set(keep)):
+        try:
+            with locked(root, name):
+                discard(root, root / ".partial" / name)
+                discard(root, root / name)
+        except Timeout:
+            continue
+        except OSError as error:
+            msg = f"{root / name}: cannot be deleted: {error.strerror or error}"
+            raise AdapterError(msg) from error
+        removed.append(name)
+    shutil.rmtree(root / ".trash", ignore_errors=True)
+    return tuple(removed)
+
+
+# ── training into place ─────────────────────────────────────────────────────────────────────────
+
+
+def _is_older(path: Path, since: float | None) -> bool:
+    """Whether the adapter in *path* was finished before *since*; also if there is none."""
+    if since is None:
+        return False
+    try:
+        return (path / MANIFEST_FILE).stat().st_mtime < since
+    except OSError:
+        return True
+
+
+def _train_into_place(
+    root: Path,
+    identity: AdapterIdentity,
+    train: Callable[[Path], TrainingRecord],
+    *,
+    from_scratch: bool,
+    base_reference: str,
+) -> None:
+    partial = root / ".partial" / identity.name
+    if from_scratch:
+        discard(root, partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    try:
+        record = train(partial)
+    except OSError as error:
+        msg = f"{partial}: training stopped: {error.strerror or error}"
+        raise AdapterError(msg) from error
+    manifest = Manifest(
+        schema=MANIFEST_SCHEMA,
+        name=identity.name,
+        base_reference=base_reference,
+        base_fingerprint=identity.base_fingerprint,
+        template_fingerprint=identity.template_fingerprint,
+        backend=record.backend,
+        created=utc_now(),
+        recipe=identity.recipe,
+        training=record,
+        files=adapter_manifest.stored_files(partial),
+    )
+    adapter_manifest.write_manifest(partial, manifest)
+    publish(root, identity.name)
+
+
+def _publish_if_complete(root: Path, name: str) -> bool:
+    """Whether there was a complete training that was killed just before its rename; renames it."""
+    partial = root / ".partial" / name
+    try:
+        adapter_manifest.verify_files(partial, adapter_manifest.read_manifest(partial))
+    except AdapterError:
+        return False
+    publish(root, name)
+    return True
+
+
+def _load_as(identity: AdapterIdentity, path: Path) -> Adapter:
+    adapter = load(path, base_fingerprint=identity.base_fingerprint)
+    if adapter.name != identity.name:
+        msg = f"{path}: the manifest is of adapter {adapter.name!r}, expected {identity.name!r}"
+        raise AdapterError(msg)
+    return adapter

@@ -1,0 +1,1 @@
+"""What every backend shares, whatever library computes: batches, decoding, the training loop."""

@@ -1,0 +1,206 @@
+"""Texts in, texts out, whatever library decodes: prompts become rows of token ids, finished rows become completions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from engram_bench.backends.common.halving import halving, in_memory
+from engram_bench.backends.common.sampling import row_random
+from engram_bench.errors import BackendError
+from engram_bench.records import Completion, GenerationSettings, Prompt
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from engram_bench.models import ChatTokenizer
+
+
+N = TypeVar("N")
+
+
+@dataclass(slots=True)
+class Row:
+    """A prompt being answered."""
+
+    prompt: list[int]
+    draft: list[int] = field(default_factory=list)
+    new: list[int] = field(default_factory=list)
+    stopped: bool = False
+    """Ended by a stop token, which is the last of *new*."""
+    seconds: float = 0.0
+    random: np.random.Generator | None = None
+    """Draws of a sampled answer; None is greedy."""
+    content: Sequence[bool] = ()
+    """For each id of *prompt* whether it is of the user's turn; empty where no memory asks."""
+
+    @property
+    def length(self) -> int:
+        """Tokens whose keys are known: all but the newest."""
+        return len(self.prompt) + len(self.new) - 1
+
+
+class Decoder(Protocol):
+    """Completes rows of token ids under one :class:`GenerationSettings`."""
+
+    def run(self, rows: Sequence[Row]) -> None:
+        """Answer all *rows*, in place."""
+
+    def tokens(self, row: Row) -> Iterator[int]:
+        """The tokens of one row's answer as they are found."""
+
+
+def block_at(depth: float, num_blocks: int) -> int:
+    """The block before which this share of the blocks lies."""
+    return min(round(depth * num_blocks), num_blocks - 1)
+
+
+def check_sequences(sequences: Sequence[Sequence[int]], context_length: int) -> None:
+    """Return if a model can read each of them.
+
+    Raises:
+        BackendError: A sequence is empty or exceeds the context.
+    """
+    for index, sequence in enumerate(sequences):
+        if not 0 < len(sequence) <= context_length:
+            msg = f"sequence {index}: {len(sequence)} tokens, expected 1 to {context_length}"
+            raise BackendError(msg)
+
+
+class TextGenerator(ABC):
+    """The part of a generator that is the same for every library; subclasses decode token ids.
+
+    Args:
+        tokenizer: Of the model, with its chat template.
+        context_length: Tokens of prompt and answer together that fit.
+        max_batch_tokens: Bound of rows x length of a batch; halved once when memory runs out.
+        drafts: Hand draft answers to the decoder.
+        has_memory: Tell the decoder which tokens of a prompt are the user's.
+    """
+
+    def __init__(
+        self,
+        tokenizer: ChatTokenizer,
+        *,
+        context_length: int,
+        max_batch_tokens: int,
+        drafts: bool = True,
+        has_memory: bool = False,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._context_length = context_length
+        self._max_batch_tokens = max_batch_tokens
+        self._drafts = drafts
+        self._has_memory = has_memory
+
+    def complete(
+        self,
+        prompts: Sequence[Prompt],
+        settings: GenerationSettings,
+        *,
+        drafts: Sequence[str | None] | None = None,
+    ) -> list[Completion]:
+        """One completion per prompt, in order; drafts change the time taken, never the text.
+
+        Raises:
+            BackendError: A prompt plus *max_tokens* exceeds the context, or memory ran out twice.
+        """
+        guesses = drafts if drafts is not None else [None] * len(prompts)
+        rows = [self._row(prompt, guess, settings) for prompt, guess in zip(prompts, guesses, strict=True)]
+        self._answer(rows, settings)
+        return [self._completion(row) for row in rows]
+
+    def stream(self, prompt: Prompt, settings: GenerationSettings) -> Iterator[str]:
+        """The completion in pieces of text as tokens arrive, one piece per token (it may be empty)."""
+        row = self._row(prompt, None, settings)
+        written = ""
+        for _ in self._decoder(settings, self._max_batch_tokens).tokens(row):
+            text = self._text(row)
+            is_whole = row.stopped or len(row.new) == settings.max_tokens
+            # A character may need several tokens: hold its replacement mark back until it is whole.
+            shown = text if is_whole else text.rstrip("\N{REPLACEMENT CHARACTER}")
+            piece = shown[len(written) :] if shown.startswith(written) else ""
+            written += piece
+            yield piece
+
+    def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        """Next-token log-probabilities (nats) of each token sequence, each (T, V): row t predicts token t + 1.
+
+        Raises:
+            BackendError: A sequence is empty or exceeds the context.
+        """
+        check_sequences(sequences, self._context_length)
+        with in_memory(f"reading {len(sequences)} sequences"):
+            return self._read_log_probs(sequences)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the adapter's memory back; the generator must not be used after it. Safe to call twice."""
+
+    # ── what a library does ─────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> Decoder:
+        """What answers rows."""
+
+    @abstractmethod
+    def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        """Log-probabilities of sequences that fit."""
+
+    # ── rows and texts ──────────────────────────────────────────────────────────────────────────
+
+    def _row(self, prompt: Prompt, draft: str | None, settings: GenerationSettings) -> Row:
+        ids = self._tokenizer.encode_prompt(prompt)
+        if len(ids) + settings.max_tokens > self._context_length:
+            msg = (
+                f"prompt {prompt.user[:40]!r}: {len(ids)} tokens + {settings.max_tokens} new, "
+                f"expected at most {self._context_length} together"
+            )
+            raise BackendError(msg)
+        content = self._tokenizer.content_mask(prompt) if self._has_memory else ()
+        row = Row(ids, random=row_random(settings, ids), content=content)
+        if draft is not None and self._drafts and row.random is None and not settings.ignore_eos:
+            drafted, start = self._tokenizer.encode_example(prompt, draft)
+            row.draft = drafted[start:][: settings.max_tokens]
+        return row
+
+    def _answer(self, rows: Sequence[Row], settings: GenerationSettings) -> None:
+        """Answer all rows; with half the batch once memory ran out.
+
+        Raises:
+            BackendError: Memory ran out twice.
+        """
+
+        def answer(max_batch_tokens: int) -> None:
+            for row in rows:
+                row.new, row.stopped = [], False
+                row.random = row_random(settings, row.prompt)
+            self._decoder(settings, max_batch_tokens).run(rows)
+
+        halving(answer, self._max_batch_tokens, doing=f"answering {len(rows)} prompts")
+
+    def _completion(self, row: Row) -> Completion:
+        return Completion(
+            text=self._text(row),
+            prompt_tokens=len(row.prompt),
+            completion_tokens=len(row.new),
+            stop_reason="stop" if row.stopped else "length",
+            seconds=row.seconds,
+        )
+
+    def _text(self, row: Row) -> str:
+        return self._tokenizer.decode(row.new[:-1] if row.stopped else row.new)
+
+
+def still_open(network: N | None) -> N:
+    """What a generator computes with, which closing it takes away.
+
+    Raises:
+        BackendError: It is closed.
+    """
+    if network is None:
+        raise BackendError("generator: used after close, expected a new one from load")
+    return network

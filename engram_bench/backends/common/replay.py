@@ -1,0 +1,51 @@
+"""Ordinary prompts that are replayed while an adapter is trained, so that what is not trained stays as it was.
+
+What is to stay is the bare model's own answer, token by token with all its doubts: the tuned model's next-token
+distributions are pulled to the bare model's along that answer.
+
+Source: self-distillation against forgetting, Li & Hoiem (2016), Learning without Forgetting, arXiv 1606.09282.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from engram_bench.backends.common.training_plan import batch_indices
+from engram_bench.backends.protocol import Generator
+from engram_bench.models.encoding import Encoded
+from engram_bench.records import GenerationSettings, Recipe, TrainingExample
+
+if TYPE_CHECKING:
+    from engram_bench.models import Model
+
+ANSWER_TOKENS = 16
+"""Of the bare model's answer are held: where an answer goes is decided in its first words."""
+
+ASKED_TOGETHER = 40
+"""Ordinary prompts: their keys and values must not be what the memory of a training is measured by."""
+
+
+def split(examples: Sequence[TrainingExample], recipe: Recipe) -> tuple[list[TrainingExample], list[TrainingExample]]:
+    """What is to be learned, and the ordinary prompts; none of these where the recipe replays none."""
+    learned = [example for example in examples if not example.is_ordinary]
+    ordinary = [example for example in examples if example.is_ordinary]
+    return learned, ordinary if recipe.replay else []
+
+
+def own_answers(model: Model, generator: Generator, ordinary: Sequence[TrainingExample]) -> list[Encoded]:
+    """The ordinary prompts with the answers that *generator*, the bare model, gives; in order."""
+    settings = GenerationSettings(max_tokens=ANSWER_TOKENS)
+    completions = [
+        completion
+        for start in range(0, len(ordinary), ASKED_TOGETHER)
+        for completion in generator.complete([e.prompt for e in ordinary[start : start + ASKED_TOGETHER]], settings)
+    ]
+    answered = [replace(example, answer=said.text) for example, said in zip(ordinary, completions, strict=True)]
+    return [Encoded(tuple(ids), start) for ids, start in model.tokenizer.encode_examples(answered)]
+
+
+def replayed(step: int, recipe: Recipe, num_prompts: int) -> list[int]:
+    """Indices of the ordinary prompts of a step: every epoch takes each once; a step takes none twice."""
+    return batch_indices(step, replace(recipe, batch_size=min(recipe.replay, num_prompts)), num_prompts)

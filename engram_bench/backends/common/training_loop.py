@@ -1,0 +1,295 @@
+"""Training an adapter, whatever library computes: the next batch, one step, stop by recall, states to go on from.
+
+A pass gives one value per answer token; what an example's tokens say together and what is trained next is decided here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_bench.adapters.files import Floats
+from engram_bench.backends.common.curriculum import HOPELESS_LOSS, KNOWN_LOSS, Curriculum
+from engram_bench.backends.common.halving import halving
+from engram_bench.backends.common.packing import Integers
+from engram_bench.backends.common.replay import replayed
+from engram_bench.backends.common.training_plan import checkpoint_steps, learning_rate_at
+from engram_bench.errors import BackendError
+from engram_bench.models.encoding import Encoded
+from engram_bench.records import Recipe
+from engram_bench.system.progress import Progress
+
+STATE_FILE = "training_state.safetensors"
+STATE_EVERY_S = 15.0
+"""Seconds between resumable states."""
+LOOK_TOKENS = 1024
+"""Most tokens of a pass without gradients."""
+
+State = Mapping[str, NDArray[Any]]
+Guesses = Callable[[Sequence[int]], Integers]
+"""The likeliest token in the place of every answer token of these examples, in one pass."""
+
+
+class Learner(Protocol):
+    """Computes passes over encoded examples, meant by their index, with an adapter whose values it holds.
+
+    Behind the examples to be learned come the ordinary prompts, of which the bare model's own answers are to stay.
+    """
+
+    def passes(self, members: Sequence[int], max_tokens: int) -> list[list[int]]:
+        """The members of each pass; its tokens are at most *max_tokens*, or one example's."""
+
+    def teach(self, ordinary: Sequence[int]) -> None:
+        """Remember what the bare model makes of these answers, in one pass; the adapter does nothing yet."""
+
+    def begin(self) -> None:
+        """Forget the gradients of a step that is begun, or begun again."""
+
+    def accumulate(
+        self, learned: Sequence[int], ordinary: Sequence[int], *, scale: float, anchor_scale: float, step: int
+    ) -> tuple[Floats, int]:
+        """The losses (nats) of the answer tokens to be learned, in order, and the tokens computed, in one pass.
+
+        Adds to the gradients those of *scale* · the losses' sum + *anchor_scale* · the sum over the ordinary answers' tokens
+        of the divergence KL(bare, tuned).
+        """
+
+    def gradient_norm(self) -> float:
+        """Length of the gradients of all values together."""
+
+    def move(self, learning_rate: float, clip: float) -> None:
+        """Move the values against *clip* times their gradients."""
+
+    def losses(self, members: Sequence[int]) -> Floats:
+        """The losses (nats) of the answer tokens, in order, in one pass."""
+
+    def guesses(self, members: Sequence[int]) -> Integers:
+        """The likeliest token in the place of every answer token as the adapter will answer, in one pass."""
+
+    def save(self, folder: Path, base: str) -> None:
+        """Write the adapter into *folder* in PEFT's layout; *base* is the model's name in it."""
+
+    def state(self) -> State:
+        """What a step changes, by name."""
+
+    def resume(self, state: State) -> None:
+        """Take up where :meth:`state` was asked for."""
+
+
+@dataclass(slots=True)
+class Trained:
+    """What a training did, beside the adapter's values."""
+
+    losses: list[float] = field(default_factory=list)
+    """Mean per answer token (nats) of each step's batch."""
+    tokens: int = 0
+    seconds: float = 0.0
+    recall: float | None = None
+    checkpoints: list[str] = field(default_factory=list)
+    finished: bool = False
+    """Whether recall ended it."""
+
+
+class Trainer:
+    """One training run of what *learner* holds.
+
+    Args:
+        learner: Knows the *examples* and then the *ordinary* prompts by their index.
+        examples: To be learned, at least one.
+        recipe: Of kind ``lora``.
+        required: Indices of the examples that all have to be recalled.
+        ordinary: Replayed beside them.
+        curriculum: Train mostly on what is not known yet (else: on every example as often).
+        max_tokens: Of a training pass.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        examples: Sequence[Encoded],
+        recipe: Recipe,
+        *,
+        required: Sequence[int] = (),
+        ordinary: Sequence[Encoded] = (),
+        curriculum: bool = True,
+        max_tokens: int,
+    ) -> None:
+        self._learner = learner
+        self._every = [*examples, *ordinary]
+        self._num_learned = len(examples)
+        self._recipe = recipe
+        self._max_tokens = max_tokens
+        self._curriculum = Curriculum(len(examples), recipe, required=required, prefers_unknown=curriculum)
+        self.done = Trained()
+
+    def run(self, folder: Path, *, progress: Progress, base: str, identity: str) -> Trained:
+        """Train to the end, going on from a state of the same *identity* in *folder*; the adapter is saved there.
+
+        Raises:
+            BackendError: The loss or a gradient is not finite, or memory ran out twice in a step.
+        """
+        for members in self._passes(range(self._num_learned, len(self._every))):
+            self._learner.teach(members)
+        self._resume(folder / STATE_FILE, identity)
+        recipe, done, checkpoints = self._recipe, self.done, checkpoint_steps(self._recipe)
+        started = last_saved = time.perf_counter() - done.seconds
+        while len(done.losses) < recipe.steps and not done.finished:
+            done.losses.append(self._step(len(done.losses)))
+            done.seconds = time.perf_counter() - started
+            self._report(progress)
+            self._look(self._curriculum.stale())
+            if self._curriculum.should_check(len(done.losses)):
+                done.recall = self._curriculum.check(len(done.losses), self._recalled)
+                done.finished = done.recall is not None
+            if name := checkpoints.get(len(done.losses)):
+                self._save(folder / name, base)
+                done.checkpoints.append(name)
+            if time.perf_counter() - last_saved > STATE_EVERY_S:
+                self._save_state(folder / STATE_FILE, identity)
+                last_saved = time.perf_counter()
+        if recipe.steps and not done.finished:
+            done.recall = float(self._recalled(range(self._num_learned)).mean())
+        done.seconds = time.perf_counter() - started
+        self._save(folder, base)
+        (folder / STATE_FILE).unlink(missing_ok=True)
+        return done
+
+    # ── a step ──────────────────────────────────────────────────────────────────────────────────
+
+    def _step(self, step: int) -> float:
+        """Mean loss (nats per answer token) of the batch, after which the adapter has moved."""
+        recipe = self._recipe
+        ordinary = replayed(step, recipe, len(self._every) - self._num_learned)
+        loss = self._gradients([*self._curriculum.batch(step), *(self._num_learned + i for i in ordinary)], step)
+        norm = self._learner.gradient_norm()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            msg = (
+                f"training: step {step + 1} has loss {loss} and gradient norm {norm}, expected finite values; "
+                f"try a learning rate below {recipe.learning_rate:g}"
+            )
+            raise BackendError(msg)
+        clip = recipe.max_grad_norm / norm if norm > recipe.max_grad_norm > 0 else 1.0
+        self._learner.move(learning_rate_at(step, recipe) * self._curriculum.pace, clip)
+        return loss
+
+    def _gradients(self, indices: Sequence[int], step: int) -> float:
+        """Mean loss of a batch, whose gradients the learner has; in passes of half the size once memory ran out."""
+        lengths = [len(self._every[i].ids) for i in indices]
+        bound = min(self._max_tokens, sum(lengths))
+        doing = f"training {len(indices)} examples of up to {max(lengths)} tokens"
+        loss, fitted = halving(lambda max_tokens: self._accumulate(indices, max_tokens, step), bound, doing=doing)
+        if fitted < bound:
+            self._max_tokens = fitted
+        return loss
+
+    def _accumulate(self, indices: Sequence[int], max_tokens: int, step: int) -> float:
+        self._learner.begin()
+        num_labels, num_held = (sum(len(self._every[i].labels) for i in part) for part in self._parted(indices))
+        scale, anchor_scale = 1 / num_labels, self._recipe.replay_weight / max(1, num_held)
+        total, num_tokens = 0.0, 0
+        for members in self._learner.passes(indices, max_tokens):
+            learned, held = self._parted(members)
+            losses, count = self._learner.accumulate(learned, held, scale=scale, anchor_scale=anchor_scale, step=step)
+            self._curriculum.note(learned, self._largest(losses, learned))
+            num_tokens += count
+            total += float(losses.sum())
+        self.done.tokens += num_tokens
+        return total / num_labels
+
+    def _parted(self, indices: Sequence[int]) -> tuple[list[int], list[int]]:
+        """What is to be learned, and ordinary prompts."""
+        return [i for i in indices if i < self._num_learned], [i for i in indices if i >= self._num_learned]
+
+    def _passes(self, members: Sequence[int]) -> list[list[int]]:
+        """Of passes without gradients."""
+        return self._learner.passes(members, min(self._max_tokens, LOOK_TOKENS))
+
+    def _labels(self, members: Sequence[int]) -> Integers:
+        return np.array([label for i in members for label in self._every[i].labels], dtype=np.int64)
+
+    def _largest(self, values: NDArray[Any], members: Sequence[int]) -> NDArray[Any]:
+        """The largest of each member's *values*, of which its answer tokens have one each; NaN where one is."""
+        lengths = np.array([len(self._every[i].labels) for i in members], dtype=np.int64)
+        with np.errstate(invalid="ignore"):
+            found: NDArray[Any] = np.maximum.reduceat(values, lengths.cumsum() - lengths)
+        return found
+
+    def _report(self, progress: Progress) -> None:
+        done, steps = len(self.done.losses), self._recipe.steps
+        left = self.done.seconds / done * (steps - done)
+        progress("train", done, steps, f"loss {self.done.losses[-1]:.3f}, {left:.0f} s left at most")
+
+    # ── recall ──────────────────────────────────────────────────────────────────────────────────
+
+    def recalled_by(self, indices: Sequence[int], guesses: Guesses) -> NDArray[np.bool_]:
+        """Per example whether every answer token is guessed."""
+        right = dict.fromkeys(indices, False)
+        for members in self._passes(indices):
+            wrong = self._largest(guesses(members) != self._labels(members), members)
+            right.update(zip(members, (~wrong).tolist(), strict=True))
+        return np.array([right[index] for index in indices], dtype=np.bool_)
+
+    def _recalled(self, indices: Sequence[int]) -> NDArray[np.bool_]:
+        """Per example whether every answer token is the argmax after the right tokens before it; the curriculum notes it.
+
+        Most answers have more than half of the probability on every token, or next to none on one, and are settled by their
+        losses, in the dtype of training's products. The others are guessed as the adapter will answer.
+        """
+        worst = self._look(indices)
+        recalled = worst < KNOWN_LOSS
+        unsettled = np.flatnonzero(~recalled & (worst < HOPELESS_LOSS)).tolist()
+        recalled[unsettled] = self.recalled_by([indices[place] for place in unsettled], self._learner.guesses)
+        self._curriculum.note_recalled([indices[place] for place in unsettled if recalled[place]])
+        return recalled
+
+    def _look(self, indices: Sequence[int]) -> NDArray[np.float32]:
+        """The largest answer-token loss (nats) of each example, which the curriculum notes."""
+        found = dict.fromkeys(indices, 0.0)
+        for members in self._passes(indices):
+            worst = self._largest(self._learner.losses(members), members)
+            self._curriculum.note(members, worst)
+            found.update(zip(members, worst.tolist(), strict=True))
+        return np.array([found[index] for index in indices], dtype=np.float32)
+
+    # ── state ───────────────────────────────────────────────────────────────────────────────────
+
+    def _save(self, folder: Path, base: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._learner.save(folder, base)
+
+    def _save_state(self, path: Path, identity: str) -> None:
+        from safetensors.numpy import save_file
+
+        facts = {
+            "identity": identity,
+            "done": json.dumps(asdict(self.done)),
+            "curriculum": json.dumps(self._curriculum.state()),
+        }
+        partial = path.with_suffix(".partial")
+        save_file(dict(self._learner.state()), partial, metadata=facts)
+        partial.replace(path)
+
+    def _resume(self, path: Path, identity: str) -> None:
+        """Take up the state in *path*; one of another training, or a broken one, is ignored (and replaced later)."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="np") as state:
+                facts = state.metadata() or {}
+                if facts.get("identity") != identity:
+                    return
+                arrays = {name: state.get_tensor(name) for name in self._learner.state()}
+            done = Trained(**json.loads(facts["done"]))
+            self._curriculum.resume(json.loads(facts["curriculum"]))
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, IndexError):
+            return
+        self._learner.resume(arrays)
+        self.done = done

@@ -1,0 +1,78 @@
+"""Where each backend would run, told without importing its library."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from engram_bench.backends.machine.blas import FIX, find_blas
+from engram_bench.backends.machine.nvidia import CPU_CHOICE, find_gpu, uses_cpu
+from engram_bench.records import DeviceInfo
+
+
+def cpu_device() -> DeviceInfo:
+    """The processor torch computes on, in float32."""
+    return DeviceInfo(
+        backend="cpu",
+        device="cpu",
+        dtype="float32",
+        versions=installed_versions("torch", "transformers", "peft"),
+        note=f"{_usable_cores()} threads",
+    )
+
+
+def mlx_device() -> DeviceInfo:
+    """Metal on Apple silicon, CUDA with mlx's CUDA wheel and an NVIDIA GPU, else the processor and its BLAS."""
+    versions = installed_versions("mlx", "mlx-lm")
+    if sys.platform == "darwin":
+        return DeviceInfo(backend="mlx", device="metal", dtype="bfloat16", versions=versions)
+    if installed_versions("mlx-cuda-12", "mlx-cuda-13") and any(Path("/dev").glob("nvidia[0-9]*")):
+        return DeviceInfo(backend="mlx", device="cuda", dtype="bfloat16", versions=versions)
+    blas = find_blas()
+    matrices = f"BLAS {blas.name} ({blas.path})" if blas else f"reference BLAS, 30 to 100 times slower: {FIX}"
+    fused = "" if shutil.which("g++") else ", no g++ to fuse kernels with"
+    note = f"{_usable_cores()} threads, {matrices}{fused}"
+    return DeviceInfo(backend="mlx", device="cpu", dtype="float32", versions=versions, note=note)
+
+
+def cuda_device(*, load_in_4bit: bool = False) -> DeviceInfo:
+    """The NVIDIA GPU as its driver names it; the processor where that was asked for."""
+    gpu = None if uses_cpu() else find_gpu()
+    if gpu is None:
+        device, note = "cpu", f"{_usable_cores()} threads, Unsloth's fallback ({CPU_CHOICE}=1)"
+    else:
+        device, note = f"cuda:0 {gpu.name}", f"{gpu.memory_mb} MB" if gpu.memory_mb else ""
+    return DeviceInfo(
+        backend="cuda",
+        device=device,
+        dtype=f"{cuda_dtype()}, 4-bit weights" if load_in_4bit else cuda_dtype(),
+        versions=installed_versions("unsloth", "torch", "transformers", "peft"),
+        note=note,
+    )
+
+
+def cuda_dtype() -> str:
+    """What Unsloth computes in: bfloat16 on a GPU that has it, else float32 (float16 needs a scaled loss)."""
+    gpu = None if uses_cpu() else find_gpu()
+    return "bfloat16" if gpu is not None and gpu.computes_bfloat16 else "float32"
+
+
+def installed_versions(*distributions: str) -> dict[str, str]:
+    """Version of each installed distribution, from its metadata; absent ones are left out."""
+    found = {}
+    for name in distributions:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _usable_cores() -> int:
+    """Cores this process may run on: a container's share, not the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

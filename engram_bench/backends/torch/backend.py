@@ -1,0 +1,343 @@
+"""What backends that compute with torch have in common: training, loading and answering over a :class:`Network`."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engram_bench.adapters.layout import PEFT_CONFIG
+from engram_bench.backends.common.decoding import DecodingPlan
+from engram_bench.backends.common.generating import TextGenerator, block_at, check_sequences
+from engram_bench.backends.common.halving import in_memory
+from engram_bench.backends.common.replay import own_answers, split
+from engram_bench.backends.common.training_loop import Trained, Trainer
+from engram_bench.backends.common.training_plan import identity_of, peak_memory_mb
+from engram_bench.backends.torch.both_recipe import LoraTrained, train_both
+from engram_bench.backends.torch.generation import read_states
+from engram_bench.backends.torch.generator import TorchGenerator
+from engram_bench.backends.torch.lora import Lora, load_lora, new_lora
+from engram_bench.backends.torch.memory import load_memory
+from engram_bench.backends.torch.memory_recipe import TrainedMemory, add_facts, train_memory
+from engram_bench.backends.torch.network import Network
+from engram_bench.backends.torch.training import PASS_TOKENS, Companion, TorchLearner
+from engram_bench.errors import BackendError
+from engram_bench.memory.files import is_memory, load_memory_files, save_memory
+from engram_bench.models.encoding import encode_examples
+from engram_bench.patterns.render import as_written
+from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
+from engram_bench.system.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from engram_bench.models import ChatTokenizer, Model
+
+DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class TorchBackend(ABC):
+    """Trains and answers with torch; what loads and computes the model is the subclass's.
+
+    Args:
+        plan: Of packing and batches.
+        drafts: Verify draft answers in the reading pass (else: decode every token).
+        curriculum: Train mostly on what is not known yet (else: on every example as often).
+        activation_cache: Compute once what a memory cannot change (else: every pass anew).
+        products: Of the factors of training's large products; sums, weights and all else stay in the network's dtype.
+    """
+
+    name: str
+
+    def __init__(
+        self,
+        plan: DecodingPlan,
+        *,
+        drafts: bool = True,
+        curriculum: bool = True,
+        activation_cache: bool = True,
+        products: str = "float32",
+    ) -> None:
+        self._plan = plan
+        self._drafts = drafts
+        self._curriculum = curriculum
+        self._activation_cache = activation_cache
+        self._products = products
+        self._network: Network | None = None
+        self._fingerprint = ""
+
+    @abstractmethod
+    def device(self) -> DeviceInfo:
+        """Where this backend runs, with the versions of the libraries it uses."""
+
+    @abstractmethod
+    def _open_network(self, model: Model) -> Network:
+        """The bare model, its weights read now."""
+
+    def train(
+        self,
+        model: Model,
+        examples: Sequence[TrainingExample],
+        recipe: Recipe,
+        folder: Path,
+        *,
+        progress: Progress = no_progress,
+    ) -> TrainingRecord:
+        """Train an adapter and leave it in *folder* in PEFT's layout.
+
+        Goes on from the state of an interrupted training with the same arguments.
+
+        Raises:
+            BackendError: There is no example, one exceeds the context, the loss is not finite, or memory ran out.
+            AdapterError: The model has no layer of one of the recipe's targets.
+        """
+        kinds = {"lora": self._train_lora, "memory": self._train_memory, "both": self._train_both}
+        if recipe.kind not in kinds:
+            msg = f"recipe: kind is {recipe.kind!r}, expected one of {', '.join(kinds)}"
+            raise BackendError(msg)
+        with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
+            return kinds[recipe.kind](model, examples, recipe, folder, progress)
+
+    def _train_memory(
+        self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
+    ) -> TrainingRecord:
+        started = time.perf_counter()
+        trained = train_memory(
+            self._memory_network(model),
+            model,
+            examples,
+            recipe,
+            folder,
+            cached=self._activation_cache,
+            progress=progress,
+        )
+        return self._memory_record(trained, time.perf_counter() - started)
+
+    def _memory_record(self, trained: TrainedMemory, seconds: float) -> TrainingRecord:
+        done = trained.done
+        record = self._record(
+            (),
+            losses=done.losses,
+            tokens=done.places,
+            seconds=seconds,
+            recall=done.recalls[-1],
+            parameters=trained.stored.parameters,
+            examples_seen=done.examples_seen,
+        )
+        return replace(record, examples=trained.num_examples)
+
+    def extend_memory(
+        self,
+        model: Model,
+        adapter: Path,
+        examples: Sequence[TrainingExample],
+        folder: Path,
+        *,
+        steps: int,
+        progress: Progress = no_progress,
+    ) -> TrainingRecord:
+        """Train the *examples* into a copy of a stored memory, left in *folder*; what it knew stays to the bit.
+
+        Raises:
+            AdapterError: The adapter is no memory of this model.
+            BackendError: A pattern or question is stored already, or the memory's rows are hashed.
+        """
+        started = time.perf_counter()
+        stored = load_memory_files(adapter, model)
+        trained = add_facts(self._memory_network(model), model, stored, examples, steps=steps, progress=progress)
+        save_memory(folder, trained.stored)
+        return self._memory_record(trained, time.perf_counter() - started)
+
+    def _train_lora(
+        self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
+    ) -> TrainingRecord:
+        trained = self._run_lora(self._open(model), model, examples, recipe, folder, progress, None, "")
+        return self._lora_record(split(examples, recipe)[0], recipe, trained.lora, trained.done)
+
+    def _train_both(
+        self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
+    ) -> TrainingRecord:
+        started, network = time.perf_counter(), self._memory_network(model)
+        train_lora = partial(self._run_lora, network, model, examples, recipe, folder, progress)
+        learned, _ = split(examples, recipe)
+        both = train_both(
+            network,
+            model,
+            learned,
+            recipe,
+            folder,
+            train_lora=train_lora,
+            cached=self._activation_cache,
+            progress=progress,
+        )
+        record = self._lora_record(learned, recipe, both.lora, both.of_lora)
+        return replace(
+            record,
+            seconds=time.perf_counter() - started,
+            tokens=record.tokens + both.of_memory.places,
+            examples_seen=record.examples_seen + both.of_memory.examples_seen,
+            recall=both.recall,
+            recall_alone=both.recall_alone,
+            parameters=record.parameters + both.stored.parameters,
+        )
+
+    def _run_lora(
+        self,
+        network: Network,
+        model: Model,
+        examples: Sequence[TrainingExample],
+        recipe: Recipe,
+        folder: Path,
+        progress: Progress,
+        companion: Companion | None,
+        companion_identity: str,
+    ) -> LoraTrained:
+        learned, ordinary = split(examples, recipe)
+        encoded = encode_examples(model, learned, network.context_length)
+        held = own_answers(model, self._generator(network, None, model.tokenizer), ordinary)
+        network.spare_memory(True)
+        try:
+            lora = new_lora(network.shapes, recipe, network.device)
+            learner = TorchLearner(
+                network,
+                lora,
+                [*encoded, *held],
+                recipe,
+                packing=self._plan.packing,
+                pad_id=model.tokenizer.pad_id,
+                products=DTYPES[self._products],
+                companion=companion,
+            )
+            trainer = Trainer(
+                learner,
+                encoded,
+                recipe,
+                required=as_written(learned),
+                ordinary=held,
+                curriculum=self._curriculum,
+                max_tokens=min(PASS_TOKENS, self._plan.max_batch_tokens),
+            )
+            settings = f"{self._training_settings()} {companion_identity}".rstrip()
+            identity = identity_of(recipe, [*encoded, *held], model.fingerprint, settings)
+            done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
+        finally:
+            network.spare_memory(False)
+        return LoraTrained(lora, done, trainer, learner, len(learned))
+
+    def _lora_record(
+        self, examples: Sequence[TrainingExample], recipe: Recipe, lora: Lora, done: Trained
+    ) -> TrainingRecord:
+        return self._record(
+            examples,
+            losses=done.losses,
+            tokens=done.tokens,
+            seconds=done.seconds,
+            recall=done.recall,
+            parameters=lora.values.numel(),
+            examples_seen=len(done.losses) * recipe.batch_size,
+            products=self._products,
+            checkpoints=tuple(done.checkpoints),
+        )
+
+    def _record(
+        self,
+        examples: Sequence[TrainingExample],
+        *,
+        losses: Sequence[float],
+        tokens: int,
+        seconds: float,
+        recall: float | None,
+        parameters: int,
+        examples_seen: int,
+        products: str = "",
+        checkpoints: tuple[str, ...] = (),
+    ) -> TrainingRecord:
+        info = self.device()
+        return TrainingRecord(
+            backend=self.name,
+            device=info.device,
+            dtype=info.dtype if products in ("", info.dtype) else f"{info.dtype}, {products} products",
+            steps=len(losses),
+            examples=len(examples),
+            tokens=tokens,
+            seconds=seconds,
+            loss_start=losses[0] if losses else 0.0,
+            loss_end=losses[-1] if losses else 0.0,
+            losses=tuple(losses),
+            recall=recall,
+            peak_memory_mb=self._peak_memory_mb(),
+            parameters=parameters,
+            versions=info.versions,
+            checkpoints=checkpoints,
+            examples_seen=examples_seen,
+        )
+
+    def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> TextGenerator:
+        """The model with the adapter in a folder, a LoRA in PEFT's layout, a memory or both; the bare model for None.
+
+        All generators of a model share its base weights; *fused* copies the layers a LoRA adapts. A memory cannot be
+        merged and stays attached.
+
+        Raises:
+            AdapterError: The folder has unknown target modules or tensors of other shapes, or a memory of another model.
+        """
+        if adapter is not None and is_memory(adapter):
+            return self._load_memory(model, adapter, fused=fused)
+        network = self._open(model)
+        lora = load_lora(adapter, network.shapes, network.device) if adapter is not None else None
+        if lora is not None and fused:
+            network, lora = network.merged(lora), None
+        return self._generator(network, lora, model.tokenizer)
+
+    def _load_memory(self, model: Model, adapter: Path, *, fused: bool) -> TextGenerator:
+        network = self._memory_network(model)
+        memory = load_memory(load_memory_files(adapter, model), network.device)
+        lora = load_lora(adapter, network.shapes, network.device) if (adapter / PEFT_CONFIG).exists() else None
+        if lora is not None and fused:
+            network, lora = network.merged(lora), None
+        return TorchGenerator(network, lora, model.tokenizer, self._plan, drafts=self._drafts, memory=memory)
+
+    def states(self, model: Model, sequences: Sequence[Sequence[int]], *, depth: float) -> NDArray[np.float32]:
+        """Hidden states (N, H) of the bare model at the last token of each sequence, after this share of its blocks.
+
+        Raises:
+            BackendError: A sequence is empty or exceeds the context.
+        """
+        network = self._memory_network(model)
+        check_sequences(sequences, network.context_length)
+        block = block_at(depth, model.config["num_hidden_layers"])
+        return read_states(network, sequences, block, self._plan, model.tokenizer.pad_id)
+
+    def close(self) -> None:
+        """Drop base weights. Safe to call twice."""
+        self._network = None
+        self._fingerprint = ""
+
+    def _generator(self, network: Network, lora: Lora | None, tokenizer: ChatTokenizer) -> TextGenerator:
+        return TorchGenerator(network, lora, tokenizer, self._plan, drafts=self._drafts)
+
+    def _memory_network(self, model: Model) -> Network:
+        """The bare model in a form that lets a memory write between its blocks."""
+        return self._open(model)
+
+    def _training_settings(self) -> str:
+        """What besides recipe, examples and model decides the last bit of a training."""
+        info = self.device()
+        return f"{self.name} {info.device} {info.dtype} {self._plan.packing} {self._curriculum} {self._products}"
+
+    def _peak_memory_mb(self) -> float:
+        return peak_memory_mb()
+
+    def _open(self, model: Model) -> Network:
+        if self._network is None or self._fingerprint != model.fingerprint:
+            self.close()
+            with in_memory(f"loading {model.reference}"):
+                self._network = self._open_network(model)
+            self._fingerprint = model.fingerprint
+        return self._network

@@ -1,0 +1,214 @@
+"""Answers with torch: packed or padded passes over a :class:`Network`, finished rows replaced by the last ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engram_bench.backends.common.decoding import BatchDecoder, DecodingPlan, share_time
+from engram_bench.backends.common.generating import Row
+from engram_bench.backends.common.packing import TokenBatch, group, pack, pad
+from engram_bench.backends.common.sampling import draw
+from engram_bench.backends.torch.cache import PackCache, RowCache
+from engram_bench.backends.torch.heap import give_back
+from engram_bench.backends.torch.lora import Lora
+from engram_bench.backends.torch.memory import Memory, batch_writes
+from engram_bench.backends.torch.network import Cache, Network, Writes
+from engram_bench.memory.reading import Reading
+from engram_bench.records import GenerationSettings
+
+DRAFTS_TRIED, MIN_AGREEMENT = 64, 0.25
+"""Where after so many draft tokens fewer than this share were right, later drafts are not read: a bare model's."""
+
+GIVES_BACK_AFTER = 2000
+"""Decoded tokens after which free memory goes back, which takes 20 to 40 ms."""
+
+
+class Decoder(BatchDecoder):
+    """Completes rows of token ids with one network and adapter."""
+
+    def __init__(
+        self,
+        network: Network,
+        lora: Lora | None,
+        settings: GenerationSettings,
+        *,
+        memory: Memory | None = None,
+        stop_ids: frozenset[int],
+        pad_id: int,
+        plan: DecodingPlan,
+    ) -> None:
+        super().__init__(settings, plan, stop_ids=stop_ids, pad_id=pad_id)
+        self._network = network
+        self._lora = lora
+        self._memory = memory
+        self._prefix: PackCache | None = None
+        self._cache = RowCache()
+        self._drafted = self._agreed = 0  # draft tokens read, and those that were right
+        self._decoded = 0  # tokens since memory was given back
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────────
+
+    def _reading_order(self, rows: Sequence[Row]) -> list[list[Row]]:
+        """Groups of rows to read together: long rows last, so that they do not size the buffers of short ones."""
+        buckets: dict[int, list[Row]] = {}
+        for row in rows:
+            buckets.setdefault(self._room(row).bit_length(), []).append(row)
+        groups = []
+        for _, bucket in sorted(buckets.items()):
+            inputs = [[*row.prompt, *row.draft[:-1]] for row in bucket]
+            found = group(inputs, max_tokens=self._plan.read_tokens, packed=self._plan.packing)
+            groups += [[bucket[i] for i in members] for members in found]
+        return groups
+
+    def _read_prefix(self, row: Row, shared: int) -> None:
+        self._prefix = PackCache()
+        batch = pack([row.prompt[:shared]])
+        writes = self._writes(batch, [Reading(row.prompt[:shared], row.content)], self._prefix)
+        self._network.logits(batch, batch.paths[0][-1:], lora=self._lora, cache=self._prefix, writes=writes)
+
+    def _read(self, rows: Sequence[Row]) -> None:
+        """Read prompts and drafts in one pass; rows that go on join the decoding batch."""
+        started = time.perf_counter()
+        if self._drafted >= DRAFTS_TRIED and self._agreed < MIN_AGREEMENT * self._drafted:
+            for row in rows:
+                row.draft = []
+        past = self._prefix.length if self._prefix else 0
+        inputs = [[*row.prompt, *row.draft[:-1]][past:] for row in rows]
+        batch = pack(inputs, past=past) if self._plan.packing else pad(inputs, pad_id=self._pad_id, past=past)
+        cache = PackCache(self._prefix)
+        ends = [path[len(row.prompt) - past - 1 :] for path, row in zip(batch.paths, rows, strict=True)]
+        writes = self._writes(
+            batch, [Reading([*row.prompt, *row.draft[:-1]], row.content, past) for row in rows], cache
+        )
+        logits = self._network.logits(batch, np.concatenate(ends), lora=self._lora, cache=cache, writes=writes)
+        best = logits.argmax(-1).cpu().numpy()  # (N,)
+        offset = 0
+        for row, places in zip(rows, ends, strict=True):
+            if row.random is not None:
+                self._append(row, self._draw(logits[offset], row))
+            else:
+                self._accept(row, best[offset : offset + len(places)])
+            offset += len(places)
+        kept = [(row, path) for row, path in zip(rows, batch.paths, strict=True) if not self._is_done(row)]
+        if kept:
+            room = max(self._room(row) for row, _ in kept)
+            self._cache.reserve(cache, len(self._active) + len(kept), room)
+            keys = [_key_places(path[: row.length - past], batch, past) for row, path in kept]
+            self._cache.fill(len(self._active), cache, keys)
+            self._active += [row for row, _ in kept]
+        share_time(rows, time.perf_counter() - started)
+
+    def _accept(self, row: Row, best: NDArray[np.int64]) -> None:
+        """Take over the draft as far as the model agrees, and the model's own token after that."""
+        self._drafted += len(row.draft)
+        for place, token in enumerate(best.tolist()):
+            self._append(row, token)
+            agrees = place < len(row.draft) and token == row.draft[place]
+            self._agreed += agrees
+            if self._is_done(row) or not agrees:
+                return
+
+    # ── decoding ────────────────────────────────────────────────────────────────────────────────
+
+    def _decode_step(self) -> None:
+        """One more token for every row of the batch."""
+        started = time.perf_counter()
+        active = list(self._active)
+        going_on = [row for row in active if not self._is_done(row)]
+        lengths = np.array([row.length for row in active], dtype=np.int64)  # (R,)
+        ids = np.array([[row.new[-1]] for row in active], dtype=np.int64)  # (R, 1)
+        mask = (np.arange(lengths.max() + 1) <= lengths[:, None])[:, None]  # (R, 1, longest)
+        self._cache.begin_step(torch.from_numpy(lengths))
+        places = np.arange(len(active))
+        batch = TokenBatch(ids, lengths[:, None], mask, tuple(places[:, None]))
+        readings = [Reading([*row.prompt, *row.new], row.content, row.length) for row in active]
+        writes = self._writes(batch, readings, self._cache)
+        logits = self._network.logits(batch, places, lora=self._lora, cache=self._cache, writes=writes)  # (R, V)
+        best = logits.argmax(-1).tolist()
+        for place, row in enumerate(active):
+            if not self._is_done(row):
+                self._append(row, best[place] if row.random is None else self._draw(logits[place], row))
+        share_time(going_on, time.perf_counter() - started)
+        self._evict()
+        self._decoded += len(active)
+        if self._decoded >= GIVES_BACK_AFTER:
+            self._decoded = 0
+            give_back()
+
+    def _writes(self, batch: TokenBatch, readings: Sequence[Reading], cache: Cache) -> Writes | None:
+        return batch_writes(self._memory, batch, readings, cache) if self._memory is not None else None
+
+    def _evict(self) -> None:
+        """Take out finished rows; rows from the end move into their places."""
+        going_on = [place for place, row in enumerate(self._active) if not self._is_done(row)]
+        if going_on and not self._plan.eviction:
+            return
+        holes = [place for place in range(len(going_on)) if self._is_done(self._active[place])]
+        movers = going_on[len(going_on) - len(holes) :]
+        if holes:
+            self._cache.move(movers, holes)
+        for hole, mover in zip(holes, movers, strict=True):
+            self._active[hole] = self._active[mover]
+        del self._active[len(going_on) :]
+
+    def _draw(self, logits: Tensor, row: Row) -> int:
+        """A token drawn from (V,) *logits* by the row's own random numbers."""
+        assert row.random is not None
+        return draw(logits.float().cpu().numpy(), self._settings, row.random)
+
+
+def read_log_probs(
+    network: Network,
+    lora: Lora | None,
+    sequences: Sequence[Sequence[int]],
+    plan: DecodingPlan,
+    pad_id: int,
+    *,
+    memory: Memory | None = None,
+    read: Callable[[Sequence[int]], Reading] | None = None,
+) -> list[NDArray[np.float32]]:
+    """Next-token log-probabilities (T, V) of each sequence; *read* tells a memory what in it is a question."""
+    found: dict[int, NDArray[np.float32]] = {}
+    for members in group(sequences, max_tokens=plan.read_tokens, packed=plan.packing):
+        inputs = [sequences[i] for i in members]
+        batch = pack(inputs) if plan.packing else pad(inputs, pad_id=pad_id)
+        writes = batch_writes(memory, batch, [read(sequence) for sequence in inputs]) if memory and read else None
+        logits = network.logits(batch, np.arange(batch.num_tokens), lora=lora, writes=writes)  # (B·T, V)
+        log_probs = logits.log_softmax(-1).cpu().numpy()
+        found.update({index: log_probs[path] for index, path in zip(members, batch.paths, strict=True)})
+    return [found[index] for index in range(len(sequences))]
+
+
+def read_states(
+    network: Network, sequences: Sequence[Sequence[int]], block: int, plan: DecodingPlan, pad_id: int
+) -> NDArray[np.float32]:
+    """What goes into *block* (N, H) at the last token of each sequence."""
+    found: dict[int, NDArray[np.float32]] = {}
+    for members in group(sequences, max_tokens=plan.read_tokens, packed=plan.packing):
+        inputs = [sequences[i] for i in members]
+        batch = pack(inputs) if plan.packing else pad(inputs, pad_id=pad_id)
+        last = torch.tensor([int(path[-1]) for path in batch.paths])
+        seen: list[NDArray[np.float32]] = []
+
+        def watch(index: int, hidden: Tensor, places: Tensor = last, kept: list[NDArray[np.float32]] = seen) -> Tensor:
+            if index == block:
+                kept.append(hidden[places.to(hidden.device)].float().cpu().numpy())
+            return hidden
+
+        network.logits(batch, batch.paths[0][-1:], lora=None, writes=watch)
+        found.update(zip(members, seen[0], strict=True))
+    return np.stack([found[index] for index in range(len(sequences))])
+
+
+def _key_places(path: NDArray[np.int64], batch: TokenBatch, past: int) -> NDArray[np.int64]:
+    """Places of a row's keys, the prefix's included, in the flattened (B · (P + T)) keys of a pass."""
+    num_columns = batch.ids.shape[1]
+    row = int(path[0]) // num_columns if len(path) else 0
+    start = row * (past + num_columns)
+    return np.concatenate([np.arange(start, start + past), start + past + path - row * num_columns])

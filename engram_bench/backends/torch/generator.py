@@ -1,0 +1,76 @@
+"""A loaded model that completes prompts, computed with torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_bench.backends.common.decoding import DecodingPlan
+from engram_bench.backends.common.generating import TextGenerator, still_open
+from engram_bench.backends.torch.generation import Decoder, read_log_probs
+from engram_bench.backends.torch.lora import Lora
+from engram_bench.backends.torch.memory import Memory
+from engram_bench.backends.torch.network import Network
+from engram_bench.memory.reading import read_ids
+from engram_bench.records import GenerationSettings
+
+if TYPE_CHECKING:
+    from engram_bench.models import ChatTokenizer
+
+
+class TorchGenerator(TextGenerator):
+    """Answers with packed reading and batched decoding."""
+
+    def __init__(
+        self,
+        network: Network,
+        lora: Lora | None,
+        tokenizer: ChatTokenizer,
+        plan: DecodingPlan,
+        *,
+        drafts: bool,
+        memory: Memory | None = None,
+    ) -> None:
+        super().__init__(
+            tokenizer,
+            context_length=network.context_length,
+            max_batch_tokens=plan.max_batch_tokens,
+            drafts=drafts,
+            has_memory=memory is not None,
+        )
+        self._network: Network | None = network
+        self._lora = lora
+        self._memory = memory
+        self._plan = plan
+
+    def close(self) -> None:
+        """Give the adapter's memory back. Safe to call twice."""
+        self._network = None
+        self._lora = self._memory = None
+
+    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> Decoder:
+        return Decoder(
+            still_open(self._network),
+            self._lora,
+            settings,
+            memory=self._memory,
+            stop_ids=self._tokenizer.stop_ids,
+            pad_id=self._tokenizer.pad_id,
+            plan=replace(self._plan, max_batch_tokens=max_batch_tokens),
+        )
+
+    def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        return read_log_probs(
+            still_open(self._network),
+            self._lora,
+            sequences,
+            self._plan,
+            self._tokenizer.pad_id,
+            memory=self._memory,
+            read=partial(read_ids, self._tokenizer),
+        )

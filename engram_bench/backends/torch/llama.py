@@ -1,0 +1,216 @@
+"""Llama-shaped models (Llama, SmolLM2, Qwen2) in a few large products per block, faster than their general form.
+
+Per block four products: q, k and v at once; o; gate and up at once; down. The last block computes only the tokens whose
+logits are asked for. Tokens of a batch are one long axis M = B · T outside attention.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from engram_bench.adapters.layout import Shapes
+from engram_bench.backends.common.packing import Integers, TokenBatch
+from engram_bench.backends.torch.attention import attend, plan_spans
+from engram_bench.backends.torch.cache import PackCache, RowCache
+from engram_bench.backends.torch.llama_files import GROUPS, Block, Checkpoint, read_block, read_sizes
+from engram_bench.backends.torch.lora import Lora
+from engram_bench.backends.torch.network import Writes
+from engram_bench.backends.torch.products import Multiply, Presorted
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The adapters of one group of a block, ready for use."""
+
+    a: Tensor
+    """(Σr, in): the A's of the group one below the other."""
+    b: Tensor
+    """(out, Σr): scale · B of each, zero where one layer's output meets another's columns of x Aᵀ: one product for all."""
+    parts: tuple[tuple[str, slice, slice], ...]
+    """Per adapted layer: module path, its columns of the group's output, its columns of x Aᵀ."""
+
+
+class LlamaNetwork:
+    """A Llama-shaped model; ``llama_files.fits`` says which are."""
+
+    def __init__(
+        self, folder: Path, config: Mapping[str, Any], *, device: str, multiply: Multiply = functional.linear
+    ) -> None:
+        self.device = device
+        self._multiply = multiply
+        self.sizes = read_sizes(config)
+        self.context_length = self.sizes.context_length
+        with Checkpoint(folder, device) as tensor:
+            self.blocks = [read_block(tensor, index, multiply) for index in range(self.sizes.num_blocks)]
+            self.embedding = tensor("model.embed_tokens.weight")  # (V, E)
+            self.final_norm = tensor("model.norm.weight")
+            self.head = self.embedding if config.get("tie_word_embeddings") else tensor("lm_head.weight")
+        self.shapes: Shapes = {path: shape for path, _, _, shape in self.layers()}
+        self._prepared: tuple[Lora, int, list[dict[str, Update]]] | None = None
+
+    def logits(
+        self,
+        batch: TokenBatch,
+        rows: Integers,
+        *,
+        lora: Lora | None,
+        cache: PackCache | RowCache | None = None,
+        writes: Writes | None = None,
+    ) -> Tensor:
+        """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
+        with torch.no_grad():
+            updates = self.prepare(lora)
+            shape = batch.ids.shape
+            x = self.embedding[torch.from_numpy(batch.ids).to(self.device).flatten()]  # (M, E)
+            rope = self.rope(batch)
+            spans = plan_spans(batch, self.device)
+            kept = torch.from_numpy(rows).to(self.device)
+            for index, block in enumerate(self.blocks):
+                if writes is not None:
+                    x = writes(index, x)
+                normed = self.norm(x, block.attention_norm)
+                query, key, value = self.split_heads(project(normed, block, updates[index], "qkv"), rope, shape)
+                if cache is not None:
+                    key, value = cache.update(key, value, index)
+                mixed = join_heads(attend(query, key, value, spans)[0])  # (M, H·D)
+                if index == len(self.blocks) - 1:
+                    x, mixed = x[kept], mixed[kept]
+                x = x + project(mixed, block, updates[index], "out")
+                gate_up = project(self.norm(x, block.mlp_norm), block, updates[index], "gate_up")
+                gate, up = gate_up.chunk(2, -1)
+                x = x + project(functional.silu(gate) * up, block, updates[index], "down")
+            return self.read_out(x)  # (N, V)
+
+    def read_out(self, x: Tensor) -> Tensor:
+        """Logits (N, V) of what comes out of the last block, (N, E)."""
+        return self._multiply(self.norm(x, self.final_norm), self.head, None)
+
+    @property
+    def presorts(self) -> bool:
+        """Whether weights may be copied into the order of the fastest products."""
+        return isinstance(self._multiply, Presorted)
+
+    def spare_memory(self, spares: bool) -> None:
+        """Whether to do without what only speeds up answers; it is given back at once."""
+        if isinstance(self._multiply, Presorted):
+            self._multiply.spare_memory(spares)
+
+    def merged(self, lora: Lora) -> Self:
+        """A network with the adapter in its weights; what is not adapted is shared with this one."""
+        fused = copy.copy(self)
+        fused._prepared = None
+        fused.blocks = [replace(block, weights=dict(block.weights)) for block in self.blocks]
+        for path, (block_index, group), columns, _ in self.layers():
+            if path in lora.a:
+                weights = fused.blocks[block_index].weights
+                if weights[group] is self.blocks[block_index].weights[group]:
+                    weights[group] = weights[group].clone()  # type: ignore[index]
+                weights[group][columns] += lora.delta(path)
+        return fused
+
+    def prepare(self, lora: Lora | None) -> list[dict[str, Update]]:
+        """Per block the group's updates, kept until the adapter changes; empty for the bare model."""
+        if lora is None:
+            return [{} for _ in self.blocks]
+        if self._prepared is None or self._prepared[0] is not lora or self._prepared[1] != lora.version:
+            self._prepared = (lora, lora.version, prepare_updates(self.layers(), lora, len(self.blocks)))
+        return self._prepared[2]
+
+    # ── pieces shared with training ─────────────────────────────────────────────────────────────
+
+    def norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Root-mean-square norm over the last axis."""
+        return x * (torch.rsqrt(x.square().mean(-1, keepdim=True) + self.sizes.epsilon)) * weight
+
+    def rope(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (M, 1, D/2) of the rotary angles."""
+        size = self.sizes.head_size
+        exponents = torch.arange(0, size, 2, device=self.device, dtype=torch.float32) / size
+        positions = torch.from_numpy(batch.positions).to(self.device).flatten().float()
+        angles = positions[:, None] * (1.0 / self.sizes.rope_theta**exponents)  # (M, D/2)
+        return angles.cos()[:, None], angles.sin()[:, None]
+
+    def split_heads(
+        self, joint: Tensor, rope: tuple[Tensor, Tensor], shape: Sequence[int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated and scaled queries (B, K, G, T, D), rotated keys and values (B, K, T, D) from (M, (H + 2K)·D)."""
+        sizes, (num_rows, length) = self.sizes, shape
+        heads = joint.view(len(joint), -1, sizes.head_size)  # (M, H + 2K, D)
+        rotated = rotate(heads[:, : sizes.num_heads + sizes.num_kv_heads], *rope)
+        query, key = rotated[:, : sizes.num_heads], rotated[:, sizes.num_heads :]
+        value = heads[:, sizes.num_heads + sizes.num_kv_heads :]
+        query = query.reshape(num_rows, length, sizes.num_kv_heads, sizes.group, sizes.head_size)
+        query = query.permute(0, 2, 3, 1, 4) * sizes.head_size**-0.5
+        key, value = (part.reshape(num_rows, length, sizes.num_kv_heads, -1).transpose(1, 2) for part in (key, value))
+        return query, key, value
+
+    def layers(self) -> Iterator[tuple[str, tuple[int, str], slice, tuple[int, int]]]:
+        """Per linear layer its module path, block and group, rows of the group's weight, and shape."""
+        kv_size = self.sizes.num_kv_heads * self.sizes.head_size
+        for index, block in enumerate(self.blocks):
+            for group, names in GROUPS.items():
+                outputs, inputs = block.weights[group].shape
+                equal = outputs // len(names)
+                sizes = {"qkv": [outputs - 2 * kv_size, kv_size, kv_size]}.get(group, [equal] * len(names))
+                start = 0
+                for name, size in zip(names, sizes, strict=True):
+                    yield f"model.layers.{index}.{name}", (index, group), slice(start, start + size), (size, inputs)
+                    start += size
+
+
+def prepare_updates(
+    layers: Iterator[tuple[str, tuple[int, str], slice, tuple[int, int]]],
+    lora: Lora,
+    num_blocks: int,
+    dtype: torch.dtype = torch.float32,
+) -> list[dict[str, Update]]:
+    """Per block and group the adapters in the form the products use."""
+    found: list[dict[str, list[tuple[str, slice]]]] = [{} for _ in range(num_blocks)]
+    widths: dict[tuple[int, str], int] = {}
+    for path, (index, group), columns, _ in layers:
+        widths[index, group] = columns.stop  # the last layer of a group ends where its output does
+        if path in lora.a:
+            found[index].setdefault(group, []).append((path, columns))
+    return [
+        {group: _update(lora, members, widths[index, group], dtype) for group, members in groups.items()}
+        for index, groups in enumerate(found)
+    ]
+
+
+def _update(lora: Lora, members: Sequence[tuple[str, slice]], width: int, dtype: torch.dtype) -> Update:
+    a = torch.cat([lora.a[path].detach() for path, _ in members]).to(dtype)
+    b, parts, start = a.new_zeros(width, len(a)), [], 0
+    for path, columns in members:
+        ranks = slice(start, start + lora.b[path].shape[1])
+        b[columns, ranks] = (lora.b[path].detach() * lora.scales[path]).to(dtype)
+        parts.append((path, columns, ranks))
+        start = ranks.stop
+    return Update(a, b, tuple(parts))
+
+
+def project(x: Tensor, block: Block, updates: Mapping[str, Update], group: str) -> Tensor:
+    """The group's linear layers with their adapters, (M, out)."""
+    y = block.multiply(x, block.weights[group], block.biases.get(group))
+    if group in updates:
+        update = updates[group]
+        y.addmm_(x @ update.a.T, update.b.T)
+    return y
+
+
+def rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """(M, H, D) turned by the rotary angles, Llama's layout: component i is paired with i + D/2."""
+    first, second = heads.chunk(2, -1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
+
+
+def join_heads(heads: Tensor) -> Tensor:
+    """(B, K, G, T, D) as (M, H·D)."""
+    return heads.permute(0, 3, 1, 2, 4).reshape(heads.shape[0] * heads.shape[3], -1)

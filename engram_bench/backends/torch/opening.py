@@ -1,0 +1,35 @@
+"""A model folder → the network that computes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+from engram_bench.adapters.files import read_config
+from engram_bench.backends.torch.general import TransformersNetwork
+from engram_bench.backends.torch.llama_files import fits
+from engram_bench.backends.torch.llama_training import TrainableLlama
+from engram_bench.backends.torch.network import Network
+from engram_bench.backends.torch.products import fastest
+from engram_bench.errors import AdapterError, BackendError
+
+
+def open_network(folder: Path, *, device: str, dtype: torch.dtype, lean: bool, presort: bool = True) -> Network:
+    """The model of a Hugging Face *folder*: our own passes if *lean* and they cover its architecture, else transformers'.
+
+    Our own keep a copy of the weights in the order of the fastest products if *presort*.
+
+    Raises:
+        BackendError: Nothing here can compute it.
+    """
+    try:
+        config = read_config(folder / "config.json")
+    except AdapterError as error:
+        raise BackendError(str(error)) from error
+
+    if lean and dtype == torch.float32 and fits(config):
+        return TrainableLlama(folder, config, device=device, multiply=fastest(device) if presort else functional.linear)
+
+    return TransformersNetwork(folder, config, device=device, dtype=dtype)

@@ -1,0 +1,1 @@
+"""Cases → completions and log-likelihoods, each asked once and stored."""

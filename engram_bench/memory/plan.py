@@ -1,0 +1,108 @@
+"""What a memory's training starts from, whatever library computes: facts, a table, zero rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_bench.memory.background import background_readings
+from engram_bench.memory.compression import compressed_ids, word_parts
+from engram_bench.memory.config import MemoryConfig, config_of
+from engram_bench.memory.files import Layer, StoredMemory
+from engram_bench.memory.reading import Reading
+from engram_bench.memory.table import Fact, Table, build_table
+from engram_bench.models.encoding import encode_examples
+from engram_bench.records import Recipe, TrainingExample
+
+if TYPE_CHECKING:
+    from engram_bench.models import Model
+
+SCALE_EXAMPLES = 16
+"""Examples that hidden states are measured on."""
+
+
+def untrained(
+    model: Model,
+    facts: Sequence[Fact],
+    recipe: Recipe,
+    measured_scales: Callable[[Sequence[int]], Mapping[int, float]],
+) -> StoredMemory:
+    """A memory with a row for every n-gram of the *facts* that tells their answer, all of them zero.
+
+    Args:
+        model: Whose tokenizer and identity it depends on.
+        facts: What it is to know.
+        recipe: Of kind ``memory``.
+        measured_scales: Median size of the hidden state's values before each of the given blocks.
+
+    Raises:
+        BackendError: The recipe or a fact cannot be used.
+    """
+    config = config_of(recipe)
+    config = replace(config, layers=config.blocks(model.config["num_hidden_layers"]))
+    tokenizer = model.tokenizer
+    empty = Table(
+        config,
+        classes=compressed_ids(tokenizer) if config.compress or config.near else None,
+        parts=word_parts(tokenizer) if config.near else None,
+        vocabulary=tokenizer.vocab_size,
+        pad=tokenizer.pad_id,
+    )
+    table = build_table(empty, facts, background=background_readings(tokenizer))
+    scales, hidden = measured_scales(config.layers), model.config["hidden_size"]
+    layers = {block: new_layer(config, table.num_rows(block), hidden, scales[block], block) for block in config.layers}
+    return StoredMemory(table, layers, model.fingerprint, tokenizer.template_fingerprint)
+
+
+def taught(facts: Sequence[Fact], config: MemoryConfig) -> list[Fact]:
+    """The facts that rows are trained at: where wordings are read as their pattern's prompt, some of each pattern."""
+    if not (config.near and config.ways):
+        return list(facts)
+    seen: Counter[str] = Counter()
+    found = []
+    for fact in facts:
+        seen[fact.pattern] += 1
+        if seen[fact.pattern] <= config.ways:
+            found.append(fact)
+    return found
+
+
+def facts_of(model: Model, examples: Sequence[TrainingExample], context_length: int) -> list[Fact]:
+    """The examples as a memory sees them.
+
+    Raises:
+        BackendError: There is none, or one exceeds the context.
+    """
+    encoded = encode_examples(model, examples, context_length)
+    return [
+        Fact(
+            example.pattern_id or example.prompt.user,
+            Reading(tokens.ids[: tokens.answer_start], model.tokenizer.content_mask(example.prompt)),
+            tokens.labels,
+        )
+        for example, tokens in zip(examples, encoded, strict=True)
+    ]
+
+
+def new_layer(config: MemoryConfig, num_rows: int, hidden: int, scale: float, block: int) -> Layer:
+    """An untrained layer: rows are zero, projections random and without bias."""
+    random = np.random.default_rng([config.seed, block])
+    width = config.slots * config.row_size
+
+    def projection() -> NDArray[np.float32]:
+        return np.float32(config.row_size**-0.5) * random.standard_normal((width, hidden), dtype=np.float32)
+
+    rows = np.zeros((num_rows, config.row_size), np.float32)
+    value_projection = projection()
+    gate = {}
+    if config.gate != "none":
+        ones = np.ones(hidden, np.float32)
+        gate = {"key_projection": projection(), "query_norm": ones, "key_norm": ones.copy()}
+    if config.kernel:
+        gate |= {"conv_weight": np.zeros((config.kernel, hidden), np.float32), "conv_norm": np.ones(hidden, np.float32)}
+    return Layer(rows, value_projection, scale, gate)

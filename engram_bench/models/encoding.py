@@ -1,0 +1,42 @@
+"""Training examples as token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engram_bench.errors import BackendError
+from engram_bench.models.model import Model
+from engram_bench.records import TrainingExample
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A training example as token ids."""
+
+    ids: tuple[int, ...]
+    answer_start: int
+    """Index of the first answer token, at least 1."""
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The answer's tokens with the end-of-turn token."""
+        return self.ids[self.answer_start :]
+
+
+def encode_examples(model: Model, examples: Sequence[TrainingExample], context: int) -> list[Encoded]:
+    """The examples as the model's tokenizer and chat template write them.
+
+    Raises:
+        BackendError: There is none, or one has more than *context* tokens.
+    """
+    if not examples:
+        raise BackendError("training: no examples, expected at least one")
+    encoded = []
+    for example in examples:
+        ids, start = model.tokenizer.encode_example(example.prompt, example.answer)
+        if len(ids) > context:
+            msg = f"example {example.prompt.user[:40]!r}: {len(ids)} tokens, expected at most {context}"
+            raise BackendError(msg)
+        encoded.append(Encoded(tuple(ids), start))
+    return encoded

@@ -1,0 +1,1 @@
+"""Whether a question reaches the adapter or the bare model."""

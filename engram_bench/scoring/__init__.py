@@ -1,0 +1,1 @@
+"""Scored rows → metrics, comparisons and verdicts. Nothing here loads a model or a file."""

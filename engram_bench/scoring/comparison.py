@@ -1,0 +1,152 @@
+"""Two sides of a run, or two runs, aligned case by case."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from engram_bench.records import Case, CaseResult, Comparison, LedgerEntry, Measure, Run, State
+from engram_bench.scoring.metrics import measure_all
+from engram_bench.scoring.pairs import Pair
+from engram_bench.scoring.speed import speed_measures, summarise
+from engram_bench.scoring.speed_since import speed_since
+
+LEDGER_TESTS = ("accuracy", "generalization", "retention")
+"""Tests whose cases get a ledger entry; the others ask the same cases again."""
+
+MACHINE_UNITS = ("tok/s", "seconds", "MB")
+"""Units that say as much about the machine and the day as about the model."""
+
+STATES: Mapping[tuple[bool, bool], State] = {
+    (False, True): "fixed",
+    (True, False): "broken",
+    (True, True): "still_right",
+    (False, False): "still_wrong",
+}
+"""(baseline passed, candidate passed) → state."""
+
+_Key = tuple[str, str, int]
+
+
+def compare(run: Run) -> Comparison:
+    """Baseline against candidate of one run, row by row of the same case, test and sample.
+
+    A row that only one side has, or that a matcher could not score, is in no count: its case is in ``unscored``, with the
+    run's ``missing``. The order of the results does not matter. Measures that did not come from cases pass through, and
+    timed rounds give theirs.
+    """
+    baseline, candidate = _rows(run.results, "baseline"), _rows(run.results, "candidate")
+    one_sided = [(baseline.get(key) or candidate[key]).case.id for key in baseline.keys() ^ candidate.keys()]
+    pairs = [Pair(baseline[key], candidate[key]) for key in baseline.keys() & candidate.keys()]
+    measures = (*run.measures, *speed_measures(run.speed).values())
+    return replace(_comparison(pairs, measures, unscored=(*one_sided, *run.missing)), speed=summarise(run.speed))
+
+
+def compare_runs(old: Run, new: Run) -> Comparison:
+    """The older run's candidate (as baseline) against the newer run's.
+
+    A case counts where both runs put the same question by the same rule. Cases that only one run has, or whose prompt,
+    answers or matcher changed in between, are in ``added`` and ``removed`` and nowhere else. Measures from outside the cases
+    are set side by side without a difference; of those that depend on the machine only paired speeds are told, each run
+    against its own baseline.
+    """
+    before, after = _rows(old.results, "candidate"), _rows(new.results, "candidate")
+    asked_before, asked_after = _questions(before), _questions(after)
+    same = {case_id for case_id, question in asked_after.items() if asked_before.get(case_id) == question}
+    pairs = [Pair(before[key], after[key]) for key in before.keys() & after.keys() if key[0] in same]
+    return _comparison(
+        pairs,
+        (*_side_by_side(old.measures, new.measures), *speed_since(old, new)),
+        unscored=(*old.missing, *new.missing),
+        added=sorted(asked_after.keys() - same),
+        removed=sorted(asked_before.keys() - same),
+    )
+
+
+def _comparison(
+    pairs: Iterable[Pair],
+    measures: Iterable[Measure],
+    *,
+    unscored: Iterable[str],
+    added: Sequence[str] = (),
+    removed: Sequence[str] = (),
+) -> Comparison:
+    pairs = sorted(pairs, key=_place)
+    crashed = [pair for pair in pairs if not _is_scored(pair)]
+    # A pattern is right under every wording only if every wording was scored.
+    incomplete = {pair.pattern for pair in crashed if pair.candidate.test == "consistency"}
+    scored = [
+        pair
+        for pair in pairs
+        if _is_scored(pair) and not (pair.candidate.test == "consistency" and pair.pattern in incomplete)
+    ]
+    slices: defaultdict[str, list[Pair]] = defaultdict(list)
+    for pair in scored:
+        slices[f"category:{pair.case.category}"].append(pair)
+        slices[f"file:{pair.case.set_name}"].append(pair)
+    return Comparison(
+        measures=measure_all(scored) | {measure.name: measure for measure in measures},
+        slices={name: measure_all(part) for name, part in slices.items()},
+        ledger=tuple(_entry(pair) for pair in scored if pair.candidate.test in LEDGER_TESTS and pair.case.answers),
+        unscored=tuple(sorted({*(pair.case.id for pair in crashed), *unscored})),
+        added=tuple(added),
+        removed=tuple(removed),
+    )
+
+
+def _rows(results: Iterable[CaseResult], side: str) -> dict[_Key, CaseResult]:
+    return {(row.case.id, row.test, row.sample): row for row in results if row.side == side}
+
+
+def _place(pair: Pair) -> tuple[str, int, int, str, str, int]:
+    """Order of the files; ``held-2`` before ``held-10``."""
+    case, row = pair.case, pair.candidate
+    return (case.source.path, case.source.line, len(case.id), case.id, row.test, row.sample)
+
+
+def _is_scored(pair: Pair) -> bool:
+    """Whether both sides were judged; a case without answers needs no judging."""
+    return not pair.case.answers or "not_scored" not in (pair.baseline.score.outcome, pair.candidate.score.outcome)
+
+
+def _entry(pair: Pair) -> LedgerEntry:
+    case, before, after = pair.case, pair.baseline, pair.candidate
+    return LedgerEntry(
+        case_id=case.id,
+        state=STATES[before.score.passed, after.score.passed],
+        category=case.category,
+        split=case.split,
+        source=case.source,
+        prompt=case.prompt.user,
+        expected=case.answers[0],
+        baseline=before.completion.text,
+        candidate=after.completion.text,
+        reason="" if after.score.passed else after.score.reason,
+        required=case.required,
+    )
+
+
+def _questions(rows: Mapping[_Key, CaseResult]) -> dict[str, tuple[object, ...]]:
+    """Case id → everything that decides what a right answer to it is."""
+
+    def question(case: Case) -> tuple[object, ...]:
+        return (case.prompt, case.answers, case.match)
+
+    return {row.case.id: question(row.case) for row in rows.values()}
+
+
+def _side_by_side(old: Iterable[Measure], new: Iterable[Measure]) -> list[Measure]:
+    before = {measure.name: measure for measure in old if measure.unit not in MACHINE_UNITS}
+    return [
+        Measure(
+            name=measure.name,
+            unit=measure.unit,
+            baseline=before[measure.name].candidate,
+            candidate=measure.candidate,
+            higher_is_better=measure.higher_is_better,
+            note="two runs, not paired",
+        )
+        for measure in new
+        if measure.name in before
+    ]

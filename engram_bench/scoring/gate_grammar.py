@@ -1,0 +1,147 @@
+"""The language of gates: what may be written, and what it means.
+
+[SCOPE.]METRIC >= | <= [+|-]NUMBER[pp|%|unit]
+
+accuracy >= +10pp                    points over the baseline
+accuracy >= +10%                     relative to the baseline's own value
+accuracy >= 90%                      absolute floor
+answer_tokens <= 12                  absolute ceiling in the metric's unit
+category:http_codes.accuracy >= 95%  one slice; also file:NAME., worst_category., worst_file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+
+from engram_bench.errors import GateSyntaxError, UsageError
+from engram_bench.scoring.metrics import METRICS
+
+GRAMMAR = "[category:NAME.|file:NAME.|worst_category.|worst_file.]METRIC >= or <= [+|-]NUMBER[pp|%|unit]"
+
+ALIASES = {"consistency": "consistent_accuracy"}
+"""Short names. Consistency is gated as *right under every wording*: repeating one wrong answer must not pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One parsed rule. Equal to another gate when it asks the same, however it was written."""
+
+    text: str = field(compare=False)
+    """As written."""
+    scope: str
+    """``""``, ``category:NAME``, ``file:NAME``, ``worst_category`` or ``worst_file``."""
+    metric: str
+    """A name in ``METRICS``, aliases resolved."""
+    operator: str
+    """``>=`` or ``<=``."""
+    relative: bool
+    """The number has a sign: it is a difference from the baseline."""
+    number: float
+    unit: str
+    """``pp``, ``%`` (of 1 for an absolute rate, of the baseline with a sign) or the metric's own."""
+    is_default: bool = field(default=False, compare=False)
+
+    def __str__(self) -> str:
+        """The canonical text, which parses to an equal gate."""
+        return f"{self.scope}{'.' * bool(self.scope)}{self.metric} {self.operator} {self._amount}{self.unit}"
+
+    @property
+    def wanted(self) -> str:
+        """The rule in words: ``at least +10 pp``."""
+        return f"at {'least' if self.operator == '>=' else 'most'} {self._amount} {self.unit}".rstrip()
+
+    @property
+    def _amount(self) -> str:
+        return f"{self.number:{'+' if self.relative else ''}.12g}"
+
+    @property
+    def asks_for_gain(self) -> bool:
+        """Relative, and standing still is not enough (``accuracy >= +10pp``, ``answer_tokens <= -20%``)."""
+        return self.relative and (self.number > 0 if self.operator == ">=" else self.number < 0)
+
+    def margin(self, value: float) -> float:
+        """How far *value*, in the gate's unit, is on the right side of the bound; negative on the wrong side.
+
+        Rounded to nine digits, because 0.1 × 100 is not quite 10.
+        """
+        return round(value - self.number if self.operator == ">=" else self.number - value, 9)
+
+
+_GATE = re.compile(
+    r"""\s*
+    (?:(?P<scope>category:.+|file:.+|worst_category|worst_file)\.)?
+    (?P<metric>[A-Za-z_]\w*)\s*
+    (?P<operator>>=|<=)\s*
+    (?P<sign>[+-]?)\s*
+    (?P<number>[0-9]{1,9}(?:\.[0-9]{1,9})?)\s*
+    (?P<unit>[A-Za-z/%]*)\s*""",
+    re.VERBOSE,
+)
+
+
+def parse_gate(text: str, *, known: Collection[str] = tuple(METRICS)) -> Gate:
+    """The rule that *text* writes down.
+
+    A bare number is in the metric's unit; a rate may also be written in per cent (``0.9`` and ``90%`` are one gate).
+
+    Raises:
+        GateSyntaxError: *text* does not follow the grammar, or its unit does not fit its metric or sign.
+        UsageError: The metric is not one of *known*.
+    """
+    found = _GATE.fullmatch(text)
+    if found is None:
+        message = f"gate {text!r}: found no rule, expected {GRAMMAR}, such as 'accuracy >= +10pp'"
+        raise GateSyntaxError(message)
+    metric = ALIASES.get(found["metric"], found["metric"])
+    if metric not in known:
+        message = f"gate {text!r}: found metric {metric!r}, expected one of {', '.join(known)}{nearest(metric, known)}"
+        raise UsageError(message)
+    own_unit = METRICS[metric].unit if metric in METRICS else ""
+    relative, number, unit = bool(found["sign"]), float(found["sign"] + found["number"]), found["unit"]
+    if advice := _unit_advice(own_unit, relative=relative, number=number, unit=unit):
+        message = f"gate {text!r}: found {''.join(found.group('sign', 'number', 'unit'))}, expected {advice}"
+        raise GateSyntaxError(message)
+    if own_unit == "rate" and not unit:
+        number, unit = round(100 * number, 9), "%"
+    return Gate(text.strip(), found["scope"] or "", metric, found["operator"], relative, number, unit or own_unit)
+
+
+def _unit_advice(own_unit: str, *, relative: bool, number: float, unit: str) -> str:
+    """What to write instead of an amount that does not fit the metric; empty if it does."""
+    is_rate = own_unit == "rate"
+    if unit == "pp":
+        if not is_rate:
+            return f"% or {own_unit}: points are for rates"
+        return "" if relative else f"a sign before points: +{number:g}pp or -{number:g}pp"
+    if unit == "%":
+        if not relative and not is_rate:
+            return "a sign before the %: it is a share of the baseline's value"
+        return "a rate of at most 100%" if is_rate and not relative and number > 100 else ""
+    if is_rate and relative:
+        return "a unit after the sign: pp (points) or % (of the baseline's value)"
+    if is_rate and not unit:
+        return f"a rate of at most 1: {number:g}%" if number > 1 else ""
+    return "" if unit in ("", own_unit) else ("pp or %" if is_rate else f"{own_unit} or %".removeprefix(" or "))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'accuracy'?``, or nothing where nothing is near."""
+    return "".join(f"; did you mean {near!r}?" for near in difflib.get_close_matches(name, known, n=1))
+
+
+DEFAULT_GATES = tuple(
+    replace(parse_gate(text), is_default=True)
+    for text in ("accuracy >= +10pp", "consistency >= +20pp", "retention >= 90%", "decode_speed >= -5%")
+)
+
+
+def session_gates(texts: Iterable[str] = ()) -> tuple[Gate, ...]:
+    """The gates of *texts*, or the default ones where there are none.
+
+    Raises:
+        GateSyntaxError, UsageError: As ``parse_gate``.
+    """
+    return tuple(parse_gate(text) for text in texts) or DEFAULT_GATES

@@ -1,0 +1,63 @@
+"""What a run comes to: both sides compared, the gates judged, and everything of it written to files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engram_bench.records import Comparison, Run, Verdict
+from engram_bench.scoring.comparison import compare
+from engram_bench.scoring.gates import judge, session_gates, session_passes
+from engram_bench.session.options import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """A run with what was concluded from it."""
+
+    run: Run
+    comparison: Comparison
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def passes(self) -> bool:
+        """Whether every gate is met, every case was scored, and no guard is broken."""
+        has_broken = any(guard.outcome == "broken" for guard in self.run.guards)
+        return session_passes(self.verdicts) and not self.comparison.unscored and not has_broken
+
+
+def conclude(run: Run, settings: Settings) -> Conclusion:
+    """Compare the sides of a run and judge the gates: the user's, or the default ones."""
+    comparison = compare(run)
+    return Conclusion(run, comparison, judge(session_gates(settings.gate), comparison))
+
+
+def save(conclusion: Conclusion, report_dir: Path) -> Conclusion:
+    """Write the run and the latest reports; the conclusion with the run's final name.
+
+    Raises:
+        StoreError: The folder cannot be written; reports that were there stay as they were.
+    """
+    from engram_bench.reporting.html import html_report
+    from engram_bench.reporting.json_report import json_text
+    from engram_bench.reporting.markdown import markdown_report
+    from engram_bench.reporting.plots import PLOTS, plots, standalone
+    from engram_bench.reporting.sweep_report import sweep_plot
+    from engram_bench.runs import store as run_store
+    from engram_bench.system.files import write_atomic
+
+    run = run_store.save_run(conclusion.run, report_dir)
+    named = replace(conclusion, run=run)
+    reports = {"latest.json": json_text, "latest.md": markdown_report, "latest.html": html_report}
+    for name, report in reports.items():
+        write_atomic(report_dir / name, report(named.run, named.comparison, named.verdicts))
+    drawn = plots(named.comparison, named.run.training)
+    if curve := sweep_plot(named.run.sweep):
+        drawn["sweep"] = curve
+    for name in (*PLOTS, "sweep"):
+        path = report_dir / "plots" / f"{name}.svg"
+        if name in drawn:
+            write_atomic(path, standalone(drawn[name]))
+        else:
+            path.unlink(missing_ok=True)  # of an earlier run: it would pass for this one's
+    return named

@@ -1,0 +1,233 @@
+"""What the suites ask: which tasks each test has in a pattern file, which questions a task puts, which sides are timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+from engram_bench.inference.ask import Question, with_limit
+from engram_bench.patterns.expand import accuracy_cases, generalization_cases, retention_cases, wording_cases
+from engram_bench.records import Case, GenerationSettings, Pattern, PatternSet, Prompt, Side, SourceLine
+from engram_bench.scoring.guards import GUARDS, OPT_IN
+from engram_bench.session.options import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one test of the suite judges."""
+
+    name: str
+    """In the node id: ``test_accuracy[NAME]``."""
+    cases: tuple[Case, ...]
+    """Asked to judge it, at least one; the first is the one it is about."""
+    min_share: float = 1.0
+    """Share of *cases* that must be right, 0..1."""
+
+    @property
+    def case(self) -> Case:
+        """The case it is about."""
+        return self.cases[0]
+
+    @property
+    def source(self) -> SourceLine:
+        """Where its pattern stands."""
+        return self.case.source
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """It alone: what the item judges."""
+        return (self,)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskGroup:
+    """One item of the suite for all tasks of a category in a file: ``--engram-items=category``."""
+
+    name: str
+    """The category; in the node id: ``test_accuracy[NAME]``."""
+    patterns: PatternSet
+    """The file, with the category's patterns alone, at least one."""
+    settings: Settings
+    list_tasks: Callable[[PatternSet, Settings], Iterable[Task]]
+
+    @property
+    def source(self) -> SourceLine:
+        """Where its first pattern stands."""
+        return self.patterns.patterns[0].source
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Its tasks, made anew every time: with 100,000 patterns they are what memory goes to."""
+        return tuple(self.list_tasks(self.patterns, self.settings))
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether the test has anything to ask in this category."""
+        return any(True for _ in self.list_tasks(self.patterns, self.settings))
+
+
+def greedy_questions(test: str, task: Task, settings: Settings) -> tuple[Question, ...]:
+    """Each of the task's cases, answered greedily under the session's limits."""
+    greedy = GenerationSettings(max_tokens=settings.max_tokens, seed=settings.seed)
+    return tuple(Question(case, test, with_limit(greedy, case)) for case in task.cases)
+
+
+def repeated_questions(test: str, task: Task, settings: Settings) -> tuple[Question, ...]:
+    """Each case answered greedily (sample 0), and the first one drawn ``settings.samples`` times (samples 1 and up)."""
+    drawn = (
+        GenerationSettings(settings.max_tokens, settings.temperature, seed=settings.seed, sample=sample)
+        for sample in range(1, settings.samples + 1)
+    )
+    repeats = (Question(task.case, test, with_limit(draw, task.case)) for draw in drawn)
+    return (*greedy_questions(test, task, settings), *repeats)
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteTest:
+    """One test of the suite, as ``test_NAME`` and marker ``NAME``."""
+
+    name: str
+    list_tasks: Callable[[PatternSet, Settings], Iterable[Task]]
+    """Tasks of a file; none if the file's kind has none of this test."""
+    ask: Callable[[str, Task, Settings], tuple[Question, ...]] = greedy_questions
+    sides: tuple[Side, ...] = ("baseline", "candidate")
+    """Who is asked."""
+    is_opt_in: bool = False
+    """Collected only where the marker (``-m NAME``) or the node id asks for it."""
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether its rows have a counterpart on the other side."""
+        return len(self.sides) > 1
+
+    def tasks(self, pattern_set: PatternSet, settings: Settings) -> list[Task]:
+        """The tasks of a file's first ``settings.limit`` patterns."""
+        return list(self.list_tasks(_limited(pattern_set, settings), settings))
+
+    def items(self, pattern_set: PatternSet, settings: Settings) -> Sequence[Task | TaskGroup]:
+        """What a file's items are about: a task each, or with ``settings.items`` a category's tasks each.
+
+        Tasks that are about a whole file stay items of their own.
+        """
+        if settings.items == "pattern" or not self.is_compared:
+            return self.tasks(pattern_set, settings)
+        categories: dict[str, list[Pattern]] = {}
+        for pattern in _limited(pattern_set, settings).patterns:
+            categories.setdefault(pattern.category, []).append(pattern)
+        groups = [
+            TaskGroup(name, replace(pattern_set, patterns=tuple(patterns)), settings, self.list_tasks)
+            for name, patterns in categories.items()
+        ]
+        return [group for group in groups if group.has_tasks]
+
+    def questions(self, task: Task, settings: Settings) -> tuple[Question, ...]:
+        """What is asked to judge one task; every side is asked the same."""
+        return self.ask(self.name, task, settings)
+
+
+def _limited(pattern_set: PatternSet, settings: Settings) -> PatternSet:
+    return replace(pattern_set, patterns=pattern_set.patterns[: settings.limit])
+
+
+def _one_each(cases: Callable[[PatternSet], Iterable[Case]]) -> Callable[[PatternSet, Settings], Iterable[Task]]:
+    """A task per case, named by what its id has after the file's name."""
+    return lambda pattern_set, _: (Task(case.id.partition("/")[2], (case,)) for case in cases(pattern_set))
+
+
+def _consistency_tasks(pattern_set: PatternSet, _: Settings) -> Iterable[Task]:
+    """A task per pattern over all its wordings, trained or held out."""
+    if pattern_set.kind == "memory":
+        for pattern in pattern_set.patterns:
+            yield Task(pattern.id, wording_cases(pattern), pattern.min_consistency)
+
+
+def _sanity_tasks(pattern_set: PatternSet, settings: Settings) -> Iterable[Task]:
+    """A task per guard, over all seen prompts."""
+    if cases := tuple(accuracy_cases(pattern_set)):
+        yield from (Task(name, cases) for name in GUARDS if settings.null_control or name not in OPT_IN)
+
+
+def _parity_tasks(pattern_set: PatternSet, settings: Settings) -> Iterable[Task]:
+    """A task per form, over all prompts of the file as written."""
+    if cases := tuple(accuracy_cases(pattern_set)):
+        yield from (Task(form, cases) for form in PARITY_FORMS)
+
+
+PARITY_FORMS = ("fused", "merged", "mlx")
+"""What the attached adapter is compared with; see ``forms.FORMS``."""
+
+SUITE: dict[str, SuiteTest] = {
+    test.name: test
+    for test in (
+        SuiteTest("accuracy", _one_each(accuracy_cases)),
+        SuiteTest("generalization", _one_each(generalization_cases)),
+        SuiteTest("consistency", _consistency_tasks, repeated_questions),
+        SuiteTest("retention", _one_each(retention_cases)),
+        SuiteTest("sanity", _sanity_tasks, sides=("candidate",)),
+        SuiteTest("parity", _parity_tasks, sides=("candidate",), is_opt_in=True),
+    )
+}
+"""By name: the one place that says what a pattern file is asked."""
+
+
+def suite_questions(sets: Iterable[PatternSet], settings: Settings, side: Side) -> list[Question]:
+    """Everything that the suite compares the sides by in these sets, cut to the settings' limit of patterns per file."""
+    return [
+        question
+        for pattern_set in sets
+        for test in SUITE.values()
+        if test.is_compared and side in test.sides
+        for task in test.tasks(pattern_set, settings)
+        for question in test.questions(task, settings)
+    ]
+
+
+SPEED_TESTS = ("decode_speed", "batch_throughput", "first_token", "time_to_answer", "load_time")
+"""Tests of the speed suite, each a metric of its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedCase:
+    """One side of one speed test."""
+
+    test: str
+    side: Side
+    batch: int = 1
+
+    @property
+    def id(self) -> str:
+        """``fused``, or ``fused-8`` where prompts are answered together."""
+        return self.side if self.batch == 1 else f"{self.side}-{self.batch}"
+
+
+def speed_cases(pattern_set: PatternSet, test: str) -> list[SpeedCase]:
+    """The sides that *test* times for a file of ``kind: speed``; none for another file or test."""
+    plan = pattern_set.speed
+    if plan is None or test not in SPEED_TESTS:
+        return []
+    if test == "load_time":
+        return [SpeedCase(test, "candidate")]
+    batches = plan.batch_sizes if test == "batch_throughput" else (1,)
+    return [SpeedCase(test, side, batch) for batch in batches for side in get_args(Side)]
+
+
+def free_question(prompt: Prompt, settings: Settings, max_tokens: int | None = None) -> Question:
+    """A greedy question that no pattern asks: a prompt of a user's own test."""
+    return greedy_questions("free", Task("", (free_case(prompt, max_tokens),)), settings)[0]
+
+
+def free_case(prompt: Prompt, max_tokens: int | None = None) -> Case:
+    """A case that no pattern has: any answer is one."""
+    return Case(
+        id="",
+        pattern_id="",
+        set_name="",
+        prompt=prompt,
+        answers=(),
+        match="exact",
+        split="seen",
+        category="",
+        source=SourceLine("", 0),
+        max_tokens=max_tokens,
+    )

@@ -1,0 +1,368 @@
+"""The server backend against a small HTTP server in this process that misbehaves on request."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engram_bench.backends import registry
+from engram_bench.backends.server import ServerBackend, served_model
+from engram_bench.backends.server.chat_api import ChatApi
+from engram_bench.errors import BackendError, UnsupportedError
+from engram_bench.records import GenerationSettings, Prompt, Recipe
+
+Reply = tuple[int, dict[str, Any] | str | bytes, dict[str, str]]
+SETTINGS = GenerationSettings(max_tokens=8)
+MODEL: Any = served_model("bare")
+
+
+class FakeServer:
+    """Answers ``MODEL says PROMPT``; *script* may replace the n-th reply (from 0)."""
+
+    def __init__(self) -> None:
+        self.script: dict[int, Reply] = {}
+        self.asked: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.pause_s = 0.0
+        self.most_at_once = 0
+        self._at_once = 0
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign,assignment]  # a client that gave up
+        self.thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self.thread.join()
+
+    def reply(self, body: dict[str, Any], headers: dict[str, str]) -> Reply:
+        with self._lock:
+            number = len(self.asked)
+            self.asked.append(body)
+            self.headers.append(headers)
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        time.sleep(self.pause_s)
+        with self._lock:
+            self._at_once -= 1
+        return self.script.get(number) or (200, answer(f"{body['model']} says {body['messages'][-1]['content']}"), {})
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._send(200, {"data": [{"id": "bare"}, {"id": "tuned"}]}, {})
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                self._send(*fake.reply(body, dict(self.headers)))
+
+            def _send(self, status: int, content: dict[str, Any] | str | bytes, headers: dict[str, str]) -> None:
+                data = (
+                    content
+                    if isinstance(content, bytes)
+                    else (content if isinstance(content, str) else json.dumps(content)).encode()
+                )
+                self.send_response(status)
+                for name, value in ({"Content-Length": str(len(data))} | headers).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+                if headers.get("Connection") == "close":
+                    self.close_connection = True
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+def answer(text: str | None, reason: str | None = "stop", **changes: Any) -> dict[str, Any]:
+    return {
+        "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": reason}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 3},
+    } | changes
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    fake = FakeServer()
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def api(server: FakeServer, pauses: list[float]) -> Iterator[ChatApi]:
+    made = ChatApi(server.url, timeout_s=5, sleep=pauses.append)
+    yield made
+    made.close()
+
+
+# ── answers ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_both_sides_are_asked_under_their_names_in_order(server: FakeServer) -> None:
+    backend = ServerBackend(server_url=server.url, baseline_model="bare", candidate_model="tuned")
+    prompts = [Prompt(f"question {number}") for number in range(20)]
+
+    bare = backend.load(MODEL, None).complete(prompts, SETTINGS)
+    tuned = backend.load(MODEL, Path("tuned")).complete(prompts, SETTINGS)
+
+    assert [each.text for each in bare] == [f"bare says question {number}" for number in range(20)]
+    assert [each.text for each in tuned] == [f"tuned says question {number}" for number in range(20)]
+    assert (bare[0].prompt_tokens, bare[0].completion_tokens, bare[0].stop_reason) == (5, 3, "stop")
+    backend.close()
+    backend.close()
+
+
+def test_a_request_carries_turns_limits_and_seed(server: FakeServer, api: ChatApi) -> None:
+    settings = GenerationSettings(max_tokens=7, temperature=0.5, top_p=0.9, seed=3, sample=2)
+
+    api.complete("bare", [Prompt("Port of SSH?", system="One word.")], settings)
+
+    assert server.asked == [
+        {
+            "model": "bare",
+            "messages": [{"role": "system", "content": "One word."}, {"role": "user", "content": "Port of SSH?"}],
+            "max_tokens": 7,
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "seed": 5,
+        }
+    ]
+
+
+def test_an_answer_at_the_limit_is_cut_by_length(server: FakeServer, api: ChatApi) -> None:
+    server.script[0] = (200, answer("a long", "length"), {})
+
+    assert api.complete("bare", [Prompt("a")], SETTINGS)[0].stop_reason == "length"
+
+
+def test_an_empty_answer_is_an_answer(server: FakeServer, api: ChatApi) -> None:
+    server.script[0] = (200, answer(""), {})
+
+    assert api.complete("bare", [Prompt("a")], SETTINGS)[0].text == ""
+
+
+def test_requests_run_at_once_up_to_the_limit(server: FakeServer) -> None:
+    server.pause_s = 0.05
+    api = ChatApi(server.url, concurrency=3)
+
+    api.complete("bare", [Prompt(str(number)) for number in range(9)], SETTINGS)
+
+    assert server.most_at_once == 3
+    api.close()
+
+
+@pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
+def test_the_address_may_name_the_version(server: FakeServer, suffix: str) -> None:
+    api = ChatApi(server.url + suffix)
+
+    assert api.complete("bare", [Prompt("a")], SETTINGS)[0].text == "bare says a"
+    api.close()
+
+
+def test_a_key_is_sent_and_never_said(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGRAM_SERVER_API_KEY", "sesame")
+    server.script[0] = (401, {"error": {"message": "bad key"}}, {})
+    backend = ServerBackend(server_url=server.url, baseline_model="bare")
+
+    with pytest.raises(BackendError, match="401 bad key") as caught:
+        backend.load(MODEL, None).complete([Prompt("a")], SETTINGS)
+
+    assert server.headers[0]["Authorization"] == "Bearer sesame"
+    assert "sesame" not in str(caught.value)
+    backend.close()
+
+
+# ── what is tried again ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (429, {"error": {"message": "slow down"}}, {}),
+        (500, "oops", {}),
+        (503, "", {}),
+        (200, "<html>", {}),
+        (200, b'{"choices": [{"mess', {}),
+        (200, b'{"choices"', {"Content-Length": "200", "Connection": "close"}),
+        (200, answer("half", None), {}),
+        (200, answer(None, "stop"), {}),
+        (200, {"choices": []}, {}),
+    ],
+    ids=["429", "500", "503", "no-json", "cut-json", "cut-body", "no-reason", "no-text", "no-choice"],
+)
+def test_a_passing_trouble_is_tried_again(server: FakeServer, api: ChatApi, pauses: list[float], reply: Reply) -> None:
+    server.script = {0: reply, 1: reply}
+
+    completions = api.complete("bare", [Prompt("a")], SETTINGS)
+
+    assert completions[0].text == "bare says a"
+    assert len(server.asked) == 3
+    assert pauses == [0.5, 1.0]
+
+
+def test_the_server_says_how_long_to_wait(server: FakeServer, api: ChatApi, pauses: list[float]) -> None:
+    server.script = {0: (429, "", {"Retry-After": "7"}), 1: (429, "", {"Retry-After": "900"})}
+
+    api.complete("bare", [Prompt("a")], SETTINGS)
+
+    assert pauses == [7.0, 30.0]
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        ((503, {"error": {"message": "loading"}}, {}), r"no whole answer to 'a' after 4 tries: 503 loading"),
+        ((200, answer("half", None), {}), r"after 4 tries: half an answer \(finish_reason None, content 'half'\)"),
+        ((200, answer("x", "content_filter"), {}), r"half an answer \(finish_reason 'content_filter'"),
+        ((200, "<html>busy", {}), r"found '<html>busy', expected a chat completion"),
+    ],
+    ids=["503", "half", "filtered", "no-json"],
+)
+def test_a_lasting_trouble_is_an_error_and_no_answer(
+    server: FakeServer, api: ChatApi, reply: Reply, message: str
+) -> None:
+    server.script = dict.fromkeys(range(4), reply)
+
+    with pytest.raises(BackendError, match=message):
+        api.complete("bare", [Prompt("a")], SETTINGS)
+    assert len(server.asked) == 4
+
+
+def test_a_slow_server_times_out(server: FakeServer, pauses: list[float]) -> None:
+    server.pause_s = 0.3
+    api = ChatApi(server.url, timeout_s=0.05, sleep=pauses.append)
+
+    with pytest.raises(BackendError, match=r"after 4 tries: timed out"):
+        api.complete("bare", [Prompt("a")], SETTINGS)
+    api.close()
+
+
+def test_a_server_that_is_down_is_named(pauses: list[float]) -> None:
+    api = ChatApi("http://127.0.0.1:9", timeout_s=2, sleep=pauses.append)
+
+    with pytest.raises(
+        BackendError, match=r"server http://127.0.0.1:9/v1: .* after 4 tries: connection failed \(.*refused"
+    ):
+        api.complete("bare", [Prompt("a")], SETTINGS)
+    assert pauses == [0.5, 1.0, 2.0]
+    api.close()
+
+
+# ── what is not ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_wrong_model_name_lists_those_the_server_knows(server: FakeServer, api: ChatApi) -> None:
+    server.script[0] = (404, {"error": {"message": "model not found"}}, {})
+
+    with pytest.raises(
+        BackendError, match=r"model 'tunde', .* refused with 404 model not found; the server knows bare, tuned"
+    ):
+        api.complete("tunde", [Prompt("a")], SETTINGS)
+    assert len(server.asked) == 1
+
+
+def test_the_first_failure_ends_the_rest(server: FakeServer) -> None:
+    server.script = {number: (400, "too long", {}) for number in range(100)}
+    api = ChatApi(server.url, concurrency=2)
+
+    with pytest.raises(BackendError, match="400 too long"):
+        api.complete("bare", [Prompt(str(number)) for number in range(100)], SETTINGS)
+    assert len(server.asked) < 20
+    api.close()
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "", "ftp://host", "http://"])
+def test_an_address_without_host_or_scheme_is_refused(url: str) -> None:
+    with pytest.raises(BackendError, match="expected http://host:port"):
+        ChatApi(url)
+
+
+def test_a_server_trains_nothing(server: FakeServer, tmp_path: Path) -> None:
+    backend = ServerBackend(server_url=server.url, baseline_model="bare")
+
+    with pytest.raises(UnsupportedError, match="only evaluates"):
+        backend.train(MODEL, [], Recipe(), tmp_path)
+    with pytest.raises(UnsupportedError, match="no hidden states"):
+        backend.states(MODEL, [[1]], depth=0.8)
+    backend.close()
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda generator: generator.log_probs([[1]]),
+        lambda generator: generator.complete([Prompt("a")], GenerationSettings(ignore_eos=True)),
+        lambda generator: next(generator.stream(Prompt("a"), GenerationSettings(ignore_eos=True))),
+    ],
+    ids=["log-probs", "ignore-eos", "stream"],
+)
+def test_what_the_chat_api_cannot_do_is_said(server: FakeServer, work: Callable[[Any], object]) -> None:
+    backend = ServerBackend(server_url=server.url, baseline_model="bare")
+
+    with pytest.raises(UnsupportedError, match="backend 'server'"):
+        work(backend.load(MODEL, None))
+    backend.close()
+
+
+# ── streams ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def events(*chunks: dict[str, Any]) -> str:
+    return "".join(f"data: {json.dumps({'choices': [chunk]})}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+
+
+def test_a_stream_comes_in_pieces(server: FakeServer, api: ChatApi) -> None:
+    pieces = ({"delta": {"content": "2"}}, {"delta": {"content": "2"}}, {"delta": {}, "finish_reason": "stop"})
+    server.script[0] = (200, events(*pieces), {"Content-Type": "text/event-stream"})
+
+    assert list(api.stream("bare", Prompt("a"), SETTINGS)) == ["2", "2"]
+
+
+def test_half_a_stream_is_an_error(server: FakeServer, api: ChatApi) -> None:
+    server.script[0] = (200, events({"delta": {"content": "2"}}), {"Content-Type": "text/event-stream"})
+
+    with pytest.raises(BackendError, match="the stream ended in the middle of an answer"):
+        list(api.stream("bare", Prompt("a"), SETTINGS))
+
+
+# ── registry ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_missing_options_are_named_before_anything_is_asked() -> None:
+    reason = registry.unavailable_reason("server", server_url="http://localhost:8000")
+
+    assert reason == "backend 'server' needs --engram-baseline-model, --engram-candidate-model"
+
+
+def test_the_registry_hands_the_options_over(server: FakeServer) -> None:
+    options = {"server_url": server.url, "baseline_model": "bare", "candidate_model": "tuned", "load_in_4bit": False}
+
+    backend = registry.create("server", **options)
+
+    assert registry.is_evaluation_only("server")
+    assert registry.device_info("server", **options) == backend.device()
+    assert backend.device().device == server.url
+    assert registry.resolve_model("server", "bare").reference == "bare"
+    backend.close()
