@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from engram_bench.errors import AdapterError, BackendError
 from engram_bench.memory.config import MemoryConfig, checked
-from engram_bench.memory.nearest import NOBODY, KnownQuestions
-from engram_bench.memory.table import Table
+from engram_bench.memory.nearest import UNMATCHED, KnownQuestions
+from engram_bench.memory.table import RowTable
 
 if TYPE_CHECKING:
     from engram_bench.models import Model
@@ -44,7 +44,7 @@ class Layer:
 class StoredMemory:
     """A table with its values."""
 
-    table: Table
+    table: RowTable
     layers: Mapping[int, Layer]
     """By block."""
     base_fingerprint: str
@@ -115,7 +115,7 @@ def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
     try:
         config = _config(facts["config"])
         ends = tensors["owned_ends"].tolist()
-        table = Table(
+        table = RowTable(
             config=config,
             keys=tensors["keys"],
             dead=tensors["dead"],
@@ -246,8 +246,8 @@ def _mistake(known: KnownQuestions, num_patterns: int) -> str:
             return f"weights of words ({name}) have shape {weights.shape}, expected {wanted} and no negative or infinite one"
     if len(known.owners) != len(known.questions):
         return f"{len(known.questions)} questions and whose {len(known.owners)} are, expected as many"
-    highest = int(known.owners.max(initial=NOBODY))
-    if not NOBODY < highest < num_patterns:
+    highest = int(known.owners.max(initial=UNMATCHED))
+    if not UNMATCHED < highest < num_patterns:
         return f"the last pattern that is asked for is number {highest}, expected one of 0 to {num_patterns - 1}"
     if len(known.parts) != len(known.classes):
         return f"parts of words of {len(known.parts)} tokens and classes of {len(known.classes)}, expected as many"

@@ -174,7 +174,7 @@ def _fires(bench: Bench, controls: Sequence[CaseResult]) -> Estimate | None:
     routed to it.
     """
     from engram_bench.memory.files import is_memory, load_memory_files
-    from engram_bench.memory.reading import Reading, read_prompt
+    from engram_bench.memory.query import Query, prompt_query
 
     assert bench.adapter is not None
     tokenizer, folder = bench.model.tokenizer, bench.adapter.path
@@ -188,8 +188,8 @@ def _fires(bench: Bench, controls: Sequence[CaseResult]) -> Estimate | None:
         elif table is None:
             fired += [True] * (len(ids) - start)
         else:
-            reading = Reading(ids[:-1], read_prompt(tokenizer, prompt).content, start - 1)
-            fired += [bool(row.any()) for row in table.rows([reading], table.config.layers[0])]
+            query = Query(ids[:-1], prompt_query(tokenizer, prompt).content, start - 1)
+            fired += [bool(row.any()) for row in table.rows([query], table.config.layers[0])]
     return share(fired)
 
 

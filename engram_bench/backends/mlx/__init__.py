@@ -172,7 +172,7 @@ class MlxBackend:
             dtype=self._dtype,
             steps=len(done.losses),
             examples=num_examples,
-            tokens=done.places,
+            tokens=done.positions,
             seconds=time.perf_counter() - started,
             loss_start=done.losses[0] if done.losses else 0.0,
             loss_end=done.losses[-1] if done.losses else 0.0,

@@ -124,7 +124,7 @@ class TorchBackend(ABC):
         record = self._record(
             (),
             losses=done.losses,
-            tokens=done.places,
+            tokens=done.positions,
             seconds=seconds,
             recall=done.recalls[-1],
             parameters=trained.stored.parameters,
@@ -180,7 +180,7 @@ class TorchBackend(ABC):
         return replace(
             record,
             seconds=time.perf_counter() - started,
-            tokens=record.tokens + both.of_memory.places,
+            tokens=record.tokens + both.of_memory.positions,
             examples_seen=record.examples_seen + both.of_memory.examples_seen,
             recall=both.recall,
             recall_alone=both.recall_alone,
