@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 
 from engram_bench.adapters.files import Floats, read_config, read_tensors, write_json, write_tensors
+from engram_bench.adapters.manifest import PEFT_CONFIG, PEFT_WEIGHTS
 from engram_bench.errors import AdapterError
 
 Shapes = Mapping[str, tuple[int, int]]
 """Module path of each linear layer of a model → (outputs, inputs)."""
 
-PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
-MLX_WEIGHTS, MLX_CONFIG = "adapters.safetensors", "adapter_config.json"
+MLX_WEIGHTS, MLX_CONFIG = "adapters.safetensors", PEFT_CONFIG
 PREFIX = "base_model.model."
 PLAIN_LORA: Mapping[str, tuple[Any, ...]] = {
     "use_dora": (False, None),
