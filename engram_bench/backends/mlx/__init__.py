@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from engram_bench.backends.common.training_plan import identity_of
 from engram_bench.backends.machine.blas import preload_blas
 from engram_bench.backends.machine.devices import installed_versions, mlx_device
 from engram_bench.backends.mlx import runtime
+from engram_bench.memory.config import config_of
 from engram_bench.memory.files import load_memory_files
 from engram_bench.models.encoding import encode_examples
 from engram_bench.patterns.render import as_written
@@ -137,53 +137,22 @@ class MlxBackend:
             f"mlx {runtime.device_name()} {self._dtype} {self._kernels} {self._packing} {self._curriculum}",
         )
         with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
-            done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
-        return TrainingRecord(
-            backend=self.name,
-            device=runtime.device_name(),
-            dtype=self._dtype,
-            steps=len(done.losses),
-            examples=len(learned),
-            tokens=done.tokens,
-            seconds=done.seconds,
-            loss_start=done.losses[0] if done.losses else 0.0,
-            loss_end=done.losses[-1] if done.losses else 0.0,
-            losses=tuple(done.losses),
-            recall=done.recall,
-            peak_memory_mb=runtime.peak_mb(),
-            parameters=learner.num_parameters,
-            versions=installed_versions("mlx", "mlx-lm"),
-            checkpoints=tuple(done.checkpoints),
-            examples_seen=len(done.losses) * recipe.batch_size,
-        )
+            log = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
+        log.parameters = learner.num_parameters
+        return log.record(self.device(), peak_memory_mb=runtime.peak_mb())
 
     def _train_memory(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
     ) -> TrainingRecord:
-        from engram_bench.backends.mlx.memory_training import train_memory
+        from engram_bench.backends.mlx.memory import check_supported
+        from engram_bench.backends.mlx.memory_training import MlxMemoryEngine
+        from engram_bench.memory.recipe import train_memory
 
-        started = time.perf_counter()
+        check_supported(config_of(recipe))
         with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
-            stored, done, num_examples = train_memory(
-                self._open(model), model, examples, recipe, folder, packed=self._packing, progress=progress
-            )
-        return TrainingRecord(
-            backend=self.name,
-            device=runtime.device_name(),
-            dtype=self._dtype,
-            steps=len(done.losses),
-            examples=num_examples,
-            tokens=done.positions,
-            seconds=time.perf_counter() - started,
-            loss_start=done.losses[0] if done.losses else 0.0,
-            loss_end=done.losses[-1] if done.losses else 0.0,
-            losses=tuple(done.losses),
-            recall=done.recalls[-1],
-            peak_memory_mb=runtime.peak_mb(),
-            parameters=stored.parameters,
-            versions=installed_versions("mlx", "mlx-lm"),
-            examples_seen=done.examples_seen,
-        )
+            engine = MlxMemoryEngine(self._open(model), model.context_length, self._packing)
+            trained = train_memory(engine, model, examples, recipe, folder, progress=progress)
+        return trained.log.record(self.device(), peak_memory_mb=runtime.peak_mb())
 
     def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> MlxGenerator:
         """The model with the adapter of a PEFT-layout folder; the bare model for None.
