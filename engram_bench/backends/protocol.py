@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int, str], None]
 """Called as ``progress(stage, done, total, note)``; *stage* is ``download``, ``convert``, ``train``, ``answer`` …"""
-MESSAGES = frozenset({"store", "wait"})
-"""Stages whose notes are news wherever output goes: of a damaged store, of another process that is waited for."""
+MESSAGES = frozenset({"machine", "store", "wait"})
+"""Stages whose notes are news wherever output goes: of what this machine lacks for what was asked for, of a damaged store,
+of another process that is waited for."""
 
 
 def no_progress(stage: str, done: int, total: int, note: str) -> None:
