@@ -26,6 +26,7 @@ from engram_bench.backends.cpu.training import PASS_TOKENS, Companion, TorchLear
 from engram_bench.backends.decoding import DecodingPlan
 from engram_bench.backends.generating import TextGenerator, block_at, check_sequences
 from engram_bench.backends.halving import in_memory
+from engram_bench.backends.machine.remarks import tell
 from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.backends.replay import own_answers, split
 from engram_bench.backends.training_loop import Trained, Trainer
@@ -75,6 +76,10 @@ class TorchBackend(ABC):
     def device(self) -> DeviceInfo:
         """Where this backend runs, with the versions of the libraries it uses."""
 
+    def remarks(self) -> list[str]:
+        """What this machine lacks for what was asked for, or does slowly; told when a training begins."""
+        return []
+
     @abstractmethod
     def _open_network(self, model: Model) -> Network:
         """The bare model, its weights read now."""
@@ -100,6 +105,7 @@ class TorchBackend(ABC):
         if recipe.kind not in kinds:
             msg = f"recipe: kind is {recipe.kind!r}, expected one of {', '.join(kinds)}"
             raise BackendError(msg)
+        tell(self.remarks(), progress)
         with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
             return kinds[recipe.kind](model, examples, recipe, folder, progress)
 
@@ -147,6 +153,7 @@ class TorchBackend(ABC):
             AdapterError: The adapter is no memory of this model.
             BackendError: A pattern or question is stored already, or the memory's rows are hashed.
         """
+        tell(self.remarks(), progress)
         started = time.perf_counter()
         stored = load_memory_files(adapter, model)
         trained = add_facts(self._memory_network(model), model, stored, examples, steps=steps, progress=progress)

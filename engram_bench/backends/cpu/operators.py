@@ -44,6 +44,11 @@ def short_products() -> Capability:
     return find("short-products", _try_short_products)
 
 
+def backward_operators() -> tuple[Capability, ...]:
+    """Whether torch has the operators of the backward pass that :func:`silu_backward` and :func:`softmax_backward` call."""
+    return find("silu-backward", _try_silu_backward), find("softmax-backward", _try_softmax_backward)
+
+
 def silu_backward(d_y: Tensor, x: Tensor) -> Tensor:
     """Gradient of SiLU, y = x · σ(x), with respect to x."""
     if find("silu-backward", _try_silu_backward).is_there:
