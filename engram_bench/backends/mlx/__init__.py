@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engram_bench.backends.adapter_layout import PEFT_CONFIG, check_fits, read_peft
-from engram_bench.backends.blas import preload_blas
-from engram_bench.backends.devices import installed_versions, mlx_device
+from engram_bench.backends.blas import describe, preload_blas
+from engram_bench.backends.devices import installed_versions, mlx_device, mlx_note
 from engram_bench.backends.halving import in_memory
+from engram_bench.backends.machine.remarks import tell
 from engram_bench.backends.mlx import runtime
 from engram_bench.backends.protocol import Progress, no_progress
 from engram_bench.backends.replay import own_answers, split
@@ -85,8 +86,23 @@ class MlxBackend:
             device=runtime.device_name(),
             dtype=self._dtype,
             versions=installed_versions("mlx", "mlx-lm"),
-            note=preload_blas()[1] or mlx_device().note,
+            note=mlx_device().note if runtime.is_accelerated() else self._processor_note(),
         )
+
+    def remarks(self) -> list[str]:
+        """What the processor lacks for what was asked for, or does slowly; told when a training begins."""
+        if runtime.is_accelerated():
+            return []
+        unfused = runtime.fused_kernels().reason
+        return [*self._slow(), *([f"mlx fuses no kernels ({unfused}) and computes more slowly"] if unfused else [])]
+
+    def _slow(self) -> list[str]:
+        slow = "" if self._dtype == "float32" else runtime.short_products(self._dtype).reason
+        return [f"{self._dtype} is slow here ({slow}): float32 is faster"] if slow else []
+
+    def _processor_note(self) -> str:
+        note = mlx_note(describe(*preload_blas()), runtime.fused_kernels().reason)
+        return "; ".join([note, *self._slow()])
 
     def train(
         self,
@@ -110,6 +126,7 @@ class MlxBackend:
         if recipe.kind not in ("lora", "memory"):
             msg = f"recipe: kind is {recipe.kind!r}, expected 'lora' or 'memory' (all that the mlx backend trains)"
             raise BackendError(msg)
+        tell(self.remarks(), progress)
         runtime.forget_peak()
         if recipe.kind == "memory":
             return self._train_memory(model, examples, recipe, folder, progress)
