@@ -17,7 +17,6 @@ from engram_bench.backends.cpu.general import TransformersLearner, context_lengt
 from engram_bench.backends.cpu.lora import Lora
 from engram_bench.backends.cpu.network import Cache, Writes
 from engram_bench.backends.cuda import runtime
-from engram_bench.backends.devices import cuda_dtype
 from engram_bench.backends.packing import Integers, TokenBatch
 from engram_bench.errors import BackendError
 
@@ -200,7 +199,7 @@ def load_model(folder: Path, *, load_in_4bit: bool) -> Any:
             model, _ = fast_language_model().from_pretrained(
                 str(folder),
                 max_seq_length=config.max_position_embeddings,
-                dtype=getattr(torch, cuda_dtype()),
+                dtype=getattr(torch, runtime.compute_dtype()),
                 load_in_4bit=load_in_4bit,
                 local_files_only=True,
             )
