@@ -12,8 +12,9 @@ from engram_bench.backends.common.halving import in_memory
 from engram_bench.backends.common.replay import own_answers, split
 from engram_bench.backends.common.training_loop import Trainer
 from engram_bench.backends.common.training_plan import identity_of
-from engram_bench.backends.machine.blas import preload_blas
-from engram_bench.backends.machine.devices import installed_versions, mlx_device
+from engram_bench.backends.machine.blas import describe, preload_blas
+from engram_bench.backends.machine.devices import installed_versions, mlx_device, mlx_note
+from engram_bench.backends.machine.remarks import tell
 from engram_bench.backends.mlx import runtime
 from engram_bench.errors import BackendError
 from engram_bench.memory.files import is_memory, load_memory_files
@@ -86,8 +87,23 @@ class MlxBackend:
             device=runtime.device_name(),
             dtype=self._dtype,
             versions=installed_versions("mlx", "mlx-lm"),
-            note=preload_blas()[1] or mlx_device().note,
+            note=mlx_device().note if runtime.is_accelerated() else self._processor_note(),
         )
+
+    def remarks(self) -> list[str]:
+        """What the processor lacks for what was asked for, or does slowly; told when a training begins."""
+        if runtime.is_accelerated():
+            return []
+        unfused = runtime.fused_kernels().reason
+        return [*self._slow(), *([f"mlx fuses no kernels ({unfused}) and computes more slowly"] if unfused else [])]
+
+    def _slow(self) -> list[str]:
+        slow = "" if self._dtype == "float32" else runtime.short_products(self._dtype).reason
+        return [f"{self._dtype} is slow here ({slow}): float32 is faster"] if slow else []
+
+    def _processor_note(self) -> str:
+        note = mlx_note(describe(*preload_blas()), runtime.fused_kernels().reason)
+        return "; ".join([note, *self._slow()])
 
     def train(
         self,
@@ -111,6 +127,7 @@ class MlxBackend:
         if recipe.kind not in ("lora", "memory"):
             msg = f"recipe: kind is {recipe.kind!r}, expected 'lora' or 'memory' (all that the mlx backend trains)"
             raise BackendError(msg)
+        tell(self.remarks(), progress)
         runtime.forget_peak()
         if recipe.kind == "memory":
             return self._train_memory(model, examples, recipe, folder, progress)

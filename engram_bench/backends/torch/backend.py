@@ -21,6 +21,7 @@ from engram_bench.backends.common.halving import in_memory
 from engram_bench.backends.common.replay import own_answers, split
 from engram_bench.backends.common.training_loop import Trained, Trainer
 from engram_bench.backends.common.training_plan import identity_of, peak_memory_mb
+from engram_bench.backends.machine.remarks import tell
 from engram_bench.backends.torch.both_recipe import LoraTrained, train_both
 from engram_bench.backends.torch.generation import read_states
 from engram_bench.backends.torch.generator import TorchGenerator
@@ -76,6 +77,10 @@ class TorchBackend(ABC):
     def device(self) -> DeviceInfo:
         """Where this backend runs, with the versions of the libraries it uses."""
 
+    def remarks(self) -> list[str]:
+        """What this machine lacks for what was asked for, or does slowly; told when a training begins."""
+        return []
+
     @abstractmethod
     def _open_network(self, model: Model) -> Network:
         """The bare model, its weights read now."""
@@ -101,6 +106,7 @@ class TorchBackend(ABC):
         if recipe.kind not in kinds:
             msg = f"recipe: kind is {recipe.kind!r}, expected one of {', '.join(kinds)}"
             raise BackendError(msg)
+        tell(self.remarks(), progress)
         with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
             return kinds[recipe.kind](model, examples, recipe, folder, progress)
 
@@ -148,6 +154,7 @@ class TorchBackend(ABC):
             AdapterError: The adapter is no memory of this model.
             BackendError: A pattern or question is stored already, or the memory's rows are hashed.
         """
+        tell(self.remarks(), progress)
         started = time.perf_counter()
         stored = load_memory_files(adapter, model)
         trained = add_facts(self._memory_network(model), model, stored, examples, steps=steps, progress=progress)
