@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the table; 0 unless an arm cannot be trained or asked."""
     from engram_bench.records.plain import to_plain
     from engram_bench.reporting.plots import standalone
-    from engram_bench.reporting.variants import arms_markdown, arms_plot, arms_table, counts_words
-    from engram_bench.scoring.variants import ArmRow
+    from engram_bench.reporting.variants import counts_words, variants_markdown, variants_plot, variants_table
+    from engram_bench.scoring.variants import VariantRow
     from engram_bench.session.variants import arm_settings, load_arms, run_arms, save_arms
     from engram_bench.system.files import write_atomic
 
@@ -62,9 +62,9 @@ def run(args: argparse.Namespace) -> int:
     adapters = dict(_pair(text) for text in args.adapter)
     beside = [row for path in args.beside for row in load_arms(Path(path)).rows]
 
-    def watch(row: ArmRow) -> None:
+    def watch(row: VariantRow) -> None:
         if not args.json and not args.quiet:
-            say(f"{row.arm}: {row.adapter or 'the bare model'}")
+            say(f"{row.variant}: {row.adapter or 'the bare model'}")
 
     with open_bench(args) as bench:
         settings = arm_settings(bench.settings, names, adapters)
@@ -74,13 +74,13 @@ def run(args: argparse.Namespace) -> int:
     made = arms.provenance
     origin = f"{made.machine}, backend {made.backend}, commit {made.commit}, {made.started}."
     save_arms(report_dir / "arms.json", arms)
-    write_atomic(report_dir / "arms.md", arms_markdown(rows, origin))
-    if plot := arms_plot(rows):
+    write_atomic(report_dir / "arms.md", variants_markdown(rows, origin))
+    if plot := variants_plot(rows):
         write_atomic(report_dir / "plots" / "arms.svg", standalone(plot))
     if args.json:
         say_json(to_plain(arms))
         return 0
-    for line in (*arms_table(rows).plain(width()), f"n: {counts_words(rows)}", origin):
+    for line in (*variants_table(rows).plain(width()), f"n: {counts_words(rows)}", origin):
         say(line)
     return 0
 

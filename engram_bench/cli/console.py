@@ -65,10 +65,10 @@ def width() -> int:
 
 def table(rows: Iterable[Iterable[str]], *headers: str, align: str = "") -> list[str]:
     """Lines of a table under headers, its last column wrapped into the terminal; cells are made printable."""
-    from engram_bench.reporting.tables import Table
+    from engram_bench.reporting.tables import ReportTable
 
     cells = tuple(tuple(map(printable, row)) for row in rows)
-    return Table("", headers, align or "l" * len(headers), cells).plain(max(width(), 20))
+    return ReportTable("", headers, align or "l" * len(headers), cells).plain(max(width(), 20))
 
 
 @contextmanager
