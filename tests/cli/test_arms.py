@@ -112,7 +112,7 @@ def test_rows_of_other_sizes_stand_beside(taught: Shell, tmp_path: Path) -> None
             "arm 'lora+maybe': expected baseline, or KIND or KIND+ROUTE of one of always, keys, state",
         ),
         ("--arms=,", "arms: none is named, expected at least one"),
-        ("--adapter=lora", "--adapter: got 'lora', expected ARM=PATH"),
+        ("--adapter=lora", "--adapter: got 'lora', expected VARIANT=PATH"),
         ("--adapter=other=x", "--adapter: got one for 'other', expected one of the arms"),
         ("--beside=none.json", "none.json: cannot be read"),
     ],
