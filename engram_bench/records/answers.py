@@ -1,4 +1,4 @@
-"""What a model answered, and how the answer was scored."""
+"""Completions of a model, how they are drawn, and how they are scored."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ ScoreOutcome = Literal["passed", "failed", "not_scored"]
 
 @dataclass(frozen=True, slots=True)
 class GenerationSettings:
-    """How completions are drawn. Greedy when *temperature* is 0."""
+    """Settings of decoding; greedy where *temperature* is 0."""
 
     max_tokens: int = 32
+    """Largest number of new tokens."""
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
     sample: int = 0
-    """Index of a repeat; another index is another draw, never the same cached one."""
+    """Index of a repeat; another index gives another draw, never the same stored completion."""
     ignore_eos: bool = False
-    """Always produce *max_tokens* tokens (timed runs)."""
+    """Whether a completion always has *max_tokens* tokens, as in timed rounds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered to one prompt."""
+    """Answer of a model to one prompt."""
 
     text: str
-    """Decoded new tokens without the final stop token; template tokens inside stay visible."""
+    """Decoded new tokens without the final stop token; template tokens inside the text stay visible."""
     prompt_tokens: int
     completion_tokens: int
-    """New tokens, the stop token included."""
+    """Number of new tokens, the stop token included."""
     stop_reason: StopReason
     seconds: float
-    """This prompt's share of the wall time of its batch."""
+    """Share of the batch's wall time that falls to this prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """Where a backend runs."""
+    """Device and precision of a backend."""
 
     backend: str
     device: str
@@ -51,19 +52,20 @@ class DeviceInfo:
     dtype: str
     versions: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
-    """Anything that explains the figures: threads, BLAS, fallback."""
+    """Conditions that explain the figures: threads, BLAS, fallback."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Whether a completion is right. A crash in a matcher is ``not_scored``: never a miss, never a pass."""
+    """Judgement of a completion. A crash in a matcher gives ``not_scored``, which is neither a miss nor a pass."""
 
     outcome: ScoreOutcome
     reason: str = ""
+    """Why the completion did not pass; empty for a pass."""
 
     @property
     def passed(self) -> bool:
-        """Whether the completion is right; False as well where it could not be judged."""
+        """Whether the completion is correct; False as well where it could not be judged."""
         return self.outcome == "passed"
 
 
@@ -76,13 +78,15 @@ class CaseResult:
     completion: Completion
     score: Score
     test: str = "accuracy"
-    """Which suite test asked: accuracy, generalization, consistency, retention."""
+    """Suite test that asked: ``accuracy``, ``generalization``, ``consistency`` or ``retention``."""
     sample: int = 0
-    """Index of a sampled repeat; 0 with greedy decoding."""
+    """Index of a sampled repeat, from 1; 0 with greedy decoding."""
     log_prob: float | None = None
-    """Mean log-probability (nats per token) of the preferred answer and its end token, where the backend gives it."""
+    """Mean log-probability (nats per token) of the preferred answer and its end token; None where the backend has none."""
     min_prob: float | None = None
     """Smallest probability among those tokens, 0..1."""
     diverges_at: int | None = None
-    """Tokens of the preferred answer that greedy decoding would give before it says something else; None if it says it
-    all, or where the backend cannot tell."""
+    """Number of tokens of the preferred answer that greedy decoding gives before its first other token.
+
+    None where greedy decoding gives the whole answer, or where the backend cannot compute the number.
+    """

@@ -1,4 +1,4 @@
-"""Two sides set against each other: estimates, the ledger and the verdicts on them."""
+"""Comparison of two sides: estimates, measures, the ledger, and the verdicts of gates."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ VerdictOutcome = Literal["pass", "fail", "insufficient", "not_measured"]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A measured value with its sample size and 95 % interval."""
+    """A measured value with its sample size and its 95 % interval."""
 
     value: float
     n: int
+    """Number of rows, pairs or rounds behind the value."""
     interval: tuple[float, float] | None = None
     passed: int | None = None
-    """Count behind a rate; None for means, ratios and times."""
+    """Number of rows that passed, for a rate; None for means, ratios and times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +30,26 @@ class Measure:
     """One metric on both sides of a comparison."""
 
     name: str
-    """As gates write it: ``accuracy``, ``paraphrase_consistency``, ``decode_speed`` …"""
+    """Name of the metric as gates write it: ``accuracy``, ``paraphrase_consistency``, ``decode_speed`` …"""
     unit: str
     """``rate`` (0..1), ``tokens``, ``seconds``, ``tok/s``, ``nats``, ``ppl`` or ``MB``."""
     baseline: Estimate | None
     candidate: Estimate | None
     difference: Estimate | None = None
-    """Candidate minus baseline in the metric's unit (rates: 0.1 is 10 pp), over paired rows only."""
+    """Candidate minus baseline in the metric's unit, over paired rows only; 0.1 of a rate is 10 pp."""
     ratio: Estimate | None = None
-    """Candidate over baseline where measured in pairs; 1.0 is no change."""
+    """Candidate over baseline, where both are measured in pairs; 1.0 is no change."""
     fixed: int | None = None
+    """Number of pairs that only the candidate passes: input of McNemar's test on a rate."""
     broken: int | None = None
-    """Discordant pairs of a rate: the input of McNemar's test."""
+    """Number of pairs that only the baseline passes."""
     higher_is_better: bool = True
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SpeedSummary:
-    """Timed rounds of one side in figures: what reports print."""
+    """Figures of one side's timed rounds, as reports print them."""
 
     test: str
     side: Side
@@ -56,23 +58,24 @@ class SpeedSummary:
     p50_s: float
     p90_s: float
     tok_s: Estimate | None = None
-    """Median over rounds of new tokens a second; None where a round makes no text (loading)."""
+    """Median over rounds of new tokens per second; None where a round makes no text, as loading does."""
     tok_s_iqr: tuple[float, float] | None = None
+    """First and third quartile of new tokens per second."""
     tokens: float = 0.0
-    """Mean new tokens of a round."""
+    """Mean number of new tokens in a round."""
     metric: str = ""
-    """Name under which gates judge *ratio*; empty where none does."""
+    """Name under which gates judge *ratio*; empty where no gate can."""
     ratio: Estimate | None = None
-    """Over the baseline, in pairs: of speeds for tok/s, of times otherwise."""
+    """Ratio to the baseline, in pairs: of speeds for tok/s, of times otherwise."""
     ratios: tuple[float, ...] = ()
-    """One per pair, in order of measuring."""
+    """Ratio of each pair, in order of measuring."""
     peak_memory_mb: float | None = None
     conditions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One case on both sides."""
+    """Answers of both sides to one case, and how the case changed."""
 
     case_id: str
     state: State
@@ -82,42 +85,46 @@ class LedgerEntry:
     prompt: str
     expected: str
     baseline: str
-    """The baseline's answer."""
+    """Answer of the baseline."""
     candidate: str
+    """Answer of the candidate."""
     reason: str = ""
-    """Why the candidate's answer is not right; empty where it is."""
+    """Why the candidate's answer is not correct; empty where it is."""
     required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two sides aligned case by case."""
+    """Baseline and candidate aligned case by case, as :func:`engram_bench.compare` returns them."""
 
     measures: Mapping[str, Measure]
-    """By metric name; ``accuracy`` is there whenever an accuracy case ran on both sides."""
+    """Metric name → measure; ``accuracy`` is there whenever an accuracy case ran on both sides."""
     slices: Mapping[str, Mapping[str, Measure]]
-    """``category:NAME`` and ``file:NAME`` → the same metrics on that slice."""
+    """``category:NAME`` or ``file:NAME`` → the same metrics on that slice."""
     ledger: tuple[LedgerEntry, ...]
-    """Seen, held-out and control cases, in order of the files; never sampled repeats."""
+    """Seen, held-out and control cases in order of the files; sampled repeats are not among them."""
     unscored: tuple[str, ...] = ()
-    """Ids of cases a matcher crashed on or a side has no row for."""
+    """Ids of cases that have no score: a matcher crashed, or a side has no row."""
     added: tuple[str, ...] = ()
+    """Ids of cases that only the newer of two runs has; no count includes them."""
     removed: tuple[str, ...] = ()
-    """Cases only the newer (only the older) of two runs has; not counted anywhere else."""
+    """Ids of cases that only the older of two runs has; no count includes them."""
     speed: tuple[SpeedSummary, ...] = ()
-    """Timed sides in the order they were measured; their metrics are in *measures*."""
+    """Timed sides in order of measuring; their metrics are in *measures*."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A gate's judgement of a comparison."""
+    """Judgement of a comparison by one gate."""
 
     gate: str
-    """The expression as written."""
+    """Expression of the gate, as written."""
     outcome: VerdictOutcome
     measured: str
-    """Ready for print: ``+95.4 pp (125 of 131, was 0 of 131)``; empty if not measured."""
+    """Measured value in words: ``+95.4 pp (125 of 131, was 0 of 131)``; empty if not measured."""
     wanted: str
-    """``at least +10 pp``."""
+    """Rule of the gate in words: ``at least +10 pp``."""
     reason: str = ""
+    """Why the outcome is not a plain pass or fail; may be empty."""
     p_value: float | None = None
+    """P-value of the one-sided test behind a gain in a rate, adjusted for all gates; None where no test applies."""

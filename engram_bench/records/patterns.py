@@ -1,4 +1,4 @@
-"""What a pattern file says, and the cases that are made of it."""
+"""Patterns and pattern sets as a pattern file gives them, and the cases made from them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Split = Literal["seen", "held_out", "control"]
 
 @dataclass(frozen=True, slots=True)
 class SourceLine:
-    """A line of a pattern file, as error messages and annotations name it."""
+    """A line of a pattern file, as error messages and annotations name it: ``patterns/facts.yaml:14``."""
 
     path: str
     line: int
-    """1-based."""
+    """Line number, counted from 1."""
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}"
@@ -23,7 +23,7 @@ class SourceLine:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a model is asked: one user turn, with an optional system turn before it."""
+    """Input of a model: one user turn, with an optional system turn before it."""
 
     user: str
     system: str | None = None
@@ -32,29 +32,31 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One entry of a pattern file, defaults of the file already applied."""
+    """One entry of a pattern file, after the defaults of the file are applied."""
 
     id: str
-    """Unique in its file; stable under reordering."""
+    """Identifier, unique in its file and the same in any order of the patterns."""
     input: str
     output: str
-    """The answer a tuned model must give; empty only in a control without an answer."""
+    """Answer that a tuned model must give; empty only in a control without an answer."""
     category: str
     source: SourceLine
     accept: tuple[str, ...] = ()
-    """Other right answers."""
+    """Other correct answers."""
     wordings: tuple[str, ...] = ()
-    """Other phrasings that are trained on as well."""
+    """Other phrasings of the prompt, trained on as well."""
     held_out: tuple[str, ...] = ()
-    """Other phrasings that are never trained on."""
+    """Other phrasings of the prompt, never trained on."""
     match: str = "exact"
+    """Name of the matcher that compares an answer."""
     max_tokens: int | None = None
-    """Per-pattern limit; None takes the session's."""
+    """Longest answer in tokens; None takes the session's limit."""
     required: bool = False
-    """A miss fails the session whatever the gates say."""
+    """Whether a miss fails the session whatever the gates say."""
     min_consistency: float = 0.8
-    """Share of wordings that must be right for the consistency case to pass, 0..1."""
+    """Share of wordings that must be answered correctly for the consistency case to pass, 0..1."""
     system: str | None = None
+    """System prompt; None leaves the chat template's own default in place."""
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -64,14 +66,15 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class SpeedPlan:
-    """What a ``kind: speed`` file asks to be timed."""
+    """Prompts and rounds that a file of ``kind: speed`` asks to time."""
 
     prompts: tuple[str, ...]
     num_tokens: int = 64
-    """New tokens per timed completion; the end token is ignored."""
+    """New tokens per timed completion; the end token does not stop it."""
     rounds: int = 8
     """Timed rounds per side."""
     batch_sizes: tuple[int, ...] = (8, 32)
+    """Numbers of prompts answered at once in the batch tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +83,21 @@ class PatternSet:
 
     name: str
     path: str
-    """As given to the loader (relative to the project where possible)."""
+    """Path of the file, relative to the project where possible."""
     kind: Kind = "memory"
     description: str = ""
     version: str = "1.0"
     patterns: tuple[Pattern, ...] = ()
     speed: SpeedPlan | None = None
-    """Only for ``kind: speed``."""
+    """Plan of the timed rounds; only for ``kind: speed``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One question put to a model."""
+    """One question put to a model, with the accepted answers."""
 
     id: str
-    """``<file stem>/<pattern id>`` for the prompt as written; ``…/held-1`` or ``…/wording-1`` appended otherwise."""
+    """``<file stem>/<pattern id>`` for the prompt as written; other wordings append ``/held-1`` or ``/wording-1``."""
     pattern_id: str
     set_name: str
     """Stem of the pattern file: the NAME of a ``file:NAME.metric`` gate."""
@@ -102,8 +105,13 @@ class Case:
     answers: tuple[str, ...]
     """Accepted answers, preferred first; empty where only agreement is measured."""
     match: str
+    """Name of the matcher that compares an answer."""
     split: Split
+    """``seen`` (trained on), ``held_out`` (same pattern, wording never trained on) or ``control`` (unrelated)."""
     category: str
     source: SourceLine
+    """Line of the pattern in its file."""
     max_tokens: int | None = None
+    """Longest answer in tokens; None takes the session's limit."""
     required: bool = False
+    """Whether a miss fails the session whatever the gates say."""
