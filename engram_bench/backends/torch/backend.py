@@ -34,7 +34,7 @@ from engram_bench.memory.recipe import add_examples, train_memory
 from engram_bench.models.encoding import encode_examples
 from engram_bench.patterns.render import as_written
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
-from engram_bench.records.training import TrainingLog
+from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
