@@ -20,7 +20,7 @@ from engram_bench.memory.table import KeyedExample, RowTable, build_table
 from engram_bench.memory.training import MemoryPasses, MemoryTrainer
 from engram_bench.memory.values import Arrays, MemoryValues
 from engram_bench.records import Recipe, TrainingExample
-from engram_bench.records.training import TrainingLog
+from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import Progress
 
 if TYPE_CHECKING:

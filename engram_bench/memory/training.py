@@ -23,7 +23,7 @@ from engram_bench.errors import BackendError
 from engram_bench.memory.slots import Rows, arranged, query_rows
 from engram_bench.memory.table import KeyedExample, RowTable
 from engram_bench.memory.values import MemoryValues, ReadValues, Values
-from engram_bench.records.training import TrainingLog
+from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import Progress
 
 CONFIDENT = 0.5

@@ -20,7 +20,7 @@ from engram_bench.patterns.expand import accuracy_cases
 from engram_bench.records import Case, CaseResult, Estimate, Prompt, Provenance
 from engram_bench.records.plain import RecordMismatch, from_plain, to_json_lines, to_plain
 from engram_bench.scoring.comparison import compare
-from engram_bench.scoring.variants import ArmRow, Arms, arm_row, share
+from engram_bench.scoring.variants import VariantRow, VariantTable, share, variant_row
 from engram_bench.session import options
 from engram_bench.session.bench import COMPARED, Bench, finished
 from engram_bench.session.options import Settings
@@ -41,7 +41,7 @@ DEFAULT_ARMS = (
 WRAPPINGS = ("Complete: {}", "Please help me with this. {}")
 """Words around a prompt as written, none of them trained on; each prompt gets one, in turn."""
 
-Watch = Callable[[ArmRow], None]
+Watch = Callable[[VariantRow], None]
 
 
 def arm_settings(settings: Settings, arms: Sequence[str], adapters: Mapping[str, str]) -> dict[str, Settings]:
@@ -62,7 +62,7 @@ def arm_settings(settings: Settings, arms: Sequence[str], adapters: Mapping[str,
     return {arm: _settings_of(arm, shared, adapters.get(arm, "auto")) for arm in arms}
 
 
-def run_arms(bench: Bench, arms: Mapping[str, Settings], *, speed: bool, watch: Watch) -> Arms:
+def run_arms(bench: Bench, arms: Mapping[str, Settings], *, speed: bool, watch: Watch) -> VariantTable:
     """A row per arm.
 
     Args:
@@ -75,7 +75,7 @@ def run_arms(bench: Bench, arms: Mapping[str, Settings], *, speed: bool, watch: 
         EngramBenchError: An arm cannot be trained or asked; those before it are stored.
     """
     started = provenance.utc_now()
-    rows: list[ArmRow] = []
+    rows: list[VariantRow] = []
     origin: Provenance | None = None
     for name, settings in arms.items():
         with replace(bench, settings=settings, seconds={}) as own:
@@ -84,15 +84,15 @@ def run_arms(bench: Bench, arms: Mapping[str, Settings], *, speed: bool, watch: 
         watch(row)
     if origin is None:
         raise UsageError("arms: none is named, expected at least one")
-    return Arms(tuple(rows), replace(origin, adapter=""))
+    return VariantTable(tuple(rows), replace(origin, adapter=""))
 
 
-def save_arms(path: Path, arms: Arms) -> None:
+def save_arms(path: Path, arms: VariantTable) -> None:
     """Write them as JSON."""
     write_atomic(path, to_json_lines(to_plain(arms)))
 
 
-def load_arms(path: Path) -> Arms:
+def load_arms(path: Path) -> VariantTable:
     """What :func:`save_arms` wrote.
 
     Raises:
@@ -101,7 +101,7 @@ def load_arms(path: Path) -> Arms:
     import json
 
     try:
-        return from_plain(Arms, json.loads(path.read_text("utf-8")))
+        return from_plain(VariantTable, json.loads(path.read_text("utf-8")))
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror or error}"
         raise StoreError(msg) from error
@@ -131,7 +131,7 @@ def _settings_of(arm: str, shared: Settings, adapter: str) -> Settings:
 # ── one arm ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _run_arm(bench: Bench, name: str, started: str, *, speed: bool) -> tuple[ArmRow, Provenance]:
+def _run_arm(bench: Bench, name: str, started: str, *, speed: bool) -> tuple[VariantRow, Provenance]:
     clock = time.perf_counter()
     adapter = bench.adapter
     answers: dict[str, list[CaseResult]] = {
@@ -144,7 +144,7 @@ def _run_arm(bench: Bench, name: str, started: str, *, speed: bool) -> tuple[Arm
         run, [row for rows in answers.values() for row in rows], started=started, total_s=time.perf_counter() - clock
     )
     taught = sum(len(each.patterns) for each in bench.sets if each.kind == "memory")
-    row = arm_row(name, taught, compare(run), wrapped=wrapped, training=run.training)
+    row = variant_row(name, taught, compare(run), wrapped=wrapped, training=run.training)
     if adapter is not None:
         controls = [each for each in answers["baseline"] if each.test == "retention"]
         row = replace(row, adapter=adapter.name, fires=_fires(bench, controls), touched=_touched(bench, row.stored))

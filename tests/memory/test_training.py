@@ -15,7 +15,7 @@ from engram_bench.memory.query import Query
 from engram_bench.memory.table import KeyedExample, RowTable, build_table
 from engram_bench.memory.training import CHECKED_EVERY, MemoryTrainer
 from engram_bench.memory.values import MemoryValues, ReadValues, Values
-from engram_bench.records.training import TrainingLog
+from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import no_progress
 
 END, WRONG = 1, 2

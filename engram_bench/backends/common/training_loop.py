@@ -25,7 +25,7 @@ from engram_bench.backends.common.training_plan import checkpoint_steps, learnin
 from engram_bench.errors import BackendError
 from engram_bench.models.encoding import Encoded
 from engram_bench.records import Recipe
-from engram_bench.records.training import TrainingLog
+from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import Progress
 
 STATE_FILE = "training_state.safetensors"

@@ -17,8 +17,9 @@ from engram_bench.backends.common.halving import in_memory
 from engram_bench.backends.common.replay import own_answers, split
 from engram_bench.backends.common.training_loop import Trainer
 from engram_bench.backends.common.training_plan import identity_of
-from engram_bench.backends.machine.blas import preload_blas
-from engram_bench.backends.machine.devices import installed_versions, mlx_device
+from engram_bench.backends.machine.blas import describe, preload_blas
+from engram_bench.backends.machine.devices import installed_versions, mlx_device, mlx_note
+from engram_bench.backends.machine.remarks import tell
 from engram_bench.backends.mlx import runtime
 from engram_bench.backends.mlx.decoding import read_states
 from engram_bench.backends.mlx.generator import MlxGenerator
@@ -88,8 +89,23 @@ class MlxBackend:
             device=runtime.device_name(),
             dtype=self._dtype,
             versions=installed_versions("mlx", "mlx-lm"),
-            note=preload_blas()[1] or mlx_device().note,
+            note=mlx_device().note if runtime.is_accelerated() else self._processor_note(),
         )
+
+    def remarks(self) -> list[str]:
+        """What the processor lacks for what was asked for, or does slowly; told when a training begins."""
+        if runtime.is_accelerated():
+            return []
+        unfused = runtime.fused_kernels().reason
+        return [*self._slow(), *([f"mlx fuses no kernels ({unfused}) and computes more slowly"] if unfused else [])]
+
+    def _slow(self) -> list[str]:
+        slow = "" if self._dtype == "float32" else runtime.short_products(self._dtype).reason
+        return [f"{self._dtype} is slow here ({slow}): float32 is faster"] if slow else []
+
+    def _processor_note(self) -> str:
+        note = mlx_note(describe(*preload_blas()), runtime.fused_kernels().reason)
+        return "; ".join([note, *self._slow()])
 
     def train(
         self,
@@ -109,6 +125,7 @@ class MlxBackend:
             AdapterError: The model has no layer of one of the recipe's targets.
         """
         train = trained_as(recipe, {LORA: self._train_lora, MEMORY: self._train_memory}, self.name)
+        tell(self.remarks(), progress)
         runtime.forget_peak()
         return train(model, examples, recipe, folder, progress)
 

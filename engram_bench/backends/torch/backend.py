@@ -20,6 +20,7 @@ from engram_bench.backends.common.halving import in_memory
 from engram_bench.backends.common.replay import own_answers, split
 from engram_bench.backends.common.training_loop import Trainer
 from engram_bench.backends.common.training_plan import identity_of, peak_memory_mb
+from engram_bench.backends.machine.remarks import tell
 from engram_bench.backends.torch.both_recipe import TrainedLora, train_both
 from engram_bench.backends.torch.generation import read_states
 from engram_bench.backends.torch.generator import TorchGenerator
@@ -33,7 +34,7 @@ from engram_bench.memory.recipe import add_examples, train_memory
 from engram_bench.models.encoding import encode_examples
 from engram_bench.patterns.render import as_written
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
-from engram_bench.records.training import TrainingLog
+from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ class TorchBackend(ABC):
     def device(self) -> DeviceInfo:
         """Where this backend runs, with the versions of the libraries it uses."""
 
+    def remarks(self) -> list[str]:
+        """What this machine lacks for what was asked for, or does slowly; told when a training begins."""
+        return []
+
     @abstractmethod
     def _open_network(self, model: Model) -> Network:
         """The bare model, its weights read now."""
@@ -99,6 +104,7 @@ class TorchBackend(ABC):
         """
         ways = {LORA: self._train_lora, MEMORY: self._train_memory, BOTH: self._train_both}
         train = trained_as(recipe, ways, self.name)
+        tell(self.remarks(), progress)
         with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
             return train(model, examples, recipe, folder, progress)
 
@@ -124,6 +130,7 @@ class TorchBackend(ABC):
             AdapterError: The adapter is no memory of this model.
             BackendError: A pattern or question is stored already, or the memory's rows are hashed.
         """
+        tell(self.remarks(), progress)
         stored = load_memory_files(adapter, model)
         engine = TorchMemoryEngine(self._memory_network(model))
         trained = add_examples(engine, model, stored, examples, steps=steps, progress=progress)

@@ -26,7 +26,7 @@ from engram_bench.memory.plan import keyed_examples, untrained_memory
 from engram_bench.memory.recipe import TrainedMemory, train_memory
 from engram_bench.memory.table import KeyedExample
 from engram_bench.records import Recipe, TrainingExample
-from engram_bench.records.training import TrainingLog
+from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import Progress
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from engram_bench.backends.common.training_loop import STATE_FILE, Trainer
 from engram_bench.errors import BackendError
 from engram_bench.models.encoding import Encoded
 from engram_bench.records import Recipe
-from engram_bench.records.training import TrainingLog
+from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import no_progress
 
 RECIPE = Recipe(
