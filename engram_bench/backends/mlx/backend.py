@@ -40,21 +40,21 @@ if TYPE_CHECKING:
 
 
 READ_TOKENS = 1024
-"""Bound of a reading pass, filler included."""
+"""Most tokens of a prefill pass, filler included."""
 
 
 class MlxBackend:
     """Trains and answers with mlx-lm; no torch is imported.
 
     Args:
-        drafts: Verify draft answers in the reading pass (else: decode every token).
+        drafts: Verify draft answers in the prefill (else: decode every token).
         prefix_cache: Compute the prompts' common prefix once a call.
         eviction: Let finished rows make room for waiting ones (else: decode a batch until its last row ends).
         kernels: On a CPU put our faster exp, silu and softmax under the model (else: mlx's own).
         packing: On a CPU put several sequences in one row (else: padded batches); needs *kernels*.
         curriculum: Train mostly on what is not known yet (else: on every example as often).
-        max_batch_tokens: Bound of rows x length of a decoding batch, and of the tokens of a training pass.
-        dtype: Of weights and products, ``float32``, ``bfloat16`` or ``float16``; empty takes the device's.
+        max_batch_tokens: Most rows x length of a decoding batch, and most tokens of a training pass.
+        dtype: Data type of weights and products, ``float32``, ``bfloat16`` or ``float16``; empty takes the device's.
     """
 
     name = "mlx"
@@ -93,7 +93,7 @@ class MlxBackend:
         )
 
     def remarks(self) -> list[str]:
-        """What the processor lacks for what was asked for, or does slowly; told when a training begins."""
+        """Abilities that the settings need and the processor lacks or is slow at; reported when a training begins."""
         if runtime.is_accelerated():
             return []
         unfused = runtime.fused_kernels().reason

@@ -87,7 +87,7 @@ class TorchLearner:
 
     # ── a step ──────────────────────────────────────────────────────────────────────────────────
 
-    def teach(self, ordinary: Sequence[int]) -> None:
+    def keep_references(self, ordinary: Sequence[int]) -> None:
         """Remember what the bare model makes of these answers, in one pass; the adapter does nothing yet."""
         states = iter(self._learner.teach(*self._batch(ordinary)))
         for index in ordinary:
