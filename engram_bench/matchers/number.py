@@ -40,7 +40,7 @@ _GROUPED = re.compile(
     r"|\d{1,3}(?:\{,\}\d{3})+|\d{1,3}(?:\\,\d{3})+"
 )
 _PLAIN = re.compile(r"(?:\d+)?\.\d+|\d+")
-_EXPONENT = re.compile(r"e[-+]?\d{1,3}(?![\d.])", re.IGNORECASE)
+_EXPONENT = re.compile(r"e[-+]?\d{1,3}(?!\d|\.\d)", re.IGNORECASE)
 _POWER = re.compile(
     r"(?:\^|\*\*)\s?(?:\{([-+−]?\d{1,4})\}|\(([-+−]?\d{1,4})\)|([-+−]?\d{1,4}))|([⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,4})"
 )

@@ -26,9 +26,8 @@ def normalise(text: str) -> str:
 
     Forms are folded as :func:`~engram_bench.matchers.forms.fold_forms` does, letters become lower case (``ß`` stays:
     *in Maßen* is not *in Massen*), and runs of whitespace become one space. What wraps the whole text goes: a code fence,
-    backticks, a pair of quotes with no quote of its kind inside, and the periods and exclamation marks at the end; an
-    exclamation mark behind a digit stays, since ``5!`` is 120. What would leave nothing stays: ``...`` and ``""`` are
-    answers.
+    backticks, a pair of quotes with no quote of its kind inside, and the periods and exclamation marks at the end. What
+    would leave nothing stays: ``...`` and ``""`` are answers.
 
     Idempotent: a normalised text comes back unchanged.
     """
@@ -93,10 +92,7 @@ def _simplified(text: str) -> str:
     if inner and text[0] + text[-1] in _QUOTES and text[0] not in inner and text[-1] not in inner:
         text = inner
     text = " ".join(text.split())
-    bare = text.rstrip(_END_MARKS)
-    if bare[-1:].isdigit() and "!" in text[len(bare) :]:
-        return text if text.endswith("!") else text.rstrip(_END_MARKS.replace("!", ""))
-    return bare or text
+    return text.rstrip(_END_MARKS) or text
 
 
 def _as_words(answer: str) -> re.Pattern[str]:
