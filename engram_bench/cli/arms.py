@@ -20,12 +20,12 @@ OF_ARMS = ("kind", "retrain")
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Which arms, what is at hand already, and the settings they share."""
-    from engram_bench.session.variants import DEFAULT_ARMS
+    from engram_bench.session.variants import DEFAULT_VARIANTS
 
     parser.add_argument(
         "--arms",
         metavar="ARM,…",
-        default=",".join(DEFAULT_ARMS),
+        default=",".join(DEFAULT_VARIANTS),
         help="baseline, or KIND or KIND+ROUTE as --kind and --route have them. Default: %(default)s.",
     )
     parser.add_argument(
@@ -55,25 +55,25 @@ def run(args: argparse.Namespace) -> int:
     from engram_bench.reporting.plots import standalone
     from engram_bench.reporting.variants import arms_markdown, arms_plot, arms_table, counts_words
     from engram_bench.scoring.variants import ArmRow
-    from engram_bench.session.variants import arm_settings, load_arms, run_arms, save_arms
+    from engram_bench.session.variants import load_variants, run_variants, save_variants, variant_settings
     from engram_bench.system.files import write_atomic
 
     names = list(dict.fromkeys(part.strip() for part in args.arms.split(",") if part.strip()))
     adapters = dict(_pair(text) for text in args.adapter)
-    beside = [row for path in args.beside for row in load_arms(Path(path)).rows]
+    beside = [row for path in args.beside for row in load_variants(Path(path)).rows]
 
     def watch(row: ArmRow) -> None:
         if not args.json and not args.quiet:
             say(f"{row.arm}: {row.adapter or 'the bare model'}")
 
     with open_bench(args) as bench:
-        settings = arm_settings(bench.settings, names, adapters)
-        arms = run_arms(bench, settings, speed=args.speed, watch=watch)
+        variants = variant_settings(bench.settings, names, adapters)
+        arms = run_variants(bench.under, variants, speed=args.speed, watch=watch)
         report_dir = bench.settings.report_dir
     rows = [*beside, *arms.rows]
     made = arms.provenance
     origin = f"{made.machine}, backend {made.backend}, commit {made.commit}, {made.started}."
-    save_arms(report_dir / "arms.json", arms)
+    save_variants(report_dir / "arms.json", arms)
     write_atomic(report_dir / "arms.md", arms_markdown(rows, origin))
     if plot := arms_plot(rows):
         write_atomic(report_dir / "plots" / "arms.svg", standalone(plot))

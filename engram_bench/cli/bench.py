@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +33,8 @@ def open_bench(args: argparse.Namespace) -> Iterator[Bench]:
     from engram_bench.models import default_cache_dir
     from engram_bench.runs.store import find_run
     from engram_bench.scoring.gates import session_gates
-    from engram_bench.session.bench import Bench, load_sets
+    from engram_bench.session.bench import Bench
+    from engram_bench.session.sets import load_sets
 
     cwd = Path.cwd()
     project = find_project(cwd)
@@ -65,7 +66,6 @@ def evaluate_and_show(bench: Bench, args: argparse.Namespace) -> int:
     from engram_bench.runs import store as run_store
     from engram_bench.session.bench import evaluate
     from engram_bench.session.conclusion import conclude, save
-    from engram_bench.session.inspection import check_guards
 
     settings = bench.settings
     is_timed = getattr(args, "speed", False)
@@ -73,11 +73,12 @@ def evaluate_and_show(bench: Bench, args: argparse.Namespace) -> int:
         raise UsageError("--speed: no pattern file is of kind speed, expected one with prompts to time")
     older = run_store.load_run(run_store.find_run(settings.report_dir, settings.compare)) if settings.compare else None
     run = evaluate(bench)
-    run = replace(run, guards=check_guards(bench))
+    run = replace(run, guards=bench.inspector().results(bench.sets))
     if is_timed:
         from engram_bench.session.speed_tests import with_speed
 
-        run, failed = with_speed(bench, run)
+        with closing(bench.speed_lab()) as lab:
+            run, failed = with_speed(run, lab, bench.sets, bench.engine.progress)
         for name, reason in failed.items():
             say_error(f"{name}: {reason}")
     conclusion = save(conclude(run, settings), settings.report_dir)

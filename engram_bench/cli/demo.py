@@ -168,7 +168,7 @@ def _quickly_trained(bench: Bench, cases: Sequence[Case], *, quiet: bool) -> Ben
     """The bench, or one whose adapter is trained in seconds on the patterns shown if its own is not stored."""
     from engram_bench.session.bench import Bench
 
-    if bench.is_trained:
+    if bench.tuning.is_done:
         return bench
     shown = {(case.set_name, case.pattern_id) for case in cases}
     sets = tuple(
@@ -179,8 +179,8 @@ def _quickly_trained(bench: Bench, cases: Sequence[Case], *, quiet: bool) -> Ben
     settings = replace(bench.settings, steps=min(QUICK_STEPS, bench.settings.steps))
     if not quiet:
         say(f"no adapter of all patterns yet (engram-bench train): a small one of these {len(shown)} takes its place")
-    small = Bench(settings, sets, bench.cache_dir, progress=bench.progress)
-    small.adapter  # noqa: B018  # trained here, where the progress bar is
+    small = Bench(settings, sets, bench.engine.cache_dir, progress=bench.engine.progress)
+    small.tuning.adapter  # noqa: B018  # trained here, where the progress bar is
     return small
 
 
@@ -188,8 +188,8 @@ def _play(bench: Bench, cases: Iterable[Case], console: Console, *, pause_s: flo
     from engram_bench.cli.demo_view import View
     from engram_bench.session.bench import COMPARED
 
-    generators: dict[Side, Generator] = {side: bench.open_generator(side) for side in COMPARED}
-    clear_progress(bench.progress)
+    generators: dict[Side, Generator] = {side: bench.respondents.of(side).open() for side in COMPARED}
+    clear_progress(bench.engine.progress)
     view = View(console)
     played: list[tuple[Case, Lanes]] = []
     total = len(cases) if isinstance(cases, Sequence) else 0

@@ -32,7 +32,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write both files and say how many examples each has."""
     from engram_bench.patterns.render import training_examples, write_chat_jsonl
-    from engram_bench.session.bench import load_sets
+    from engram_bench.session.sets import load_sets
 
     if not 0 <= args.valid_share < 1:
         msg = f"--valid-share: got {args.valid_share}, expected at least 0 and below 1"

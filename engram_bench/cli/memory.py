@@ -101,7 +101,7 @@ def _decision(settings: Settings, adapter: Adapter, model: Model, prompt: Prompt
     from engram_bench.records import Recipe
     from engram_bench.routing.router import Router
     from engram_bench.routing.scores import open_scorer
-    from engram_bench.session.bench import augmentation
+    from engram_bench.session.tuning import augmentation
 
     variants = augmentation(adapter.manifest.recipe or Recipe())
     sets = [load_pattern_file(path) for path in find_pattern_files(settings.patterns)]
@@ -131,7 +131,7 @@ def _add(args: argparse.Namespace, settings: Settings) -> int:
     from engram_bench.memory.files import load_memory_files
     from engram_bench.patterns.load import find_pattern_files, load_pattern_file
     from engram_bench.patterns.render import DEFAULT_AUGMENTATION, training_examples
-    from engram_bench.session.bench import augmentation
+    from engram_bench.session.tuning import augmentation
 
     adapter, model = named(settings.adapter_dir, args.name), _model(settings)
     there = set(load_memory_files(adapter.path, model).table.patterns)

@@ -15,7 +15,8 @@ from engram_bench.errors import EngramBenchError
 from engram_bench.plugin.keys import SESSION
 from engram_bench.plugin.session import about
 from engram_bench.records import PatternSet
-from engram_bench.session.plan import SUITE, SpeedCase, Task, TaskGroup, speed_cases
+from engram_bench.session.plan import SUITE, Task, TaskGroup
+from engram_bench.speed.cases import SpeedCase, speed_cases
 
 if TYPE_CHECKING:
     from engram_bench.plugin.session import BenchSession

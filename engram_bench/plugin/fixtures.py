@@ -75,7 +75,7 @@ def guard(request: pytest.FixtureRequest, engram_task: Task) -> Guard:
     from engram_bench.plugin.judged import Guard
 
     session = request.config.stash[SESSION]
-    if _or_fail(lambda: session.bench.adapter) is None:
+    if _or_fail(lambda: session.bench.tuning.adapter) is None:
         pytest.skip("no adapter to guard: --engram-adapter=none")
     result = _or_fail(lambda: session.guard_result(engram_task))
     request.node.stash[GUARDS] = [result]
@@ -90,7 +90,7 @@ def reformed(request: pytest.FixtureRequest, engram_task: Task) -> Reformed:
     from engram_bench.plugin.judged import Reformed
 
     session = request.config.stash[SESSION]
-    if not session.bench.has_forms:
+    if not session.bench.tuning.has_forms:
         pytest.skip("no adapter here that could have other forms: the bare model or a server is asked")
     other = _or_fail(lambda: session.rows_as(engram_task.name, engram_task, "parity"))
     return Reformed(engram_task.name, _or_fail(lambda: session.rows(engram_task, "parity"))["candidate"], other)
@@ -117,13 +117,13 @@ def candidate(request: pytest.FixtureRequest) -> AskableSide:
 @pytest.fixture(scope="session")
 def adapter(request: pytest.FixtureRequest) -> Adapter | None:
     """The adapter under test, loaded or trained; None with ``--engram-adapter=none``."""
-    return _or_fail(lambda: request.config.stash[SESSION].bench.adapter)
+    return _or_fail(lambda: request.config.stash[SESSION].bench.tuning.adapter)
 
 
 @pytest.fixture(scope="session")
 def backend(request: pytest.FixtureRequest) -> DeviceInfo:
     """Where answers come from: backend, device, dtype, library versions."""
-    return _or_fail(lambda: request.config.stash[SESSION].bench.device)
+    return _or_fail(lambda: request.config.stash[SESSION].bench.engine.device)
 
 
 def _or_fail(work: Callable[[], T]) -> T:

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
         SweepPoint,
     )
     from engram_bench.session.bench import Bench
-    from engram_bench.session.plan import SpeedCase, Task, TaskGroup
-    from engram_bench.session.speed_tests import SpeedLab, SpeedTiming
+    from engram_bench.session.plan import Task, TaskGroup
+    from engram_bench.speed.cases import SpeedCase
+    from engram_bench.speed.lab import SpeedLab, SpeedTiming
 
 T = TypeVar("T")
 Key = tuple[str, str, int]
@@ -157,9 +158,7 @@ class BenchSession:
         Raises:
             EngramBenchError: Something on the way failed.
         """
-        from engram_bench.session.inspection import guard_result
-
-        return guard_result(self.bench, task, lambda: self.rows(task, "sanity")["candidate"])
+        return self.bench.inspector().result(task, lambda: self.rows(task, "sanity")["candidate"])
 
     def asks_for(self, test: str) -> bool:
         """Whether the command line names this test: ``-m NAME`` or a node id."""
@@ -235,15 +234,13 @@ class BenchSession:
             EngramBenchError: The model or adapter cannot be had (the same error for every case of the session), or a prompt
                 exceeds the context.
         """
-        self._guarded(lambda: self.bench.adapter)
+        self._guarded(lambda: self.bench.tuning.adapter)
         return self.lab.timing(pattern_set, case)
 
     @cached_property
     def lab(self) -> SpeedLab:
         """The loaded sides of the speed tests."""
-        from engram_bench.session.speed_tests import SpeedLab
-
-        return SpeedLab(self.bench)
+        return self.bench.speed_lab()
 
     def notes(self) -> dict[str, Any]:
         """What this process knows about the run, in plain values: once, when both sides have answered or one was timed."""
@@ -275,7 +272,7 @@ class BenchSession:
             return []
         from engram_bench.patterns.leaks import HeldOut
 
-        held_out, examples = HeldOut(self.training_sets()), self.bench.examples
+        held_out, examples = HeldOut(self.training_sets()), self.bench.tuning.examples
         if found := held_out.leaks(examples):
             raise PatternFileError("held-out wordings", [str(leak) for leak in found])
         near = [leak for leak in held_out.near_duplicates(examples) if leak.case_id in selected]

@@ -11,8 +11,8 @@ from engram_bench.errors import EngramBenchError
 
 if TYPE_CHECKING:
     from engram_bench.records import DeviceInfo, SpeedRounds
-    from engram_bench.session.plan import SpeedCase
-    from engram_bench.session.speed_tests import SpeedTiming
+    from engram_bench.speed.cases import SpeedCase
+    from engram_bench.speed.lab import SpeedTiming
 
 SPEED: pytest.StashKey[list[SpeedRounds]] = pytest.StashKey()
 """On an item: the rounds that travel to the ledger with its report."""
@@ -78,7 +78,7 @@ def _where(device: DeviceInfo) -> dict[str, str]:
 @pytest.fixture
 def engram_speed_case(request: pytest.FixtureRequest) -> SpeedCase:
     """The candidate, in a test that has no other side."""
-    from engram_bench.session.plan import SpeedCase
+    from engram_bench.speed.cases import SpeedCase
 
     return SpeedCase(request.function.__name__.removeprefix("test_"), "candidate")
 
@@ -99,4 +99,4 @@ def timed(request: pytest.FixtureRequest, engram_speed_case: SpeedCase) -> Timed
         timing = session.timing(module.pattern_set, engram_speed_case)
     except EngramBenchError as error:
         pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
-    return Timed(request.node, timing, session.bench.device)
+    return Timed(request.node, timing, session.bench.engine.device)
