@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engram_bench.adapters.kinds import kind_in, kind_of
 from engram_bench.cli.adapter import named
 from engram_bench.cli.arguments import add_json, add_settings
 from engram_bench.cli.console import progress, say, say_json, table
@@ -101,14 +102,16 @@ def _decision(settings: Settings, adapter: Adapter, model: Model, prompt: Prompt
     from engram_bench.records import Recipe
     from engram_bench.routing.router import Router
     from engram_bench.routing.scores import open_scorer
-    from engram_bench.session.tuning import augmentation
 
-    variants = augmentation(adapter.manifest.recipe or Recipe())
+    recipe = adapter.manifest.recipe or Recipe()
     sets = [load_pattern_file(path) for path in find_pattern_files(settings.patterns)]
     scorer = open_scorer(
         settings.route,
         model,
-        [example.prompt for example in training_examples(sets, augment=variants, seed=settings.seed)],
+        [
+            example.prompt
+            for example in training_examples(sets, augment=kind_of(recipe).augmentation(recipe), seed=settings.seed)
+        ],
         backend=lambda: registry.create(_backend_name(settings)),
         folder=adapter.path,
     )
@@ -131,12 +134,12 @@ def _add(args: argparse.Namespace, settings: Settings) -> int:
     from engram_bench.memory.files import load_memory_files
     from engram_bench.patterns.load import find_pattern_files, load_pattern_file
     from engram_bench.patterns.render import DEFAULT_AUGMENTATION, training_examples
-    from engram_bench.session.tuning import augmentation
 
     adapter, model = named(settings.adapter_dir, args.name), _model(settings)
     there = set(load_memory_files(adapter.path, model).table.patterns)
     sets = [load_pattern_file(path) for path in find_pattern_files(settings.patterns)]
-    variants = augmentation(adapter.manifest.recipe) if adapter.manifest.recipe else DEFAULT_AUGMENTATION
+    recipe = adapter.manifest.recipe
+    variants = kind_of(recipe).augmentation(recipe) if recipe else DEFAULT_AUGMENTATION
     every = training_examples(sets, augment=variants, seed=settings.seed)
     examples = [example for example in every if example.pattern_id not in there]
     if not examples:
@@ -163,8 +166,7 @@ def _publish(
         if not (folder / file).exists():
             shutil.copy2(old.path / file, folder / file)
     files = adapter_manifest.stored_files(folder)
-    kind = old.manifest.recipe.kind if old.manifest.recipe else "memory"
-    name = f"{kind}-{adapter_manifest.fingerprint(files)[:12]}"
+    name = f"{kind_in(folder).name}-{adapter_manifest.fingerprint(files)[:12]}"
     manifest = replace(old.manifest, name=name, created=utc_now(), training=training, files=files)
     adapter_manifest.write_manifest(folder, manifest)
     target = settings.adapter_dir / name

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_bench.errors import BackendError
-from engram_bench.memory.table import Fact, Table
+from engram_bench.memory.table import KeyedExample, RowTable
 from engram_bench.system.progress import Progress
 
 CONFIDENT = 0.5
@@ -29,14 +29,14 @@ CONFIDENT = 0.5
 (arXiv 2605.30260)."""
 
 RIVALS = 8
-"""Likely tokens per place that become rivals."""
+"""Likely tokens per position that become rivals."""
 
 UNSURE, CHECKED_EVERY = 0.01, 10
 """Recall of what was trained is checked when at most this share of all was not answered with confidence, and every so many
 steps: a check costs more than a step."""
 
 Slots = Mapping[int, Sequence[NDArray[np.int64]]]
-"""Per block, for each example of a batch, the rows (places, S) that its computed places read."""
+"""Per block, for each example of a batch, the rows (positions, S) that its computed positions read."""
 
 
 @dataclass(slots=True)
@@ -47,17 +47,17 @@ class Done:
     """Mean per label of what was trained in a step."""
     recalls: list[float] = field(default_factory=list)
     """Share of examples recalled, each time all were checked."""
-    places: int = 0
+    positions: int = 0
     """Labels trained on, each as often as it was."""
     examples_seen: int = 0
     seconds: float = 0.0
 
 
-class Learner(Protocol):
+class MemoryLearner(Protocol):
     """Computes passes over the examples, meant by their index, with a memory whose values it holds."""
 
     def first(self, index: int) -> int:
-        """The first place of an example that is computed."""
+        """The first position of an example that is computed."""
 
     def learn(
         self, members: Sequence[int], slots: Slots, labels: NDArray[np.int64], rivals: NDArray[np.int64]
@@ -65,23 +65,23 @@ class Learner(Protocol):
         """The losses (nats) of the members' *labels* (N,) among sorted *rivals*, after which the values have moved."""
 
     def likely(self, members: Sequence[int], slots: Slots, count: int) -> NDArray[np.int64]:
-        """The *count* likeliest tokens at each place that predicts a label, (N, count), the best first."""
+        """The *count* likeliest tokens at each position that predicts a label, (N, count), the best first."""
 
 
 class MemoryTrainer:
     """One training run of a memory."""
 
-    def __init__(self, learner: Learner, table: Table, facts: Sequence[Fact]) -> None:
+    def __init__(self, learner: MemoryLearner, table: RowTable, examples: Sequence[KeyedExample]) -> None:
         self._learner = learner
         self._config = table.config
-        self._sizes = [(len(fact.labels), len(fact.prompt.ids)) for fact in facts]
-        self._labels = [np.array(fact.labels, dtype=np.int64) for fact in facts]
-        readings = [fact.reading_from(learner.first(index)) for index, fact in enumerate(facts)]
-        ends = np.cumsum([reading.num_places for reading in readings])[:-1]
-        self._slots = {block: np.split(table.rows(readings, block), ends) for block in table.config.layers}
-        self._everything = list(range(len(facts)))
+        self._sizes = [(len(example.labels), len(example.prompt.ids)) for example in examples]
+        self._labels = [np.array(example.labels, dtype=np.int64) for example in examples]
+        queries = [example.query_from(learner.first(index)) for index, example in enumerate(examples)]
+        ends = np.cumsum([query.num_positions for query in queries])[:-1]
+        self._slots = {block: np.split(table.rows(queries, block), ends) for block in table.config.layers}
+        self._everything = list(range(len(examples)))
         self._every_label = np.unique(np.concatenate(self._labels))
-        self._likely = list(self._labels)  # per example what was likely at its places
+        self._likely = list(self._labels)  # per example what was likely at its positions
         self.done = Done()
 
     def run(self, steps: int, *, progress: Progress, until_recall: bool = True) -> Done:
@@ -121,14 +121,14 @@ class MemoryTrainer:
         random = np.random.default_rng([self._config.seed, step])
         batches = self._batches(active)
         total, num_labels, unsure = 0.0, 0, []
-        for place in random.permutation(len(batches)):
-            members = batches[place]
+        for position in random.permutation(len(batches)):
+            members = batches[position]
             loss, least = self._learn(members, step, intact)
             total += loss
             num_labels += sum(len(self._labels[index]) for index in members)
             unsure += [index for index, sure in zip(members, least, strict=True) if sure < CONFIDENT]
         self.done.losses.append(total / num_labels)
-        self.done.places += num_labels
+        self.done.positions += num_labels
         self.done.examples_seen += len(active)
         return unsure
 
@@ -152,7 +152,7 @@ class MemoryTrainer:
         return [order[start : start + size] for start in range(0, len(order), size)]
 
     def _dropped(self, index: int, rows: NDArray[np.int64], step: int, intact: frozenset[int]) -> NDArray[np.int64]:
-        """Rows (places, S) with some slots empty, unless *intact*: which, depends on step, example and place alone."""
+        """Rows (positions, S) with some slots empty, unless *intact*: which, depends on step, example and position alone."""
         if not self._config.key_dropout or index in intact:
             return rows
         return dropped(rows, self._config.key_dropout, np.random.default_rng([self._config.seed, step, index]))
@@ -188,7 +188,7 @@ class MemoryTrainer:
 
 
 def dropped(rows: NDArray[np.int64], share: float, random: np.random.Generator) -> NDArray[np.int64]:
-    """Rows (places, S) with a *share* of the slots empty, never all of a place."""
-    kept = random.random(rows.shape)[::-1] >= share  # drawn from the last place backwards
+    """Rows (positions, S) with a *share* of the slots empty, never all of a position."""
+    kept = random.random(rows.shape)[::-1] >= share  # drawn from the last position backwards
     left = np.where(kept, rows, 0)
     return np.where(left.any(-1, keepdims=True), left, rows)

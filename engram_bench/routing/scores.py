@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from engram_bench.backends.protocol import Backend
 from engram_bench.inference.store import CompletionStore
 from engram_bench.memory.background import QUESTIONS
-from engram_bench.memory.reading import Reading
+from engram_bench.memory.query import Query
 from engram_bench.records import CaseResult, Prompt, Split
 from engram_bench.records.plain import canonical_json
 from engram_bench.routing.discriminant import Discriminant
@@ -98,11 +98,11 @@ class StoredScorer:
         """The scorer's fingerprint."""
         return self.scorer.fingerprint
 
-    def scores(self, readings: Sequence[Reading]) -> list[float]:
+    def scores(self, queries: Sequence[Query]) -> list[float]:
         """One score per query, whatever answer follows the question."""
-        keys = [self._key(reading) for reading in readings]
+        keys = [self._key(query) for query in queries]
         found = self.store.get_figures(keys)
-        missing = {key: reading for key, reading in zip(keys, readings, strict=True) if key not in found}
+        missing = {key: query for key, query in zip(keys, queries, strict=True) if key not in found}
         if missing:
             scores = self.scorer.scores(list(missing.values()))
             made = {key: [score] for key, score in zip(missing, scores, strict=True)}
@@ -110,8 +110,8 @@ class StoredScorer:
             found |= made
         return [found[key][0] for key in keys]
 
-    def _key(self, reading: Reading) -> str:
-        prompt = tuple(reading.ids[: len(reading.content)])
+    def _key(self, query: Query) -> str:
+        prompt = tuple(query.ids[: len(query.content)])
         parts = ("route", self.identity, self.scorer.fingerprint, prompt)
         return sha256(canonical_json(parts).encode()).hexdigest()
 

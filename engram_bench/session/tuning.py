@@ -7,22 +7,15 @@ from functools import cached_property
 from pathlib import Path
 
 from engram_bench.adapters import store as adapter_store
+from engram_bench.adapters.kinds import kind_of, requested_kind
 from engram_bench.adapters.store import Adapter, AdapterIdentity
-from engram_bench.memory.both import both_recipe
-from engram_bench.memory.config import config_of, memory_recipe
-from engram_bench.patterns.augment import AS_WRITTEN, Augmentation
 from engram_bench.patterns.ordinary import replay_examples
-from engram_bench.patterns.render import DEFAULT_AUGMENTATION, training_examples
+from engram_bench.patterns.render import training_examples
 from engram_bench.records import PatternSet, Recipe, TrainingExample, TrainingRecord
 from engram_bench.session.engine import Engine
 from engram_bench.session.options import Settings
 from engram_bench.session.stages import StageClock
 from engram_bench.system import provenance
-
-
-def augmentation(recipe: Recipe) -> Augmentation:
-    """Which variants of the prompts an adapter of this recipe is trained on."""
-    return AS_WRITTEN if recipe.kind == "memory" and not config_of(recipe).needs_variants else DEFAULT_AUGMENTATION
 
 
 @dataclass
@@ -40,22 +33,14 @@ class Tuning:
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe that the settings ask for."""
-        kind, _, preset = self.settings.kind.partition(":")
-        if kind != "lora":
-            make = {"memory": memory_recipe, "both": both_recipe}[kind]
-            return make(preset=preset or "exact", steps=self.settings.steps, seed=self.settings.seed)
-        options = {"load_in_4bit": True} if self.settings.load_in_4bit else {}
-        return Recipe(
-            steps=self.settings.steps,
-            seed=self.settings.seed,
-            checkpoints=self.settings.checkpoints if self.settings.sweep else 0,
-            options=options,
-        )
+        kind, preset = requested_kind(self.settings.kind)
+        return kind.recipe(self.settings, preset)
 
     @cached_property
     def examples(self) -> tuple[TrainingExample, ...]:
         """The examples that the adapter is trained on."""
-        return training_examples(self.sets, augment=augmentation(self.recipe), seed=self.settings.seed)
+        variants = kind_of(self.recipe).augmentation(self.recipe)
+        return training_examples(self.sets, augment=variants, seed=self.settings.seed)
 
     @cached_property
     def replayed(self) -> tuple[TrainingExample, ...]:

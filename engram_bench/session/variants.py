@@ -14,14 +14,16 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from engram_bench.adapters.kinds import Participation, kind_in, requested_kind
 from engram_bench.errors import StoreError, UsageError
 from engram_bench.patterns.expand import accuracy_cases
 from engram_bench.records import Case, CaseResult, Estimate, PatternSet, Prompt, Provenance
 from engram_bench.records.plain import RecordMismatch, from_plain, to_json_lines, to_plain
 from engram_bench.scoring.comparison import compare
 from engram_bench.scoring.speed import speed_measure
-from engram_bench.scoring.variants import ArmRow, Arms, arm_row
+from engram_bench.scoring.variants import ArmRow, Arms, arm_row, share
 from engram_bench.session import options
 from engram_bench.session.bench import COMPARED, Bench, finished
 from engram_bench.session.options import Settings
@@ -30,6 +32,9 @@ from engram_bench.speed.cases import SpeedCase
 from engram_bench.speed.lab import SpeedLab
 from engram_bench.system import provenance
 from engram_bench.system.files import write_atomic
+
+if TYPE_CHECKING:
+    from engram_bench.session.route import Route
 
 DEFAULT_VARIANTS = (
     "baseline",
@@ -41,8 +46,6 @@ DEFAULT_VARIANTS = (
     "both+state",
     "memory:paper-small",
 )
-HASHED_PASSES = 10
-"""Steps at most of a memory with hashed tables, whose every step runs all examples through nearly the whole model."""
 WRAPPINGS = ("Complete: {}", "Please help me with this. {}")
 """Words around a prompt as written, never trained on; the prompts get these frames in turn."""
 
@@ -119,14 +122,14 @@ def _settings_of(variant: str, shared: Settings, adapter: str) -> Settings:
     if variant == "baseline":
         return replace(shared, adapter="none")
     kind, _, route = variant.partition("+")
-    steps = min(shared.steps, HASHED_PASSES) if kind.startswith("memory:paper") else shared.steps
     try:
+        adapter_kind, preset = requested_kind(kind)
         return replace(
             shared,
             adapter=adapter,
-            kind=options.adapter_kind(kind),
+            kind=kind,
             route=options.route(route or "always"),
-            steps=steps,
+            steps=min(shared.steps, adapter_kind.most_steps(preset) or shared.steps),
         )
     except ValueError as error:
         msg = f"arm {variant!r}: expected baseline, or KIND or KIND+ROUTE of {error}"
@@ -137,8 +140,6 @@ def _settings_of(variant: str, shared: Settings, adapter: str) -> Settings:
 
 
 def _run_variant(bench: Bench, name: str, started: str, *, speed: bool) -> tuple[ArmRow, Provenance]:
-    from engram_bench.session.variant_costs import fires, touched  # numpy, which naming the variants does not need
-
     clock = time.perf_counter()
     adapter = bench.tuning.adapter
     answers: dict[str, list[CaseResult]] = {
@@ -157,8 +158,10 @@ def _run_variant(bench: Bench, name: str, started: str, *, speed: bool) -> tuple
     return replace(
         row,
         adapter=adapter.name,
-        fires=fires(adapter.path, bench.engine.model, controls, bench.respondents.route),
-        touched=touched(adapter.path, bench.engine.model, row.stored),
+        fires=_fires(
+            kind_in(adapter.path).participation(adapter.path, bench.engine.model), controls, bench.respondents.route
+        ),
+        touched=kind_in(adapter.path).values_read(adapter.path, bench.engine.model, row.stored),
         decode_ratio=_decode_ratio(bench.speed_lab(), bench.sets) if speed else None,
     ), run.provenance
 
@@ -174,6 +177,19 @@ def _cases(sets: Iterable[PatternSet], limit: int | None) -> Iterator[Case]:
     """The seen cases of the first *limit* patterns of each set."""
     for each in sets:
         yield from accuracy_cases(replace(each, patterns=each.patterns[:limit]))
+
+
+def _fires(takes_part: Participation, controls: Iterable[CaseResult], route: Route | None) -> Estimate | None:
+    """Share of the positions that predict the bare model's answers to controls at which the adapter takes part.
+
+    An adapter takes part as its kind says, and only where the question is routed to it.
+    """
+    fired: list[bool] = []
+    for row in controls:
+        positions = takes_part(row.case.prompt, row.completion.text)
+        is_asked = route is None or route.router.decide([row.case.prompt])[0].is_known
+        fired += positions if is_asked else [False] * len(positions)
+    return share(fired)
 
 
 def _decode_ratio(lab: SpeedLab, sets: Iterable[PatternSet]) -> Estimate | None:

@@ -108,11 +108,11 @@ def test_a_pattern_may_be_added_that_asks_an_ordinary_question(
     backend: CpuBackend, model: Model, stored: StoredMemory, tmp_path: Path
 ) -> None:
     asked = TrainingExample(Prompt(QUESTIONS[0]), "Cervantes", "facts/ordinary")
-    assert meaning(stored, model.tokenizer, asked.prompt).nobodys == QUESTIONS[0]
+    assert meaning(stored, model.tokenizer, asked.prompt).unmatched == QUESTIONS[0]
 
     grown = add_facts(backend._open(model), model, stored, [asked], steps=60, progress=no_progress).stored
 
-    assert not meaning(grown, model.tokenizer, asked.prompt).nobodys
+    assert not meaning(grown, model.tokenizer, asked.prompt).unmatched
     assert answer(backend, model, grown, asked.prompt, tmp_path / "grown") == "Cervantes"
 
 
@@ -122,10 +122,10 @@ def test_an_unknown_pattern_cannot_be_removed(stored: StoredMemory) -> None:
 
 
 def test_explain_names_the_ngrams_and_whose_rows_they_hit(model: Model, stored: StoredMemory) -> None:
-    places = explain(stored, model.tokenizer, NAMED[1].prompt, NAMED[1].answer)
+    positions = explain(stored, model.tokenizer, NAMED[1].prompt, NAMED[1].answer)
 
-    assert [place.predicts for place in places] == ["2", "2", ""]
-    whole = [place.hits[-1] for place in places]
+    assert [position.predicts for position in positions] == ["2", "2", ""]
+    whole = [position.hits[-1] for position in positions]
     assert [hit.ngram for hit in whole] == [f"Which port does SSH use?{part}" for part in ("", "2", "22")]
     assert all(hit.row and hit.patterns == ("facts/1",) for hit in whole)
 

@@ -9,15 +9,15 @@ import pytest
 from numpy.typing import NDArray
 
 from engram_bench.memory.config import MemoryConfig
-from engram_bench.memory.reading import Reading
-from engram_bench.memory.table import Fact, Table, build_table
+from engram_bench.memory.query import Query
+from engram_bench.memory.table import KeyedExample, RowTable, build_table
 from engram_bench.memory.training import CHECKED_EVERY, Done, MemoryTrainer, Slots
 from engram_bench.system.progress import no_progress
 
 END, WRONG = 1, 2
 COUNT = 30
-FACTS = [
-    Fact(f"fact-{index}", Reading([10 + index, 50 + index, 3], [True, True, False]), (100 + index, END))
+EXAMPLES = [
+    KeyedExample(f"fact-{index}", Query([10 + index, 50 + index, 3], [True, True, False]), (100 + index, END))
     for index in range(COUNT)
 ]
 
@@ -31,7 +31,7 @@ class ScriptedLearner:
         self.checked: list[list[int]] = []
 
     def first(self, index: int) -> int:
-        return len(FACTS[index].prompt.ids) - 1
+        return len(EXAMPLES[index].prompt.ids) - 1
 
     def learn(
         self, members: Sequence[int], slots: Slots, labels: NDArray[np.int64], rivals: NDArray[np.int64]
@@ -45,7 +45,7 @@ class ScriptedLearner:
         found = [
             [label if self.seen[index] >= self.passes[index] else WRONG, WRONG]
             for index in members
-            for label in FACTS[index].labels
+            for label in EXAMPLES[index].labels
         ]
         return np.array(found)
 
@@ -62,8 +62,8 @@ class ForgetfulLearner(ScriptedLearner):
 
 
 def trained(learner: ScriptedLearner, *, steps: int = 50) -> Done:
-    table = build_table(Table(MemoryConfig(orders=(2,), layers=(0,), near=0.0, key_dropout=0.0)), FACTS)
-    return MemoryTrainer(learner, table, FACTS).run(steps, progress=no_progress)
+    table = build_table(RowTable(MemoryConfig(orders=(2,), layers=(0,), near=0.0, key_dropout=0.0)), EXAMPLES)
+    return MemoryTrainer(learner, table, EXAMPLES).run(steps, progress=no_progress)
 
 
 EVERYTHING, LATE = list(range(COUNT)), [COUNT - 1]

@@ -35,7 +35,7 @@ LOOK_TOKENS = 1024
 
 State = Mapping[str, NDArray[Any]]
 Guesses = Callable[[Sequence[int]], Integers]
-"""The likeliest token in the place of every answer token of these examples, in one pass."""
+"""The likeliest token at the position of every answer token of these examples, in one pass."""
 
 
 class Learner(Protocol):
@@ -72,7 +72,7 @@ class Learner(Protocol):
         """The losses (nats) of the answer tokens, in order, in one pass."""
 
     def guesses(self, members: Sequence[int]) -> Integers:
-        """The likeliest token in the place of every answer token as the adapter will answer, in one pass."""
+        """The likeliest token at the position of every answer token as the adapter will answer, in one pass."""
 
     def save(self, folder: Path, base: str) -> None:
         """Write the adapter into *folder* in PEFT's layout; *base* is the model's name in it."""
@@ -246,8 +246,8 @@ class Trainer:
         worst = self._look(indices)
         recalled = worst < KNOWN_LOSS
         unsettled = np.flatnonzero(~recalled & (worst < HOPELESS_LOSS)).tolist()
-        recalled[unsettled] = self.recalled_by([indices[place] for place in unsettled], self._learner.guesses)
-        self._curriculum.note_recalled([indices[place] for place in unsettled if recalled[place]])
+        recalled[unsettled] = self.recalled_by([indices[position] for position in unsettled], self._learner.guesses)
+        self._curriculum.note_recalled([indices[position] for position in unsettled if recalled[position]])
         return recalled
 
     def _look(self, indices: Sequence[int]) -> NDArray[np.float32]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engram_bench.adapters.layout import PEFT_CONFIG, check_fits, read_peft
+from engram_bench.adapters.kinds import LORA, MEMORY, kind_in, trained_as
+from engram_bench.adapters.layout import check_fits, read_peft
 from engram_bench.backends.common.halving import in_memory
 from engram_bench.backends.common.replay import own_answers, split
 from engram_bench.backends.common.training_loop import Trainer
@@ -15,8 +16,7 @@ from engram_bench.backends.common.training_plan import identity_of
 from engram_bench.backends.machine.blas import preload_blas
 from engram_bench.backends.machine.devices import installed_versions, mlx_device
 from engram_bench.backends.mlx import runtime
-from engram_bench.errors import BackendError
-from engram_bench.memory.files import is_memory, load_memory_files
+from engram_bench.memory.files import load_memory_files
 from engram_bench.models.encoding import encode_examples
 from engram_bench.patterns.render import as_written
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
@@ -106,14 +106,15 @@ class MlxBackend:
             BackendError: There is no example, one exceeds the context, the loss is not finite, or memory ran out twice.
             AdapterError: The model has no layer of one of the recipe's targets.
         """
+        train = trained_as(recipe, {LORA: self._train_lora, MEMORY: self._train_memory}, self.name)
+        runtime.forget_peak()
+        return train(model, examples, recipe, folder, progress)
+
+    def _train_lora(
+        self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
+    ) -> TrainingRecord:
         from engram_bench.backends.mlx.training import MlxLearner
 
-        if recipe.kind not in ("lora", "memory"):
-            msg = f"recipe: kind is {recipe.kind!r}, expected 'lora' or 'memory' (all that the mlx backend trains)"
-            raise BackendError(msg)
-        runtime.forget_peak()
-        if recipe.kind == "memory":
-            return self._train_memory(model, examples, recipe, folder, progress)
         learned, ordinary = split(examples, recipe)
         encoded = encode_examples(model, learned, model.context_length)
         held = own_answers(model, self.load(model, None), ordinary)
@@ -172,7 +173,7 @@ class MlxBackend:
             dtype=self._dtype,
             steps=len(done.losses),
             examples=num_examples,
-            tokens=done.places,
+            tokens=done.positions,
             seconds=time.perf_counter() - started,
             loss_start=done.losses[0] if done.losses else 0.0,
             loss_end=done.losses[-1] if done.losses else 0.0,
@@ -196,9 +197,10 @@ class MlxBackend:
         from engram_bench.backends.mlx.memory import load_memory
 
         network, memory = self._open(model), None
-        if adapter is not None and is_memory(adapter):
+        kind = kind_in(adapter) if adapter is not None else None
+        if adapter is not None and kind is not None and kind.has_memory:
             memory = load_memory(load_memory_files(adapter, model))
-        if adapter is not None and (memory is None or (adapter / PEFT_CONFIG).exists()):
+        if adapter is not None and kind is not None and kind.has_lora:
             updates = read_peft(adapter)
             check_fits(adapter, updates, network.shapes)
             network = network.with_adapter(updates, fused=fused)

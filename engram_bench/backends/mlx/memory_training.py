@@ -1,7 +1,7 @@
 """Training a memory's rows with mlx: what the memory cannot change is computed once.
 
-The hidden states below the first block that is written to never change, nor do the keys and values of the places before
-the first one that is written at: a pass runs the answers' few places through the last blocks, which are the model's own.
+The hidden states below the first block that is written to never change, nor do the keys and values of the positions before
+the first one that is written at: a pass runs the answers' few positions through the last blocks, which are the model's own.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 from mlx import nn
 from numpy.typing import NDArray
 
-from engram_bench.backends.mlx.memory import Memory, MemoryWrites, check_supported
+from engram_bench.backends.mlx.memory import MlxMemory, MlxMemoryWrites, check_supported
 from engram_bench.backends.mlx.network import Network, Writes
 from engram_bench.backends.mlx.passes import group, hidden_states, plan_pass, shared_prefix
 from engram_bench.memory.config import MemoryConfig, config_of
 from engram_bench.memory.files import StoredMemory, save_memory
-from engram_bench.memory.plan import SCALE_EXAMPLES, facts_of, taught, untrained
-from engram_bench.memory.table import Fact
+from engram_bench.memory.plan import SCALE_EXAMPLES, keyed_examples, taught, untrained
+from engram_bench.memory.table import KeyedExample
 from engram_bench.memory.training import Done, MemoryTrainer, Slots
 from engram_bench.records import Recipe, TrainingExample
 from engram_bench.system.progress import Progress
@@ -62,7 +62,7 @@ def train_memory(
         BackendError: The recipe or an example cannot be used, or the loss is not finite.
     """
     check_supported(config_of(recipe))
-    facts = facts_of(model, examples, model.context_length)
+    facts = keyed_examples(model, examples, model.context_length)
     stored = untrained(model, facts, recipe, partial(measured_scales, network, facts))
     config, pad_id = stored.table.config, model.tokenizer.pad_id
     facts = taught(facts, config)
@@ -80,28 +80,28 @@ def train_memory(
     return trained, done, len(facts)
 
 
-def measured_scales(network: Network, facts: Sequence[Fact], blocks: Sequence[int]) -> dict[int, float]:
+def measured_scales(network: Network, facts: Sequence[KeyedExample], blocks: Sequence[int]) -> dict[int, float]:
     """Median size of the hidden state's values where answers are predicted, before each block."""
     seen: dict[int, list[NDArray[np.float32]]] = {block: [] for block in blocks}
     for fact in facts[:: max(1, len(facts) // SCALE_EXAMPLES)]:
-        reading = fact.reading
+        query = fact.query
 
-        def watch(block: int, hidden: mx.array, first: int = reading.first) -> mx.array:
+        def watch(block: int, hidden: mx.array, first: int = query.first) -> mx.array:
             if block in seen:
                 seen[block].append(np.abs(np.array(hidden[0, first:].astype(mx.float32))).ravel())
             return hidden
 
-        network.hidden(mx.array([list(reading.ids)]), network.pass_caches(), watch)
+        network.hidden(mx.array([list(query.ids)]), network.pass_caches(), watch)
     return {block: float(np.median(np.concatenate(parts))) for block, parts in seen.items()}
 
 
 class UpperPasses:
-    """Passes of the examples' places from *firsts* on through the blocks from *block* on."""
+    """Passes of the examples' positions from *firsts* on through the blocks from *block* on."""
 
     def __init__(
         self,
         network: Network,
-        facts: Sequence[Fact],
+        facts: Sequence[KeyedExample],
         firsts: Sequence[int],
         block: int,
         *,
@@ -113,9 +113,9 @@ class UpperPasses:
         self._block = block
         self.firsts = firsts
         self._predicts = [len(fact.prompt.ids) - 1 for fact in facts]
-        self._sequences = sequences = [fact.reading.ids for fact in facts]
+        self._sequences = sequences = [fact.query.ids for fact in facts]
         self._shared = min(shared_prefix(sequences) if len(sequences) > 1 else 0, *firsts)
-        self._hidden: dict[int, NDArray[Any]] = {}  # (places, H)
+        self._hidden: dict[int, NDArray[Any]] = {}  # (positions, H)
         self._past: dict[int, list[tuple[NDArray[Any], NDArray[Any]]]] = {}  # per block keys and values (K, R, D)
         self._prefix: list[tuple[mx.array, mx.array]] = []  # per block (1, K, P, D)
         groups = group([len(ids) for ids in sequences], max_tokens=READ_TOKENS, packed=packed and network.packs)
@@ -141,14 +141,14 @@ class UpperPasses:
         return self._network.logits(states)[:, mx.array(tokens)]
 
     def arrange(self, members: Sequence[int], values: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-        """Values (places, S) of each member's computed places as one (M, S), 0 where nothing is computed."""
+        """Values (positions, S) of each member's computed positions as one (M, S), 0 where nothing is computed."""
         found = np.zeros((len(values), max(map(len, values)), values[0].shape[1]), dtype=np.int64)
         for row, part in enumerate(values):
             found[row, : len(part)] = part
         return found.reshape(-1, values[0].shape[1])
 
     def states(self, members: Sequence[int], writes: Writes) -> mx.array:
-        """Last hidden states (N, H) at the members' places that predict labels."""
+        """Last hidden states (N, H) at the members' positions that predict labels."""
         hidden = _padded([self._hidden[index] for index in members], 0)  # (B, T, H)
         lengths = np.array([self.firsts[index] for index in members])
         caches = [self._past_of(members, lengths, layer) for layer in range(len(self._prefix))]
@@ -159,11 +159,11 @@ class UpperPasses:
 
         ids = mx.zeros(hidden.shape[:2], dtype=mx.int32)  # nobody reads what is made of them
         last = self._network.hidden(ids, caches, replaced, first_block=self._block)
-        places = [
+        positions = [
             np.arange(self._predicts[index] - self.firsts[index], len(self._hidden[index])) + row * hidden.shape[1]
             for row, index in enumerate(members)
         ]
-        return last.reshape(-1, last.shape[-1])[mx.array(np.concatenate(places))]
+        return last.reshape(-1, last.shape[-1])[mx.array(np.concatenate(positions))]
 
     def _read(self, members: Sequence[int], plan: Any) -> None:
         seen: list[mx.array] = []
@@ -196,7 +196,7 @@ class UpperPasses:
 
 @dataclass
 class BatchedPast:
-    """One block's keys and values (B, K, P, D) of rows of different lengths, before the places that a pass computes."""
+    """One block's keys and values (B, K, P, D) of rows of different lengths, before the positions that a pass computes."""
 
     keys: mx.array
     values: mx.array
@@ -204,11 +204,11 @@ class BatchedPast:
 
     @property
     def offset(self) -> mx.array:
-        """Position of each row's first computed place, (B,)."""
+        """Position of each row's first computed position, (B,)."""
         return mx.array(self.lengths.astype(np.int32))
 
     def make_mask(self, num_tokens: int, return_array: bool = False, window_size: int | None = None) -> mx.array:
-        """(B, 1, T, P + T): a place sees its row's past and the computed places up to itself."""
+        """(B, 1, T, P + T): a position sees its row's past and the computed positions up to itself."""
         past = self.keys.shape[2]
         rows = len(self.lengths)
         before = np.broadcast_to((np.arange(past) < self.lengths[:, None])[:, None], (rows, num_tokens, past))
@@ -255,7 +255,7 @@ class MlxMemoryLearner:
         return replace(self._stored, layers=layers)
 
     def first(self, index: int) -> int:
-        """The first place of an example that is computed."""
+        """The first position of an example that is computed."""
         return self._passes.firsts[index]
 
     def learn(
@@ -271,7 +271,7 @@ class MlxMemoryLearner:
         targets = mx.array(np.searchsorted(rivals, labels))
 
         def loss(values: dict[int, dict[str, mx.array]]) -> tuple[mx.array, mx.array]:
-            writes = MemoryWrites(Memory(self._stored.table, values, self._scales), compact)
+            writes = MlxMemoryWrites(MlxMemory(self._stored.table, values, self._scales), compact)
             logits = self._passes.logits(self._passes.states(members, writes), rivals)
             losses = nn.losses.cross_entropy(logits, targets)
             return losses.sum(), losses
@@ -280,16 +280,18 @@ class MlxMemoryLearner:
         mx.eval(losses, gradients)
         if bool(mx.isfinite(losses).all()):
             for (block, name), adam in self._adams.items():
-                places = used[block] if name == "rows" else None
+                positions = used[block] if name == "rows" else None
                 rate = self._config.row_rate if name == "rows" else self._config.projection_rate
-                adam.step(np.array(gradients[block][name]), rate, places)
+                adam.step(np.array(gradients[block][name]), rate, positions)
         return np.array(losses, dtype=np.float64)
 
     def likely(self, members: Sequence[int], slots: Slots, count: int) -> NDArray[np.int64]:
-        """The *count* likeliest tokens at each place that predicts a label, (N, count), the best first."""
+        """The *count* likeliest tokens at each position that predicts a label, (N, count), the best first."""
         arranged = {block: self._passes.arrange(members, parts) for block, parts in slots.items()}
         values = {block: {name: mx.array(v) for name, v in own.items()} for block, own in self._values.items()}
-        states = self._passes.states(members, MemoryWrites(Memory(self._stored.table, values, self._scales), arranged))
+        states = self._passes.states(
+            members, MlxMemoryWrites(MlxMemory(self._stored.table, values, self._scales), arranged)
+        )
         logits = np.array(self._passes.logits(states))
         some = np.argpartition(-logits, min(count, logits.shape[-1]) - 1)[:, :count]
         order = np.argsort(-np.take_along_axis(logits, some, 1), axis=1, kind="stable")
@@ -305,18 +307,18 @@ class RowAdam:
         self._mean, self._square = np.zeros_like(values), np.zeros_like(values)
         self._updates = np.zeros((len(values), *[1] * (values.ndim - 1)), np.float32)
 
-    def step(self, gradient: NDArray[np.float32], rate: float, places: NDArray[np.int64] | None) -> None:
-        """Move the rows at *places* (n,), or all of them, against *gradient* (n, …)."""
-        if places is None:
-            places = np.arange(len(self._values))
+    def step(self, gradient: NDArray[np.float32], rate: float, positions: NDArray[np.int64] | None) -> None:
+        """Move the rows at *positions* (n,), or all of them, against *gradient* (n, …)."""
+        if positions is None:
+            positions = np.arange(len(self._values))
         else:
-            places, gradient = places[places > 0], gradient[places > 0]
-        self._updates[places] += 1
-        count = self._updates[places]
-        self._mean[places] = BETAS[0] * self._mean[places] + (1 - BETAS[0]) * gradient
-        self._square[places] = BETAS[1] * self._square[places] + (1 - BETAS[1]) * gradient**2
-        size = np.sqrt(self._square[places] / (1 - BETAS[1] ** count)) + EPSILON
-        self._values[places] -= np.float32(rate) * self._mean[places] / (1 - BETAS[0] ** count) / size
+            positions, gradient = positions[positions > 0], gradient[positions > 0]
+        self._updates[positions] += 1
+        count = self._updates[positions]
+        self._mean[positions] = BETAS[0] * self._mean[positions] + (1 - BETAS[0]) * gradient
+        self._square[positions] = BETAS[1] * self._square[positions] + (1 - BETAS[1]) * gradient**2
+        size = np.sqrt(self._square[positions] / (1 - BETAS[1] ** count)) + EPSILON
+        self._values[positions] -= np.float32(rate) * self._mean[positions] / (1 - BETAS[0] ** count) / size
 
 
 def _copies(values: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engram_bench.adapters.layout import PEFT_CONFIG
+from engram_bench.adapters.kinds import BOTH, LORA, MEMORY, kind_in, trained_as
 from engram_bench.backends.common.decoding import DecodingPlan
 from engram_bench.backends.common.generating import TextGenerator, block_at, check_sequences
 from engram_bench.backends.common.halving import in_memory
@@ -29,8 +29,7 @@ from engram_bench.backends.torch.memory import load_memory
 from engram_bench.backends.torch.memory_recipe import TrainedMemory, add_facts, train_memory
 from engram_bench.backends.torch.network import Network
 from engram_bench.backends.torch.training import PASS_TOKENS, Companion, TorchLearner
-from engram_bench.errors import BackendError
-from engram_bench.memory.files import is_memory, load_memory_files, save_memory
+from engram_bench.memory.files import load_memory_files, save_memory
 from engram_bench.models.encoding import encode_examples
 from engram_bench.patterns.render import as_written
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
@@ -97,12 +96,10 @@ class TorchBackend(ABC):
             BackendError: There is no example, one exceeds the context, the loss is not finite, or memory ran out.
             AdapterError: The model has no layer of one of the recipe's targets.
         """
-        kinds = {"lora": self._train_lora, "memory": self._train_memory, "both": self._train_both}
-        if recipe.kind not in kinds:
-            msg = f"recipe: kind is {recipe.kind!r}, expected one of {', '.join(kinds)}"
-            raise BackendError(msg)
+        ways = {LORA: self._train_lora, MEMORY: self._train_memory, BOTH: self._train_both}
+        train = trained_as(recipe, ways, self.name)
         with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
-            return kinds[recipe.kind](model, examples, recipe, folder, progress)
+            return train(model, examples, recipe, folder, progress)
 
     def _train_memory(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
@@ -124,7 +121,7 @@ class TorchBackend(ABC):
         record = self._record(
             (),
             losses=done.losses,
-            tokens=done.places,
+            tokens=done.positions,
             seconds=seconds,
             recall=done.recalls[-1],
             parameters=trained.stored.parameters,
@@ -180,7 +177,7 @@ class TorchBackend(ABC):
         return replace(
             record,
             seconds=time.perf_counter() - started,
-            tokens=record.tokens + both.of_memory.places,
+            tokens=record.tokens + both.of_memory.positions,
             examples_seen=record.examples_seen + both.of_memory.examples_seen,
             recall=both.recall,
             recall_alone=both.recall_alone,
@@ -287,20 +284,18 @@ class TorchBackend(ABC):
         Raises:
             AdapterError: The folder has unknown target modules or tensors of other shapes, or a memory of another model.
         """
-        if adapter is not None and is_memory(adapter):
-            return self._load_memory(model, adapter, fused=fused)
-        network = self._open(model)
-        lora = load_lora(adapter, network.shapes, network.device) if adapter is not None else None
+        if adapter is None:
+            return self._generator(self._open(model), None, model.tokenizer)
+        kind, memory, lora = kind_in(adapter), None, None
+        network = self._memory_network(model) if kind.has_memory else self._open(model)
+        if kind.has_memory:
+            memory = load_memory(load_memory_files(adapter, model), network.device)
+        if kind.has_lora:
+            lora = load_lora(adapter, network.shapes, network.device)
         if lora is not None and fused:
             network, lora = network.merged(lora), None
-        return self._generator(network, lora, model.tokenizer)
-
-    def _load_memory(self, model: Model, adapter: Path, *, fused: bool) -> TextGenerator:
-        network = self._memory_network(model)
-        memory = load_memory(load_memory_files(adapter, model), network.device)
-        lora = load_lora(adapter, network.shapes, network.device) if (adapter / PEFT_CONFIG).exists() else None
-        if lora is not None and fused:
-            network, lora = network.merged(lora), None
+        if memory is None:
+            return self._generator(network, lora, model.tokenizer)
         return TorchGenerator(network, lora, model.tokenizer, self._plan, drafts=self._drafts, memory=memory)
 
     def states(self, model: Model, sequences: Sequence[Sequence[int]], *, depth: float) -> NDArray[np.float32]:

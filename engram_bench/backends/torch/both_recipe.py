@@ -22,8 +22,8 @@ from engram_bench.backends.torch.training import Companion, TorchLearner
 from engram_bench.memory.both import parts_of
 from engram_bench.memory.edit import remove
 from engram_bench.memory.files import WEIGHTS_FILE, StoredMemory, save_memory
-from engram_bench.memory.plan import facts_of
-from engram_bench.memory.table import Fact
+from engram_bench.memory.plan import keyed_examples
+from engram_bench.memory.table import KeyedExample
 from engram_bench.memory.training import Done
 from engram_bench.records import Recipe, TrainingExample
 from engram_bench.system.progress import Progress
@@ -100,7 +100,7 @@ def train_both(
         BackendError: The recipe or an example cannot be used, or a loss is not finite.
     """
     how, of_memory = parts_of(recipe)
-    facts = facts_of(model, examples, network.context_length)
+    facts = keyed_examples(model, examples, network.context_length)
 
     def memory_on(base: Network) -> tuple[StoredMemory, Done]:
         trained = train_memory(base, model, examples, of_memory, folder, cached=cached, progress=progress)
@@ -153,7 +153,7 @@ def train_both(
     return orders[how.order]()
 
 
-def clashes(of_lora: LoraTrained, recalled: NDArray[np.bool_], facts: Sequence[Fact]) -> list[str]:
+def clashes(of_lora: LoraTrained, recalled: NDArray[np.bool_], facts: Sequence[KeyedExample]) -> list[str]:
     """The patterns that the LoRA recalls alone and, as *recalled* says, not with the memory beside it.
 
     Each part was trained without the other: what both say of an answer can overshoot to a third token.

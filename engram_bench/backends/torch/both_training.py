@@ -14,31 +14,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engram_bench.backends.common.packing import TokenBatch
-from engram_bench.backends.torch.memory import Memory, MemoryLayer, MemoryWrites, batch_earlier
+from engram_bench.backends.torch.memory import MemoryLayer, TorchMemory, TorchMemoryWrites, batch_earlier
 from engram_bench.backends.torch.memory_training import DenseAdam, RowAdam, leaf_of
 from engram_bench.backends.torch.network import Writes
-from engram_bench.memory.table import Fact
+from engram_bench.memory.table import KeyedExample
 from engram_bench.memory.training import dropped
 
 
 class MemoryBeside:
-    """A memory that is there while a LoRA is trained on the same *facts*.
+    """A memory that is there while a LoRA is trained on the same *examples*.
 
     Args:
         memory: Its layers' rows change if *learns*.
-        facts: In the order of the LoRA's examples.
+        examples: In the order of the LoRA's examples.
         silence: Share of a step's examples in which it says nothing.
         learns: Train the rows with the LoRA's loss, some slots empty as when they are trained alone.
     """
 
-    def __init__(self, memory: Memory, facts: Sequence[Fact], *, silence: float, learns: bool) -> None:
+    def __init__(self, memory: TorchMemory, examples: Sequence[KeyedExample], *, silence: float, learns: bool) -> None:
         self._memory = memory
         self._config = memory.table.config
         self._silence = silence
         self._learns = learns
-        self._readings = [fact.reading_from(0) for fact in facts]
-        ends = np.cumsum([reading.num_places for reading in self._readings])[:-1]
-        self._slots = {block: np.split(memory.table.rows(self._readings, block), ends) for block in memory.layers}
+        self._queries = [example.query_from(0) for example in examples]
+        ends = np.cumsum([query.num_positions for query in self._queries])[:-1]
+        self._slots = {block: np.split(memory.table.rows(self._queries, block), ends) for block in memory.layers}
         self._rows = {block: RowAdam(layer.rows, None) for block, layer in memory.layers.items()} if learns else {}
         self._dense = {block: DenseAdam.of(layer, self._config) for block, layer in memory.layers.items() if learns}
         self._pending: list[tuple[int, Tensor, MemoryLayer]] = []
@@ -56,17 +56,17 @@ class MemoryBeside:
             for path, index in zip(batch.paths, members, strict=True):
                 flat[path] = self._said(index, self._slots[block][index], step)
             if self._learns and step is not None:
-                places, layers[block], flat = leaf_of(layer, flat, self._config)
-                self._pending.append((block, places, layers[block]))
+                positions, layers[block], flat = leaf_of(layer, flat, self._config)
+                self._pending.append((block, positions, layers[block]))
             slots[block] = flat
-        earlier = batch_earlier(self._config, batch, [self._readings[index] for index in members])
-        return MemoryWrites(replace(self._memory, layers=layers), slots, earlier)
+        earlier = batch_earlier(self._config, batch, [self._queries[index] for index in members])
+        return TorchMemoryWrites(replace(self._memory, layers=layers), slots, earlier)
 
     def learn(self) -> None:
         """Take over the gradients of the step's passes."""
-        for block, places, leaf in self._pending:
+        for block, positions, leaf in self._pending:
             if leaf.rows.grad is not None:
-                self._rows[block].step(places, leaf.rows.grad, self._config.row_rate)
+                self._rows[block].step(positions, leaf.rows.grad, self._config.row_rate)
             self._dense[block].step(leaf, self._config.projection_rate)
         self.begin()
 
@@ -76,7 +76,7 @@ class MemoryBeside:
         return found | {f"dense.{block}.{name}": v for block, d in self._dense.items() for name, v in d.state().items()}
 
     def _said(self, index: int, rows: NDArray[np.int64], step: int | None) -> NDArray[np.int64]:
-        """Rows (places, S) of an example, as it is in this step."""
+        """Rows (positions, S) of an example, as it is in this step."""
         if step is None:
             return rows
         random = np.random.default_rng([self._config.seed, step, index])

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from engram_bench.backends.common.packing import pack
-from engram_bench.backends.torch.memory import Memory, load_memory
+from engram_bench.backends.torch.memory import TorchMemory, load_memory
 from engram_bench.backends.torch.memory_passes import Example, Passes, open_passes
 from engram_bench.backends.torch.memory_training import TorchMemoryLearner
 from engram_bench.backends.torch.network import Network
 from engram_bench.errors import BackendError
-from engram_bench.memory.background import background_readings
+from engram_bench.memory.background import background_queries
 from engram_bench.memory.files import StoredMemory, save_memory
-from engram_bench.memory.plan import SCALE_EXAMPLES, facts_of, taught, untrained
-from engram_bench.memory.table import Fact, build_table
+from engram_bench.memory.plan import SCALE_EXAMPLES, keyed_examples, taught, untrained
+from engram_bench.memory.table import KeyedExample, build_table
 from engram_bench.memory.training import Done, MemoryTrainer
 from engram_bench.records import Recipe, TrainingExample
 from engram_bench.system.progress import Progress
@@ -64,7 +64,7 @@ def train_memory(
     Raises:
         BackendError: The recipe or an example cannot be used, or the loss is not finite.
     """
-    facts = facts_of(model, examples, network.context_length)
+    facts = keyed_examples(model, examples, network.context_length)
     memory = untrained_memory(network, model, facts, recipe)
     facts = taught(facts, memory.table.config)
     passes = memory_passes(network, memory, facts, model.tokenizer.pad_id, progress, cached=cached)
@@ -75,7 +75,7 @@ def train_memory(
     return TrainedMemory(stored, done, len(facts))
 
 
-def untrained_memory(network: Network, model: Model, facts: Sequence[Fact], recipe: Recipe) -> Memory:
+def untrained_memory(network: Network, model: Model, facts: Sequence[KeyedExample], recipe: Recipe) -> TorchMemory:
     """A memory with a row for every n-gram of the *facts* that tells their answer, all of them zero.
 
     Raises:
@@ -85,7 +85,7 @@ def untrained_memory(network: Network, model: Model, facts: Sequence[Fact], reci
     return load_memory(untrained(model, facts, recipe, measure), network.device)
 
 
-def stored_memory(memory: Memory, model: Model) -> StoredMemory:
+def stored_memory(memory: TorchMemory, model: Model) -> StoredMemory:
     """The memory as it is kept on disk, bound to its model."""
     layers = {block: layer.stored() for block, layer in memory.layers.items()}
     return StoredMemory(memory.table, layers, model.fingerprint, model.tokenizer.template_fingerprint)
@@ -107,21 +107,21 @@ def add_facts(
             another answer there.
     """
     table = stored.table
-    facts = facts_of(model, examples, network.context_length)
+    facts = keyed_examples(model, examples, network.context_length)
     if table.config.addressing == "hashed":
         raise BackendError("memory: rows of hashed tables belong to many n-grams, expected exact addresses to add to")
     if known := sorted({fact.pattern for fact in facts} & set(table.patterns)):
         msg = f"memory: pattern {known[0]!r} is stored already, expected a new one (remove it first)"
         raise BackendError(msg)
     if table.config.whole:
-        asked = replace(table, known=None).all_keys([fact.reading for fact in facts])[:, -1]
+        asked = replace(table, known=None).all_keys([fact.query for fact in facts])[:, -1]
         firsts = asked[np.cumsum([0] + [len(fact.labels) for fact in facts[:-1]])]
         for fact, is_asked in zip(facts, np.isin(firsts, table.keys), strict=True):
             if is_asked:
                 msg = f"memory: the question of {fact.pattern!r} is stored already, expected a new one"
                 raise BackendError(msg)
     empty = replace(table, patterns=(), owned=())
-    grown = build_table(empty, facts, background=background_readings(model.tokenizer))
+    grown = build_table(empty, facts, background=background_queries(model.tokenizer))
     moved = np.searchsorted(grown.keys, table.keys) + 1  # old row i + 1 → new row
     is_new = np.ones(len(grown.keys) + 1, dtype=np.bool_)
     is_new[[0, *moved]] = False
@@ -148,29 +148,35 @@ def add_facts(
 
 
 def memory_passes(
-    network: Network, memory: Memory, facts: Sequence[Fact], pad_id: int, progress: Progress, *, cached: bool = True
+    network: Network,
+    memory: TorchMemory,
+    facts: Sequence[KeyedExample],
+    pad_id: int,
+    progress: Progress,
+    *,
+    cached: bool = True,
 ) -> Passes:
-    """Passes over the facts for this memory's blocks and places."""
+    """Passes over the facts for this memory's blocks and positions."""
     config = memory.table.config
     examples = []
     for fact in facts:
         predicts = len(fact.prompt.ids) - 1
-        examples.append(Example(fact.reading.ids, predicts if config.answers_only else 0, predicts))
+        examples.append(Example(fact.query.ids, predicts if config.answers_only else 0, predicts))
     return open_passes(network, examples, block=min(config.layers), pad_id=pad_id, cached=cached, progress=progress)
 
 
-def measured_scales(network: Network, facts: Sequence[Fact], blocks: Sequence[int]) -> dict[int, float]:
+def measured_scales(network: Network, facts: Sequence[KeyedExample], blocks: Sequence[int]) -> dict[int, float]:
     """Median size of the hidden state's values where answers are predicted, before each block."""
     some = facts[:: max(1, len(facts) // SCALE_EXAMPLES)]
     seen: dict[int, list[Tensor]] = {block: [] for block in blocks}
     for fact in some:
-        reading = fact.reading
+        query = fact.query
 
-        def watch(block: int, hidden: Tensor, first: int = reading.first) -> Tensor:
+        def watch(block: int, hidden: Tensor, first: int = query.first) -> Tensor:
             if block in seen:
                 seen[block].append(hidden[first:].abs().flatten().float())
             return hidden
 
-        batch = pack([reading.ids])
+        batch = pack([query.ids])
         network.logits(batch, batch.paths[0][-1:], lora=None, writes=watch)
     return {block: float(torch.cat(parts).median()) for block, parts in seen.items()}

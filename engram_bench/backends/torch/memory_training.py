@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from engram_bench.backends.torch.memory import Memory, MemoryLayer, MemoryWrites, padded_earlier
+from engram_bench.backends.torch.memory import MemoryLayer, TorchMemory, TorchMemoryWrites, padded_earlier
 from engram_bench.backends.torch.memory_passes import Passes
 from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.training import Slots
@@ -23,7 +23,7 @@ class TorchMemoryLearner:
     """Moves the values of a memory's layers; of the rows in *trainable* alone (R,) per block, if given."""
 
     def __init__(
-        self, passes: Passes, memory: Memory, *, trainable: Mapping[int, NDArray[np.bool_]] | None = None
+        self, passes: Passes, memory: TorchMemory, *, trainable: Mapping[int, NDArray[np.bool_]] | None = None
     ) -> None:
         self._passes = passes
         self._memory = memory
@@ -35,19 +35,19 @@ class TorchMemoryLearner:
         self._dense = {block: DenseAdam.of(layer, self._config) for block, layer in dense.items()}
 
     def first(self, index: int) -> int:
-        """The first place of an example that is computed."""
+        """The first position of an example that is computed."""
         return self._passes.first(index)
 
     def learn(
         self, members: Sequence[int], slots: Slots, labels: NDArray[np.int64], rivals: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """The losses (nats) of the members' *labels* (N,) among sorted *rivals*, after which the values have moved."""
-        config, layers, places, compact = self._config, {}, {}, {}
+        config, layers, positions, compact = self._config, {}, {}, {}
         for block, layer in self._memory.layers.items():
             arranged = self._passes.arrange(members, slots[block])
-            places[block], layers[block], compact[block] = leaf_of(layer, arranged, config)
+            positions[block], layers[block], compact[block] = leaf_of(layer, arranged, config)
         with torch.enable_grad():
-            writes = self._writes(Memory(self._memory.table, layers), compact, members)
+            writes = self._writes(TorchMemory(self._memory.table, layers), compact, members)
             logits = self._passes.logits(members, writes, torch.from_numpy(rivals))
             targets = torch.from_numpy(np.searchsorted(rivals, labels)).to(logits.device)
             losses = functional.cross_entropy(logits, targets, reduction="none")  # (N,)
@@ -56,24 +56,26 @@ class TorchMemoryLearner:
             torch.autograd.backward(loss)
             for block, layer in layers.items():
                 if layer.rows.grad is not None:
-                    self._adams[block].step(places[block], layer.rows.grad, config.row_rate)
+                    self._adams[block].step(positions[block], layer.rows.grad, config.row_rate)
                 if block in self._dense:
                     self._dense[block].step(layer, config.projection_rate)
         found: NDArray[np.float64] = losses.detach().cpu().double().numpy()
         return found
 
     def likely(self, members: Sequence[int], slots: Slots, count: int) -> NDArray[np.int64]:
-        """The *count* likeliest tokens at each place that predicts a label, (N, count), the best first."""
+        """The *count* likeliest tokens at each position that predicts a label, (N, count), the best first."""
         arranged = {block: self._passes.arrange(members, parts) for block, parts in slots.items()}
         with torch.no_grad():
             logits = self._passes.logits(members, self._writes(self._memory, arranged, members))
         found: NDArray[np.int64] = logits.topk(min(count, logits.shape[-1])).indices.cpu().numpy()
         return found
 
-    def _writes(self, memory: Memory, slots: Mapping[int, NDArray[np.int64]], members: Sequence[int]) -> MemoryWrites:
+    def _writes(
+        self, memory: TorchMemory, slots: Mapping[int, NDArray[np.int64]], members: Sequence[int]
+    ) -> TorchMemoryWrites:
         """What *memory* adds to an arranged batch, a row per member."""
-        places = next(iter(slots.values())).shape[0]
-        return MemoryWrites(memory, slots, padded_earlier(self._config, len(members), places // len(members)))
+        positions = next(iter(slots.values())).shape[0]
+        return TorchMemoryWrites(memory, slots, padded_earlier(self._config, len(members), positions // len(members)))
 
 
 class RowAdam:
@@ -91,17 +93,17 @@ class RowAdam:
         """What a step changes, by name."""
         return {"rows": self._rows, "mean": self._mean, "square": self._square, "updates": self._updates}
 
-    def step(self, places: Tensor, gradient: Tensor, rate: float) -> None:
-        """Move the rows at *places* (n,) against *gradient* (n, d)."""
-        kept = self._trainable[places]
-        places, gradient = places[kept], gradient[kept]
-        self._updates[places] += 1
-        count = self._updates[places]
-        mean = BETAS[0] * self._mean[places] + (1 - BETAS[0]) * gradient
-        square = BETAS[1] * self._square[places] + (1 - BETAS[1]) * gradient.square()
-        self._mean[places], self._square[places] = mean, square
+    def step(self, positions: Tensor, gradient: Tensor, rate: float) -> None:
+        """Move the rows at *positions* (n,) against *gradient* (n, d)."""
+        kept = self._trainable[positions]
+        positions, gradient = positions[kept], gradient[kept]
+        self._updates[positions] += 1
+        count = self._updates[positions]
+        mean = BETAS[0] * self._mean[positions] + (1 - BETAS[0]) * gradient
+        square = BETAS[1] * self._square[positions] + (1 - BETAS[1]) * gradient.square()
+        self._mean[positions], self._square[positions] = mean, square
         size = (square / (1 - BETAS[1] ** count)).sqrt() + EPSILON
-        self._rows[places] -= rate * mean / (1 - BETAS[0] ** count) / size
+        self._rows[positions] -= rate * mean / (1 - BETAS[0] ** count) / size
 
 
 class DenseAdam:
@@ -149,11 +151,11 @@ def leaf_of(
 ) -> tuple[Tensor, MemoryLayer, NDArray[np.int64]]:
     """The rows that are read, a copy of the layer with those alone and gradients, and the slots counted in them."""
     used = np.union1d(slots, [0])
-    places = torch.from_numpy(used).to(layer.rows.device)
+    positions = torch.from_numpy(used).to(layer.rows.device)
     leaf = copy.copy(layer)
-    leaf.rows = layer.rows[places].requires_grad_()
+    leaf.rows = layer.rows[positions].requires_grad_()
     dense = _dense_values(layer, config)
     if "projection" in dense:
         leaf.projection = layer.projection.detach().requires_grad_()
     leaf.extra = {name: values.detach().requires_grad_() for name, values in layer.extra.items()}
-    return places, leaf, np.searchsorted(used, slots)
+    return positions, leaf, np.searchsorted(used, slots)

@@ -16,8 +16,8 @@ from engram_bench.backends.torch import CpuBackend, both_recipe
 from engram_bench.backends.torch.lora import load_lora
 from engram_bench.errors import BackendError
 from engram_bench.memory.files import WEIGHTS_FILE, load_memory_files
-from engram_bench.memory.reading import Reading
-from engram_bench.memory.table import Fact
+from engram_bench.memory.query import Query
+from engram_bench.memory.table import KeyedExample
 from engram_bench.models import Model
 from engram_bench.records import Prompt, Recipe, TrainingRecord
 from engram_bench.system.progress import no_progress
@@ -127,7 +127,7 @@ def test_a_pattern_that_both_together_get_wrong_is_left_to_the_lora(
 
 def test_a_clash_is_what_the_lora_alone_recalls() -> None:
     """Of four examples the first is recalled together, the LoRA knows it and the third."""
-    facts = [Fact(name, Reading((1, 2), (True, True)), (3,)) for name in "abcd"]
+    facts = [KeyedExample(name, Query((1, 2), (True, True)), (3,)) for name in "abcd"]
     knows = np.array([True, False, True, False])
     of_lora = SimpleNamespace(lora=None, recalled=lambda members, lora, companion: knows[members])
 

@@ -104,7 +104,7 @@ def test_answers_do_not_depend_on_how_they_are_computed(
 
 
 def test_every_split_of_a_sequence_gives_the_same_logits(backend: CpuBackend, model: Model, adapter: Path) -> None:
-    """Full pass against decoding step by step: what is known of a place is told by the tokens before it."""
+    """Full pass against decoding step by step: what is known of a position is told by the tokens before it."""
     example = EXAMPLES[3]
     ids, start = model.tokenizer.encode_example(example.prompt, example.answer)
     whole = backend.load(model, adapter).log_probs([ids])[0]
