@@ -40,6 +40,11 @@ class Layer:
     gate: Mapping[str, Floats] = field(default_factory=dict)
     """``key_projection`` (S·d, H), ``query_norm`` and ``key_norm`` (H,); empty without a gate."""
 
+    @property
+    def values(self) -> dict[str, Floats]:
+        """All arrays by name."""
+        return {"rows": self.rows, "projection": self.projection, **self.gate}
+
 
 @dataclass(frozen=True)
 class StoredMemory:
@@ -77,8 +82,7 @@ def save_memory(folder: Path, memory: StoredMemory) -> None:
     if table.known is not None:
         tensors |= _known_tensors(table.known)
     for block, layer in memory.layers.items():
-        parts = {"rows": layer.rows, "projection": layer.projection, **layer.gate}
-        tensors |= {f"block.{block}.{name}": values for name, values in parts.items()}
+        tensors |= {f"block.{block}.{name}": values for name, values in layer.values.items()}
     partial = folder / f".{WEIGHTS_FILE}.partial"
     save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, partial)
     partial.replace(folder / WEIGHTS_FILE)
@@ -225,7 +229,7 @@ def _check(folder: Path, memory: StoredMemory) -> None:
         if layer.rows[0].any():
             msg = f"{path}: row 0 before block {block} is not zero, expected it to be: unknown n-grams read it"
             raise AdapterError(msg)
-        for name, values in (("rows", layer.rows), ("projection", layer.projection), *layer.gate.items()):
+        for name, values in layer.values.items():
             if not np.isfinite(values).all():
                 msg = f"{path}: {name} before block {block} hold NaN or infinite values, expected finite ones"
                 raise AdapterError(msg)

@@ -26,19 +26,19 @@ SCALE_EXAMPLES = 16
 """Examples that hidden states are measured on."""
 
 
-def untrained(
+def untrained_memory(
     model: Model,
     examples: Sequence[KeyedExample],
     recipe: Recipe,
-    measured_scales: Callable[[Sequence[int]], Mapping[int, float]],
+    scales: Callable[[Sequence[KeyedExample], Sequence[int]], Mapping[int, float]],
 ) -> StoredMemory:
     """A memory with a row for every n-gram of the *examples* that tells their answer, all of them zero.
 
     Args:
-        model: Whose tokenizer and identity it depends on.
-        examples: What it is to know.
-        recipe: Of kind ``memory``.
-        measured_scales: Median size of the hidden state's values before each of the given blocks.
+        model: Model whose tokenizer and identity the memory depends on.
+        examples: Examples to be learned.
+        recipe: Recipe of kind ``memory``.
+        scales: Measures the median size of the hidden state's values where answers are predicted, before each block.
 
     Raises:
         BackendError: The recipe or an example cannot be used.
@@ -54,12 +54,15 @@ def untrained(
         pad=tokenizer.pad_id,
     )
     table = build_table(empty, examples, background=background_queries(tokenizer))
-    scales, hidden = measured_scales(config.layers), model.config["hidden_size"]
-    layers = {block: new_layer(config, table.num_rows(block), hidden, scales[block], block) for block in config.layers}
+    some = examples[:: max(1, len(examples) // SCALE_EXAMPLES)]
+    measured, hidden = scales(some, config.layers), model.config["hidden_size"]
+    layers = {
+        block: new_layer(config, table.num_rows(block), hidden, measured[block], block) for block in config.layers
+    }
     return StoredMemory(table, layers, model.fingerprint, tokenizer.template_fingerprint)
 
 
-def taught(examples: Sequence[KeyedExample], config: MemoryConfig) -> list[KeyedExample]:
+def trained_examples(examples: Sequence[KeyedExample], config: MemoryConfig) -> list[KeyedExample]:
     """The examples that rows are trained at: where wordings are read as their pattern's prompt, some of each pattern."""
     if not (config.near and config.ways):
         return list(examples)

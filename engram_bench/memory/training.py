@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engram_bench.errors import BackendError
+from engram_bench.memory.slots import Rows, arranged, query_rows
 from engram_bench.memory.table import KeyedExample, RowTable
+from engram_bench.memory.values import MemoryValues, ReadValues, Values
+from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import Progress
 
 CONFIDENT = 0.5
@@ -35,70 +37,71 @@ UNSURE, CHECKED_EVERY = 0.01, 10
 """Recall of what was trained is checked when at most this share of all was not answered with confidence, and every so many
 steps: a check costs more than a step."""
 
-Slots = Mapping[int, Sequence[NDArray[np.int64]]]
-"""Per block, for each example of a batch, the rows (positions, S) that its computed positions read."""
 
-
-@dataclass(slots=True)
-class Done:
-    """What a training did."""
-
-    losses: list[float] = field(default_factory=list)
-    """Mean per label of what was trained in a step."""
-    recalls: list[float] = field(default_factory=list)
-    """Share of examples recalled, each time all were checked."""
-    positions: int = 0
-    """Labels trained on, each as often as it was."""
-    examples_seen: int = 0
-    seconds: float = 0.0
-
-
-class MemoryLearner(Protocol):
-    """Computes passes over the examples, meant by their index, with a memory whose values it holds."""
+class MemoryPasses(Protocol):
+    """What a backend computes for a memory's training: passes over examples, which are meant by their index."""
 
     def first(self, index: int) -> int:
-        """The first position of an example that is computed."""
+        """The first position of an example that is computed; every position after it is computed as well."""
 
-    def learn(
-        self, members: Sequence[int], slots: Slots, labels: NDArray[np.int64], rivals: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        """The losses (nats) of the members' *labels* (N,) among sorted *rivals*, after which the values have moved."""
+    def gradients(
+        self, members: Sequence[int], read: ReadValues, targets: NDArray[np.int64], tokens: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], Mapping[int, Values]]:
+        """The losses (nats) of the members' labels, and the gradients of their sum.
 
-    def likely(self, members: Sequence[int], slots: Slots, count: int) -> NDArray[np.int64]:
+        Args:
+            members: Examples of the pass.
+            read: Values that the memory adds, and the rows of the arranged batch (:func:`slots.arranged`).
+            targets: Index in *tokens* of each of the members' labels, (N,).
+            tokens: Sorted tokens that the labels are told apart from.
+
+        Returns:
+            Losses (N,), and gradients by block and name; a value that took no part has none.
+        """
+
+    def likely(self, members: Sequence[int], read: ReadValues, count: int) -> NDArray[np.int64]:
         """The *count* likeliest tokens at each position that predicts a label, (N, count), the best first."""
 
 
 class MemoryTrainer:
-    """One training run of a memory."""
+    """One training run of a memory.
 
-    def __init__(self, learner: MemoryLearner, table: RowTable, examples: Sequence[KeyedExample]) -> None:
-        self._learner = learner
+    Args:
+        passes: Computes over the *examples*.
+        values: Values of the memory; they move.
+        table: Addresses of the memory's rows.
+        examples: Examples to be learned, at least one.
+    """
+
+    def __init__(
+        self, passes: MemoryPasses, values: MemoryValues, table: RowTable, examples: Sequence[KeyedExample]
+    ) -> None:
+        self._passes = passes
+        self._values = values
         self._config = table.config
         self._sizes = [(len(example.labels), len(example.prompt.ids)) for example in examples]
         self._labels = [np.array(example.labels, dtype=np.int64) for example in examples]
-        queries = [example.query_from(learner.first(index)) for index, example in enumerate(examples)]
-        ends = np.cumsum([query.num_positions for query in queries])[:-1]
-        self._slots = {block: np.split(table.rows(queries, block), ends) for block in table.config.layers}
+        self._rows = query_rows(table, [example.query_from(passes.first(i)) for i, example in enumerate(examples)])
         self._everything = list(range(len(examples)))
         self._every_label = np.unique(np.concatenate(self._labels))
         self._likely = list(self._labels)  # per example what was likely at its positions
-        self.done = Done()
+        self.log = TrainingLog(examples=len(examples))
 
-    def run(self, steps: int, *, progress: Progress, until_recall: bool = True) -> Done:
+    def run(self, steps: int, *, progress: Progress, until_recall: bool = True) -> TrainingLog:
         """Train for at most *steps* steps.
 
         Raises:
             BackendError: The loss is not finite.
         """
-        done, started = self.done, time.perf_counter()
+        log, started = self.log, time.perf_counter()
         everything = self._everything
         self._missed_of_all()
         active, missed, full = everything, list[int](), 0
-        while len(done.losses) < steps:
-            unsure = self._step(active, len(done.losses), intact=frozenset(missed))
-            done.seconds = time.perf_counter() - started
-            progress("train", len(done.losses), steps, f"loss {done.losses[-1]:.3f}, {len(unsure)} not yet known")
-            is_due = len(unsure) <= UNSURE * len(everything) or len(done.losses) % CHECKED_EVERY == 0
+        while len(log.losses) < steps:
+            unsure = self._step(active, len(log.losses), intact=frozenset(missed))
+            log.seconds = time.perf_counter() - started
+            progress("train", len(log.losses), steps, f"loss {log.losses[-1]:.3f}, {len(unsure)} not yet known")
+            is_due = len(unsure) <= UNSURE * len(everything) or len(log.losses) % CHECKED_EVERY == 0
             missed = []
             if until_recall and is_due:
                 missed = (len(active) < len(everything) and self._missed(active)) or self._missed_of_all()
@@ -106,10 +109,10 @@ class MemoryTrainer:
             if full == 2:
                 break
             active = sorted({*unsure, *missed}) or everything
-        done.seconds = time.perf_counter() - started
+        log.seconds = time.perf_counter() - started
         if steps and full < 2:
             self._missed_of_all()
-        return done
+        return log
 
     # ── a step ──────────────────────────────────────────────────────────────────────────────────
 
@@ -127,23 +130,27 @@ class MemoryTrainer:
             total += loss
             num_labels += sum(len(self._labels[index]) for index in members)
             unsure += [index for index, sure in zip(members, least, strict=True) if sure < CONFIDENT]
-        self.done.losses.append(total / num_labels)
-        self.done.positions += num_labels
-        self.done.examples_seen += len(active)
+        self.log.losses.append(total / num_labels)
+        self.log.tokens += num_labels
+        self.log.examples_seen += len(active)
         return unsure
 
     def _learn(self, members: Sequence[int], step: int, intact: frozenset[int]) -> tuple[float, NDArray[np.float64]]:
         """Sum of the losses, after which the rows have moved; per member the least probability of a label."""
-        slots = {
-            block: [self._dropped(index, parts[index], step, intact) for index in members]
-            for block, parts in self._slots.items()
-        }
+        read = self._read(members, lambda index, rows: self._dropped(index, rows, step, intact))
         rivals = np.unique(np.concatenate([self._every_label, *(self._likely[index] for index in members)]))
-        losses = self._learner.learn(members, slots, self._labels_of(members), rivals)
+        targets = np.searchsorted(rivals, self._labels_of(members))
+        losses, gradients = self._passes.gradients(members, read, targets, rivals)
         if not np.isfinite(losses).all():
-            msg = f"training: step {len(self.done.losses) + 1} has loss {losses.sum()}, expected a finite value"
+            msg = f"training: step {len(self.log.losses) + 1} has loss {losses.sum()}, expected a finite value"
             raise BackendError(msg)
+        self._values.move(read, gradients)
         return math.fsum(losses), np.exp(-np.array([part.max() for part in self._parted(losses, members)]))
+
+    def _read(self, members: Sequence[int], dropped: Callable[[int, Rows], Rows]) -> ReadValues:
+        """The values that a pass over the members needs, some of their slots empty."""
+        parts = {block: [dropped(index, rows[index]) for index in members] for block, rows in self._rows.items()}
+        return self._values.read({block: arranged(part) for block, part in parts.items()})
 
     def _batches(self, members: Sequence[int]) -> list[list[int]]:
         """Examples of like length together."""
@@ -168,7 +175,7 @@ class MemoryTrainer:
 
     def _missed_of_all(self) -> list[int]:
         missed = self._missed(self._everything)
-        self.done.recalls.append(1 - len(missed) / len(self._everything))
+        self.log.recall = 1 - len(missed) / len(self._everything)
         return missed
 
     def _missed(self, members: Sequence[int]) -> list[int]:
@@ -178,8 +185,7 @@ class MemoryTrainer:
         """
         missed: list[int] = []
         for batch in self._batches(members):
-            slots = {block: [parts[index] for index in batch] for block, parts in self._slots.items()}
-            likely = self._learner.likely(batch, slots, RIVALS)  # (N, rivals)
+            likely = self._passes.likely(batch, self._read(batch, lambda _, rows: rows), RIVALS)  # (N, rivals)
             parts = self._parted(likely[:, 0] != self._labels_of(batch), batch)
             missed += [index for index, wrong in zip(batch, parts, strict=True) if wrong.any()]
             for index, part in zip(batch, self._parted(likely, batch), strict=True):

@@ -23,7 +23,7 @@ from engram_bench.records import Case, CaseResult, Estimate, PatternSet, Prompt,
 from engram_bench.records.plain import RecordMismatch, from_plain, to_json_lines, to_plain
 from engram_bench.scoring.comparison import compare
 from engram_bench.scoring.speed import speed_measure
-from engram_bench.scoring.variants import ArmRow, Arms, arm_row, share
+from engram_bench.scoring.variants import VariantRow, VariantTable, share, variant_row
 from engram_bench.session import options
 from engram_bench.session.bench import COMPARED, Bench, finished
 from engram_bench.session.options import Settings
@@ -49,7 +49,7 @@ DEFAULT_VARIANTS = (
 WRAPPINGS = ("Complete: {}", "Please help me with this. {}")
 """Words around a prompt as written, never trained on; the prompts get these frames in turn."""
 
-Watch = Callable[[ArmRow], None]
+Watch = Callable[[VariantRow], None]
 
 
 def variant_settings(settings: Settings, variants: Sequence[str], adapters: Mapping[str, str]) -> dict[str, Settings]:
@@ -72,7 +72,7 @@ def variant_settings(settings: Settings, variants: Sequence[str], adapters: Mapp
 
 def run_variants(
     open_bench: Callable[[Settings], Bench], variants: Mapping[str, Settings], *, speed: bool, watch: Watch
-) -> Arms:
+) -> VariantTable:
     """A row per variant.
 
     Args:
@@ -85,7 +85,7 @@ def run_variants(
         EngramBenchError: A variant cannot be trained or asked; the adapters and answers of earlier ones are stored.
     """
     started = provenance.utc_now()
-    rows: list[ArmRow] = []
+    rows: list[VariantRow] = []
     origin: Provenance | None = None
     for name, settings in variants.items():
         with open_bench(settings) as bench:
@@ -94,22 +94,22 @@ def run_variants(
         watch(row)
     if origin is None:
         raise UsageError("arms: none is named, expected at least one")
-    return Arms(tuple(rows), replace(origin, adapter=""))
+    return VariantTable(tuple(rows), replace(origin, adapter=""))
 
 
-def save_variants(path: Path, variants: Arms) -> None:
+def save_variants(path: Path, variants: VariantTable) -> None:
     """Write the rows of variants as JSON."""
     write_atomic(path, to_json_lines(to_plain(variants)))
 
 
-def load_variants(path: Path) -> Arms:
+def load_variants(path: Path) -> VariantTable:
     """The rows of variants in a file of :func:`save_variants`.
 
     Raises:
         StoreError: The file cannot be read or holds something else.
     """
     try:
-        return from_plain(Arms, json.loads(path.read_text("utf-8")))
+        return from_plain(VariantTable, json.loads(path.read_text("utf-8")))
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror or error}"
         raise StoreError(msg) from error
@@ -139,7 +139,7 @@ def _settings_of(variant: str, shared: Settings, adapter: str) -> Settings:
 # ── one variant ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _run_variant(bench: Bench, name: str, started: str, *, speed: bool) -> tuple[ArmRow, Provenance]:
+def _run_variant(bench: Bench, name: str, started: str, *, speed: bool) -> tuple[VariantRow, Provenance]:
     clock = time.perf_counter()
     adapter = bench.tuning.adapter
     answers: dict[str, list[CaseResult]] = {
@@ -151,7 +151,7 @@ def _run_variant(bench: Bench, name: str, started: str, *, speed: bool) -> tuple
     results = [row for rows in answers.values() for row in rows]
     run = finished(run, results, started=started, total_s=time.perf_counter() - clock)
     num_patterns = sum(len(each.patterns) for each in bench.sets if each.kind == "memory")
-    row = arm_row(name, num_patterns, compare(run), wrapped=wrapped, training=run.training)
+    row = variant_row(name, num_patterns, compare(run), wrapped=wrapped, training=run.training)
     if adapter is None:
         return row, run.provenance
     controls = [each for each in answers["baseline"] if each.test == "retention"]

@@ -1,4 +1,4 @@
-"""The paper's arm: its formulas derived again, and that a memory which writes everywhere decodes as it was trained."""
+"""The paper's preset: its formulas derived again, and that a memory which writes everywhere decodes as it was trained."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ def normed(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.asarray(x / np.sqrt(np.mean(x**2) + 1e-5) * weight)
 
 
+def layer_of(layer: Layer, gate: str) -> MemoryLayer:
+    return MemoryLayer({name: torch.tensor(values) for name, values in layer.values.items()}, layer.scale, gate)
+
+
 @pytest.mark.parametrize("gate", ["none", "plain", "paper"])
 def test_a_write_is_the_papers_equations(gate: str) -> None:
     """Position by position in float64, after section 2.3 and the reference code; one residual branch, no biases."""
@@ -48,7 +52,7 @@ def test_a_write_is_the_papers_equations(gate: str) -> None:
         expected[position] += alpha * v
     extra = {"key_projection": key, "query_norm": query_norm, "key_norm": key_norm} if gate != "none" else {}
     extra = {name: part.astype(np.float32) for name, part in extra.items()}
-    layer = MemoryLayer(Layer(rows.astype(np.float32), value.astype(np.float32), 2.5, extra), gate, "cpu")
+    layer = layer_of(Layer(rows.astype(np.float32), value.astype(np.float32), 2.5, extra), gate)
 
     found = layer.write(torch.tensor(hidden, dtype=torch.float32), slots)
 
@@ -67,7 +71,7 @@ def test_the_short_convolution_is_the_papers_equation() -> None:
                 mixed += weight[tap] * normed(value[position - 3 * tap], scale)
         expected[position] = value[position] + mixed / (1 + np.exp(-mixed))
     extra = {"conv_weight": weight.astype(np.float32), "conv_norm": scale.astype(np.float32)}
-    layer = MemoryLayer(Layer(np.zeros((1, 4), np.float32), np.zeros((4, 16), np.float32), 1.0, extra), "none", "cpu")
+    layer = layer_of(Layer(np.zeros((1, 4), np.float32), np.zeros((4, 16), np.float32), 1.0, extra), "none")
     earlier = padded_earlier(replace(PRESETS["paper-small"], kernel=3), 1, 8)
     assert earlier is not None
     written = torch.tensor(value, dtype=torch.float32)
@@ -78,7 +82,7 @@ def test_the_short_convolution_is_the_papers_equation() -> None:
 
 
 def test_an_untrained_convolution_adds_nothing() -> None:
-    layer = MemoryLayer(new_layer(replace(PRESETS["paper-small"]), 3, 16, 1.0, 1), "paper", "cpu")
+    layer = layer_of(new_layer(PRESETS["paper-small"], 3, 16, 1.0, 1), "paper")
     value = torch.randn(5, 16)
 
     assert (layer.convolved(value, torch.randn(5, 3, 16)) == value).all()

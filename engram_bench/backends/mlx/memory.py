@@ -16,6 +16,7 @@ from engram_bench.errors import BackendError
 from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.files import Layer, StoredMemory
 from engram_bench.memory.query import Query
+from engram_bench.memory.slots import Slots, batch_slots
 from engram_bench.memory.table import RowTable
 
 GATE_EPSILON = 1e-5
@@ -38,9 +39,12 @@ class MlxMemory:
 class MlxMemoryWrites:
     """What a memory adds during one forward pass."""
 
-    memory: MlxMemory
-    slots: Mapping[int, NDArray[np.int64]]
-    """Per block the rows (M, S) of the flattened batch's tokens."""
+    layers: Mapping[int, Values]
+    """By block."""
+    scales: Mapping[int, float]
+    """By block."""
+    gate: str
+    slots: Slots
 
     def __call__(self, block: int, hidden: mx.array) -> mx.array:
         """The hidden states (B, T, H) that go into *block*."""
@@ -51,9 +55,9 @@ class MlxMemoryWrites:
         if not len(positions):
             return hidden
         flat = hidden.reshape(-1, hidden.shape[-1])  # (M, H)
-        values, gate = self.memory.layers[block], self.memory.table.config.gate
+        values = self.layers[block]
         found = values["rows"][mx.array(slots[positions])].reshape(len(positions), -1)  # (N, S·d)
-        update = _update(values, gate, self.memory.scales[block], found, flat[mx.array(positions)].astype(mx.float32))
+        update = _update(values, self.gate, self.scales[block], found, flat[mx.array(positions)].astype(mx.float32))
         # A gather from the updates, of which the first is nothing: mlx would scatter number by number.
         source = np.zeros(len(slots), dtype=np.int64)
         source[positions] = np.arange(1, len(positions) + 1)
@@ -87,19 +91,12 @@ def batch_writes(
     memory: MlxMemory, num_positions: int, paths: Sequence[NDArray[np.int64]], queries: Sequence[Query]
 ) -> MlxMemoryWrites:
     """What the memory adds to a flattened batch of *num_positions* whose *paths* lead through the queries' positions."""
-    ends = np.cumsum([query.num_positions for query in queries])[:-1]
-    slots = {}
-    for block in memory.layers:
-        flat = np.zeros((num_positions, memory.table.config.slots), dtype=np.int64)  # (M, S)
-        for path, rows in zip(paths, np.split(memory.table.rows(queries, block), ends), strict=True):
-            flat[path] = rows
-        slots[block] = flat
-    return MlxMemoryWrites(memory, slots)
+    slots = batch_slots(memory.table, num_positions, paths, queries)
+    return MlxMemoryWrites(memory.layers, memory.scales, memory.table.config.gate, slots)
 
 
 def _values(layer: Layer) -> dict[str, mx.array]:
-    parts = {"rows": layer.rows, "projection": layer.projection, **layer.gate}
-    return {name: mx.array(values) for name, values in parts.items()}
+    return {name: mx.array(values) for name, values in layer.values.items()}
 
 
 def _update(values: Values, gate: str, scale: float, embedded: mx.array, hidden: mx.array) -> mx.array:

@@ -23,6 +23,7 @@ from engram_bench.backends.torch.cache import PackCache, RowCache
 from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.files import Layer, StoredMemory
 from engram_bench.memory.query import Query
+from engram_bench.memory.slots import Slots, batch_slots
 from engram_bench.memory.table import RowTable
 
 GATE_EPSILON = 1e-5
@@ -31,12 +32,12 @@ GATE_EPSILON = 1e-5
 class MemoryLayer:
     """What is written before one block. H values in a hidden state, S slots, d values in a row."""
 
-    def __init__(self, layer: Layer, gate: str, device: str) -> None:
-        self.rows = torch.tensor(layer.rows, device=device)  # (R, d)
-        self.projection = torch.tensor(layer.projection, device=device)  # (S·d, H)
-        self.scale = layer.scale
+    def __init__(self, values: Mapping[str, Tensor], scale: float, gate: str) -> None:
+        self.rows = values["rows"]  # (R, d)
+        self.projection = values["projection"]  # (S·d, H)
+        self.scale = scale
         self.gate = gate
-        self.extra = {name: torch.tensor(values, device=device) for name, values in layer.gate.items()}
+        self.extra = values
 
     def update(self, embedded: Tensor, hidden: Tensor) -> Tensor:
         """What is added (N, H) to *hidden* (N, H) for the rows (N, S·d) found there."""
@@ -70,11 +71,6 @@ class MemoryLayer:
         mixed = (_normed(seen, self.extra["conv_norm"]) * self.extra["conv_weight"]).sum(1)
         return value + functional.silu(mixed).to(value.dtype)
 
-    def stored(self) -> Layer:
-        """The values as they are kept on disk."""
-        extra = {name: values.detach().cpu().numpy() for name, values in self.extra.items()}
-        return Layer(self.rows.detach().cpu().numpy(), self.projection.detach().cpu().numpy(), self.scale, extra)
-
 
 @dataclass(frozen=True)
 class TorchMemory:
@@ -88,9 +84,12 @@ class TorchMemory:
 def load_memory(stored: StoredMemory, device: str) -> TorchMemory:
     """The stored memory on a torch device."""
     gate = stored.table.config.gate
-    return TorchMemory(
-        stored.table, {block: MemoryLayer(layer, gate, device) for block, layer in stored.layers.items()}
-    )
+
+    def loaded(layer: Layer) -> MemoryLayer:
+        values = {name: torch.tensor(values, device=device) for name, values in layer.values.items()}
+        return MemoryLayer(values, layer.scale, gate)
+
+    return TorchMemory(stored.table, {block: loaded(layer) for block, layer in stored.layers.items()})
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,9 @@ class Earlier:
 class TorchMemoryWrites:
     """What a memory adds during one forward pass."""
 
-    memory: TorchMemory
-    slots: Mapping[int, NDArray[np.int64]]
-    """Per block the rows (M, S) of the flattened batch's tokens."""
+    layers: Mapping[int, MemoryLayer]
+    """By block."""
+    slots: Slots
     earlier: Earlier | None = None
     """Needed by a convolution."""
 
@@ -129,7 +128,7 @@ class TorchMemoryWrites:
         """The hidden states (M, H) that go into *block*."""
         if block not in self.slots:
             return hidden
-        layer = self.memory.layers[block]
+        layer = self.layers[block]
         if self.earlier is None:
             return layer.write(hidden, self.slots[block])
         value = layer.gated(hidden, self.slots[block])
@@ -140,14 +139,8 @@ def batch_writes(
     memory: TorchMemory, batch: TokenBatch, queries: Sequence[Query], cache: PackCache | RowCache | None = None
 ) -> TorchMemoryWrites:
     """What the memory adds to a batch whose paths lead through the queries' positions; *cache* is the pass's."""
-    ends = np.cumsum([query.num_positions for query in queries])[:-1]
-    slots = {}
-    for block in memory.layers:
-        flat = np.zeros((batch.ids.size, memory.table.config.slots), dtype=np.int64)  # (M, S)
-        for path, rows in zip(batch.paths, np.split(memory.table.rows(queries, block), ends), strict=True):
-            flat[path] = rows
-        slots[block] = flat
-    return TorchMemoryWrites(memory, slots, batch_earlier(memory.table.config, batch, queries, cache))
+    slots = batch_slots(memory.table, batch.ids.size, batch.paths, queries)
+    return TorchMemoryWrites(memory.layers, slots, batch_earlier(memory.table.config, batch, queries, cache))
 
 
 def padded_earlier(config: MemoryConfig, num_rows: int, length: int) -> Earlier | None:

@@ -13,7 +13,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -44,9 +43,6 @@ class Passes(Protocol):
 
     def first(self, index: int) -> int:
         """The first position of example *index* that is computed."""
-
-    def arrange(self, members: Sequence[int], values: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-        """Values (positions, S) of each member's computed positions as one (M, S), 0 where nothing is computed."""
 
     def logits(self, members: Sequence[int], writes: Writes, vocabulary: Tensor | None = None) -> Tensor:
         """Logits (N, V) at the members' positions that predict labels, with a graph where gradients are on.
@@ -92,14 +88,6 @@ class CachedPasses:
     def first(self, index: int) -> int:
         """The first position of example *index* that is computed."""
         return self._examples[index].written
-
-    def arrange(self, members: Sequence[int], values: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-        """Values (positions, S) of each member's computed positions as one (M, S), 0 where nothing is computed."""
-        longest = max(map(len, values))
-        found = np.zeros((len(values), longest, values[0].shape[1]), dtype=np.int64)
-        for row, part in enumerate(values):
-            found[row, : len(part)] = part
-        return found.reshape(len(values) * longest, -1)
 
     def logits(self, members: Sequence[int], writes: Writes, vocabulary: Tensor | None = None) -> Tensor:
         """Logits (N, V) at the members' positions that predict labels, with a graph where gradients are on."""
@@ -198,14 +186,6 @@ class WholePasses:
     def first(self, index: int) -> int:
         """All positions are computed."""
         return 0
-
-    def arrange(self, members: Sequence[int], values: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-        """Values (positions, S) of each member's positions as one (M, S), 0 for padding."""
-        longest = max(map(len, values))
-        found = np.zeros((len(values), longest, values[0].shape[1]), dtype=np.int64)
-        for row, part in enumerate(values):
-            found[row, : len(part)] = part
-        return found.reshape(len(values) * longest, -1)
 
     def logits(self, members: Sequence[int], writes: Writes, vocabulary: Tensor | None = None) -> Tensor:
         """Logits (N, V) at the members' positions that predict labels, with a graph where gradients are on."""
