@@ -29,8 +29,9 @@ from engram_bench.backends.registry import create
 from engram_bench.models import default_cache_dir
 from engram_bench.models.presets import DEFAULT_MODEL
 from engram_bench.records import TrainingRecord
-from engram_bench.session.bench import Bench, load_sets
+from engram_bench.session.bench import Bench
 from engram_bench.session.options import read_settings
+from engram_bench.session.sets import load_sets
 from engram_bench.system import provenance
 
 PROJECT = Path(__file__).parent.parent
@@ -81,7 +82,7 @@ def train(name: str, model: str, steps: int, folder: Path) -> None:
     """Train in this process and leave ``record.json`` in *folder*."""
     settings = read_settings({"engram_model": model}, {}, root=PROJECT, cwd=PROJECT)
     with Bench(settings, load_sets(settings, PROJECT), default_cache_dir()) as bench:
-        what, recipe, examples = bench.model, bench.recipe, bench.identity.examples
+        what, recipe, examples = bench.engine.model, bench.tuning.recipe, bench.tuning.identity.examples
     clock: list[float] = []
     record = create(name).train(
         what,

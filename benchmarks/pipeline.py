@@ -48,9 +48,9 @@ def measure(folder: Path, flags: dict[str, str | None]) -> None:
         memory = [each for each in sets if each.kind == "memory"]
     with Bench(settings, sets, default_cache_dir()) as bench:
         with timed(seconds, "data"):
-            num_examples = len(bench.examples)
+            num_examples = len(bench.tuning.examples)
         with timed(seconds, "training"):
-            adapter = bench.adapter
+            adapter = bench.tuning.adapter
         tasks = [task for each in memory for task in SUITE["accuracy"].tasks(each, settings)]
         questions = [question for task in tasks for question in SUITE["accuracy"].questions(task, settings)]
         results = []

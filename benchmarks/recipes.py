@@ -69,15 +69,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for scale in map(float, given.scales.split(",")):
             bench = Bench(settings, sets, default_cache_dir(), started=time.time())
-            bench.recipe = _changed(bench.recipe, overrides)
-            bench.examples = training_examples(sets, augment=_changed(Augmentation(), overrides), seed=settings.seed)
+            bench.tuning.recipe = _changed(bench.tuning.recipe, overrides)
+            bench.tuning.examples = training_examples(
+                sets, augment=_changed(Augmentation(), overrides), seed=settings.seed
+            )
             with bench:
                 spent = time.process_time()
-                adapter = bench.adapter
+                adapter = bench.tuning.adapter
                 assert adapter is not None  # the candidate is what was trained
                 spent = time.process_time() - spent
                 if scale != 1:
-                    bench.adapter = adapter_store.load(_scaled(adapter.path, scale, Path(folder) / f"scale-{scale}"))
+                    bench.tuning.adapter = adapter_store.load(
+                        _scaled(adapter.path, scale, Path(folder) / f"scale-{scale}")
+                    )
                 comparison = compare(_run(bench, brief=given.brief))
             words = [
                 *given.overrides,

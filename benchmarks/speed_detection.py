@@ -26,8 +26,8 @@ from engram_bench.backends.registry import create, resolve_model
 from engram_bench.records import GenerationSettings, Prompt, Provenance, Run, SpeedRounds
 from engram_bench.scoring.comparison import compare
 from engram_bench.scoring.gates import judge, parse_gate
-from engram_bench.session.speed_tests import is_decided
 from engram_bench.speed.conditions import pin
+from engram_bench.speed.lab import is_decided
 from engram_bench.speed.timer import PairedTimer, Work
 from engram_bench.system import provenance
 

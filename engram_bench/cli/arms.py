@@ -17,7 +17,7 @@ from engram_bench.records.plain import to_plain
 from engram_bench.reporting.plots import standalone
 from engram_bench.reporting.variants import counts_words, variants_markdown, variants_plot, variants_table
 from engram_bench.scoring.variants import VariantRow
-from engram_bench.session.variants import DEFAULT_ARMS, arm_settings, load_arms, run_arms, save_arms
+from engram_bench.session.variants import DEFAULT_VARIANTS, load_variants, run_variants, save_variants, variant_settings
 from engram_bench.system.files import write_atomic
 
 OF_VARIANTS = ("kind", "retrain")
@@ -29,7 +29,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arms",
         metavar="VARIANT,…",
-        default=",".join(DEFAULT_ARMS),
+        default=",".join(DEFAULT_VARIANTS),
         help="Variants to compare: baseline, KIND, or KIND+ROUTE, as --kind and --route have them. Default: %(default)s.",
     )
     parser.add_argument(
@@ -57,20 +57,20 @@ def run(args: argparse.Namespace) -> int:
     """Print the table and return 0; an error unless every variant can be trained and asked."""
     names = list(dict.fromkeys(part.strip() for part in args.arms.split(",") if part.strip()))
     adapters = dict(_pair(text) for text in args.adapter)
-    beside = [row for path in args.beside for row in load_arms(Path(path)).rows]
+    beside = [row for path in args.beside for row in load_variants(Path(path)).rows]
 
     def watch(row: VariantRow) -> None:
         if not args.json and not args.quiet:
             say(f"{row.variant}: {row.adapter or 'the bare model'}")
 
     with open_bench(args) as bench:
-        settings = arm_settings(bench.settings, names, adapters)
-        found = run_arms(bench, settings, speed=args.speed, watch=watch)
+        settings = variant_settings(bench.settings, names, adapters)
+        found = run_variants(bench.under, settings, speed=args.speed, watch=watch)
         report_dir = bench.settings.report_dir
     rows = [*beside, *found.rows]
     made = found.provenance
     origin = f"{made.machine}, backend {made.backend}, commit {made.commit}, {made.started}."
-    save_arms(report_dir / "arms.json", found)
+    save_variants(report_dir / "arms.json", found)
     write_atomic(report_dir / "arms.md", variants_markdown(rows, origin))
     if plot := variants_plot(rows):
         write_atomic(report_dir / "plots" / "arms.svg", standalone(plot))

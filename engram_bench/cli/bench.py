@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +22,10 @@ from engram_bench.reporting.words import training_words
 from engram_bench.runs.store import find_run, load_run
 from engram_bench.scoring.comparison import compare_runs
 from engram_bench.scoring.gates import session_gates
-from engram_bench.session.bench import Bench, evaluate, load_sets
+from engram_bench.session.bench import Bench, evaluate
 from engram_bench.session.conclusion import Conclusion, conclude, save
-from engram_bench.session.inspection import check_guards
 from engram_bench.session.options import Settings
+from engram_bench.session.sets import load_sets
 from engram_bench.session.speed_tests import with_speed
 
 
@@ -82,9 +82,10 @@ def evaluate_and_show(bench: Bench, args: argparse.Namespace) -> int:
         raise UsageError("--speed: no pattern file is of kind speed, expected one with prompts to time")
     older = older_run(settings)
     run = evaluate(bench)
-    run = replace(run, guards=check_guards(bench))
+    run = replace(run, guards=bench.inspector().results(bench.sets))
     if is_timed:
-        run, failed = with_speed(bench, run)
+        with closing(bench.speed_lab()) as lab:
+            run, failed = with_speed(run, lab, bench.sets, bench.engine.progress)
         for name, reason in failed.items():
             say_error(f"{name}: {reason}")
     conclusion = save(conclude(run, settings), settings.report_dir)

@@ -166,7 +166,7 @@ def _case_of(line: str, known: dict[str, Case]) -> Case:
 
 def _quickly_trained(bench: Bench, cases: Sequence[Case], *, quiet: bool) -> Bench:
     """The bench if its adapter is stored, else a bench whose small adapter is trained in seconds on the patterns shown."""
-    if bench.is_trained:
+    if bench.tuning.is_done:
         return bench
     shown = {(case.set_name, case.pattern_id) for case in cases}
     sets = tuple(
@@ -177,14 +177,14 @@ def _quickly_trained(bench: Bench, cases: Sequence[Case], *, quiet: bool) -> Ben
     settings = replace(bench.settings, steps=min(QUICK_STEPS, bench.settings.steps))
     if not quiet:
         say(f"no adapter of all patterns yet (engram-bench train): a small one of these {len(shown)} takes its place")
-    small = Bench(settings, sets, bench.cache_dir, progress=bench.progress)
-    small.adapter  # noqa: B018  # trained here, where the progress bar is
+    small = Bench(settings, sets, bench.engine.cache_dir, progress=bench.engine.progress)
+    small.tuning.adapter  # noqa: B018  # trained here, where the progress bar is
     return small
 
 
 def _play(bench: Bench, cases: Iterable[Case], console: Console, *, pause_s: float = 0.0) -> None:
-    generators: dict[Side, Generator] = {side: bench.open_generator(side) for side in COMPARED}
-    clear_progress(bench.progress)
+    generators: dict[Side, Generator] = {side: bench.respondents.of(side).open() for side in COMPARED}
+    clear_progress(bench.engine.progress)
     view = View(console)
     played: list[tuple[Case, Lanes]] = []
     total = len(cases) if isinstance(cases, Sequence) else 0

@@ -11,7 +11,7 @@ from engram_bench.cli.project import find_project
 from engram_bench.errors import UsageError
 from engram_bench.patterns.render import training_examples, write_chat_jsonl
 from engram_bench.reporting.clean import printable
-from engram_bench.session.bench import load_sets
+from engram_bench.session.sets import load_sets
 
 OUT = "data/engram"
 """Default folder of the training data, relative to the current folder."""

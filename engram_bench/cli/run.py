@@ -32,10 +32,10 @@ def run(args: argparse.Namespace) -> int:
     with open_bench(args) as bench:
         patterns = sum(len(each.patterns) for each in bench.sets)
         _stage(1, f"patterns: {patterns} in {len(bench.sets)} file{'s' * (len(bench.sets) > 1)}, no mistakes")
-        if bench.examples:
-            write_chat_jsonl(bench.examples, Path(args.out), seed=bench.settings.seed)
-        _stage(2, f"training data: {len(bench.examples)} examples in {args.out}")
-        adapter = bench.adapter
+        if bench.tuning.examples:
+            write_chat_jsonl(bench.tuning.examples, Path(args.out), seed=bench.settings.seed)
+        _stage(2, f"training data: {len(bench.tuning.examples)} examples in {args.out}")
+        adapter = bench.tuning.adapter
         was_stored = adapter is not None and adapter.manifest.created < started
         _stage(3, f"adapter: {adapter_words(adapter, was_stored=was_stored)}")
         _stage(4, "evaluation: both sides, case by case")

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     started = utc_now()
     args.engram_adapter = "auto"  # an ini key engram_adapter does not stop a training that was asked for
     with open_bench(args) as bench:
-        adapter = bench.adapter
+        adapter = bench.tuning.adapter
         assert adapter is not None  # as the setting is auto
         was_stored = adapter.manifest.created < started
         if args.json:

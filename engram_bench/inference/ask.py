@@ -1,30 +1,26 @@
-"""Cases → scored answers: what the completion store does not have is asked in a few batches."""
+"""Cases → scored answers: questions without a stored completion are asked in a few batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from engram_bench.backends.protocol import Generator
 from engram_bench.errors import PatternFileError
-from engram_bench.inference.store import CompletionStore, completion_key
+from engram_bench.inference.respondent import Respondent
+from engram_bench.inference.store import CompletionStore
 from engram_bench.matchers import match
-from engram_bench.records import Case, CaseResult, Completion, DeviceInfo, GenerationSettings, Prompt, Score, Side
-from engram_bench.records.plain import canonical_json
+from engram_bench.records import Case, CaseResult, Completion, GenerationSettings, Prompt, Score, Side
 from engram_bench.system.progress import Progress, no_progress
 
-if TYPE_CHECKING:
-    from engram_bench.models import Model
-
 CHUNK = 256
-"""Prompts per call of a generator: answers are stored after each, so that an interrupted session loses at most one."""
+"""Prompts per call of a generator. Completions are stored after each call, so an interrupted session loses at most one call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A case put to a side by one of the suite's tests, as the n-th sample."""
+    """A case with the test that asks and the generation settings, which hold the number of the sample."""
 
     case: Case
     test: str = "accuracy"
@@ -32,103 +28,87 @@ class Question:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """Identity within one side of a run."""
+        """Identity within one side of a run: case, test and sample."""
         return (self.case.id, self.test, self.settings.sample)
 
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """One side: who answers, and under which name its answers are stored."""
+    """A respondent behind a store of the completions that were computed before."""
 
-    side: Side
-    model: Model
-    adapter: str
-    """Content fingerprint of the adapter; empty for the bare model."""
-    device: DeviceInfo
+    respondent: Respondent
     store: CompletionStore
-    open_generator: Callable[[], Generator]
-    """Loads the model; called only when an answer is missing from the store."""
     progress: Progress = no_progress
 
-    def answer(self, questions: Sequence[Question]) -> list[CaseResult]:
-        """One scored result per question, in order.
+    def answer(self, questions: Sequence[Question], side: Side) -> list[CaseResult]:
+        """One scored result per question, in order, as results of *side*.
 
-        The same prompt under the same settings is asked once, whoever asks.
+        Two questions with the same prompt and the same settings are asked once.
 
         Raises:
             PatternFileError: A prompt with its answer limit exceeds the model's context.
-            BackendError: The backend failed; what was answered before is stored.
+            BackendError: The backend failed; completions from before the failure are stored.
         """
-        prompts = {
-            question.case.prompt: self.model.tokenizer.encode_prompt(question.case.prompt) for question in questions
-        }
-        check_lengths(questions, prompts, self.model.context_length)
-        keys = [self._key(question, prompts[question.case.prompt]) for question in questions]
+        model = self.respondent.model
+        prompts = {question.case.prompt: model.tokenizer.encode_prompt(question.case.prompt) for question in questions}
+        check_lengths(questions, prompts, model.context_length)
+        keys = [self.respondent.key(prompts[question.case.prompt], question.settings) for question in questions]
         found = self.store.get_many(keys)
         missing = {key: question for key, question in zip(keys, questions, strict=True) if key not in found}
         if missing:
-            found |= self._complete(missing)
-        return [self._result(question, found[key]) for key, question in zip(keys, questions, strict=True)]
+            found |= self._complete(missing, side)
+        return [_result(question, found[key], side) for key, question in zip(keys, questions, strict=True)]
 
-    def _result(self, question: Question, completion: Completion) -> CaseResult:
-        return CaseResult(
-            case=question.case,
-            side=self.side,
-            completion=completion,
-            score=judge(question.case, completion),
-            test=question.test,
-            sample=question.settings.sample,
-        )
-
-    def _key(self, question: Question, prompt_tokens: Sequence[int]) -> str:
-        return completion_key(
-            model=self.model.fingerprint,
-            adapter=self.adapter,
-            template=self.model.tokenizer.template_fingerprint,
-            backend=self.device.backend,
-            dtype=self.device.dtype,
-            prompt_tokens=prompt_tokens,
-            settings=question.settings,
-            version=canonical_json(self.device.versions),
-        )
-
-    def _complete(self, missing: dict[str, Question]) -> dict[str, Completion]:
-        """Ask under the store's lock: a process that waited for it finds the answers of the one that asked."""
+    def _complete(self, missing: dict[str, Question], side: Side) -> dict[str, Completion]:
+        """The missing completions, asked for under the store's lock: a process that waited finds them stored."""
         found: dict[str, Completion] = {}
-        with self.store.lock(f"{self.model.fingerprint}/{self.adapter}/{self.device.backend}"):
+        with self.store.lock(self.respondent.lock_name):
             found |= self.store.get_many(list(missing))
             left = {key: question for key, question in missing.items() if key not in found}
             if not left:
                 return found
-            generator = self.open_generator()
+            generator = self.respondent.open()
             done = 0
             for chunk in _chunks(left.items()):
-                answers = self._ask(generator, chunk)
+                answers = _ask(generator, chunk)
                 self.store.put_many(answers)
                 found |= answers
                 done += len(chunk)
-                self.progress("answer", done, len(left), self.side)
+                self.progress("answer", done, len(left), side)
         return found
 
-    def _ask(self, generator: Generator, chunk: Sequence[tuple[str, Question]]) -> dict[str, Completion]:
-        questions = [question for _, question in chunk]
-        completions = generator.complete(
-            [question.case.prompt for question in questions],
-            questions[0].settings,
-            drafts=[question.case.answers[0] if question.case.answers else None for question in questions],
-        )
-        return {key: completion for (key, _), completion in zip(chunk, completions, strict=True)}
+
+def _ask(generator: Generator, chunk: Sequence[tuple[str, Question]]) -> dict[str, Completion]:
+    """The completions of questions that share their settings, by key; expected answers serve as drafts."""
+    questions = [question for _, question in chunk]
+    completions = generator.complete(
+        [question.case.prompt for question in questions],
+        questions[0].settings,
+        drafts=[question.case.answers[0] if question.case.answers else None for question in questions],
+    )
+    return {key: completion for (key, _), completion in zip(chunk, completions, strict=True)}
+
+
+def _result(question: Question, completion: Completion, side: Side) -> CaseResult:
+    return CaseResult(
+        case=question.case,
+        side=side,
+        completion=completion,
+        score=judge(question.case, completion),
+        test=question.test,
+        sample=question.settings.sample,
+    )
 
 
 def judge(case: Case, completion: Completion) -> Score:
-    """The score of a completion; a case without an answer is passed by any completion (only agreement is measured)."""
+    """The score of a completion; any completion passes a case without an answer, where only agreement is measured."""
     if not case.answers:
         return Score("passed", "no answer to compare with")
     return match(case.match, completion.text, case.answers)
 
 
 def check_lengths(questions: Iterable[Question], prompts: Mapping[Prompt, Sequence[int]], context_length: int) -> None:
-    """Refuse prompts that do not fit, before anything is asked.
+    """Check that every prompt with its answer fits into the context, before the model is asked.
 
     Raises:
         PatternFileError: Lists the patterns of one file whose prompt plus answer limit exceeds the context.
@@ -152,7 +132,7 @@ def with_limit(settings: GenerationSettings, case: Case) -> GenerationSettings:
 
 
 def _chunks(items: Iterable[tuple[str, Question]]) -> Iterable[list[tuple[str, Question]]]:
-    """Runs of at most CHUNK questions that share their generation settings."""
+    """Lists of at most CHUNK questions that share their generation settings."""
     ordered = sorted(items, key=lambda item: repr(item[1].settings))
     for _, group in groupby(ordered, key=lambda item: item[1].settings):
         rows = list(group)

@@ -1,6 +1,6 @@
-"""What a side thinks of a given text: token by token likelihood, read off the model instead of written by it.
+"""Log-likelihoods of given texts: how probable a respondent finds an answer that somebody else wrote.
 
-Every figure is stored beside the completions, per text, so a session with nothing new reads nothing and loads no model.
+Every figure is stored beside the completions, by text and respondent, so a session with nothing new loads no model.
 """
 
 from __future__ import annotations
@@ -12,148 +12,119 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engram_bench.backends.protocol import Generator
+from engram_bench.inference.respondent import Respondent
 from engram_bench.inference.store import CompletionStore
-from engram_bench.records import CaseResult, Estimate, Measure, Side
+from engram_bench.records import CaseResult
 from engram_bench.records.plain import canonical_json
-from engram_bench.scoring.metrics import METRICS
-from engram_bench.stats import bootstrap
 from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from engram_bench.models import ChatTokenizer
-
 CHUNK_TOKENS = 512
-"""Tokens read at once: each has a row of log-probabilities as long as the vocabulary."""
+"""Tokens per call of a generator; each token has a row of log-probabilities as long as the vocabulary."""
 
 Span = tuple[Sequence[int], int]
-"""Token ids and the index of the first one that is judged."""
+"""Token ids and the index of the first token that is judged."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """Both sides, as readers."""
+class LogLikelihoods:
+    """Log-likelihoods of texts, each computed once per respondent and stored.
 
-    tokenizer: ChatTokenizer
-    context_length: int
-    identity: Callable[[Side], str]
-    """Of everything but the text that decides what a side thinks of it."""
+    Every method raises UnsupportedError where the backend gives no log-probabilities.
+    """
+
     store: CompletionStore
-    open_generator: Callable[[Side], Generator]
-    """Loads a side; called only when a figure is missing from the store."""
     progress: Progress = no_progress
 
-    def with_likelihoods(self, rows: Sequence[CaseResult]) -> list[CaseResult]:
-        """The rows, those of seen prompts with what their side thinks of the preferred answer.
+    def with_likelihoods(self, respondent: Respondent, rows: Sequence[CaseResult]) -> list[CaseResult]:
+        """The respondent's rows; those of seen prompts gain the log-likelihood of the preferred answer.
 
-        Regular expressions are no text that a model could say; their rows stay as they are.
-
-        Raises:
-            UnsupportedError: The backend gives no log-probabilities.
+        A regular expression is no text with a likelihood, so rows of such cases stay as they are.
         """
-        told = {
+        chosen = {
             number: row
             for number, row in enumerate(rows)
             if row.test == "accuracy" and row.case.answers and row.case.match != "regex"
         }
-        if not told:
+        if not chosen:
             return list(rows)
-        spans = [self.tokenizer.encode_example(row.case.prompt, row.case.answers[0]) for row in told.values()]
-        figures = self._figures("answer", (rows[0].side,), spans, _answer_figures)
-        found = {number: _with_figures(row, each) for (number, row), each in zip(told.items(), figures, strict=True)}
+        encode = respondent.model.tokenizer.encode_example
+        spans = [encode(row.case.prompt, row.case.answers[0]) for row in chosen.values()]
+        figures = self._figures("answer", (respondent,), spans, _answer_figures)
+        found = {number: _with_figures(row, each) for (number, row), each in zip(chosen.items(), figures, strict=True)}
         return [found.get(number, row) for number, row in enumerate(rows)]
 
-    def control_kl(self, baseline: Iterable[CaseResult]) -> Measure | None:
-        """KL divergence of the candidate from the baseline, token by token along the baseline's answers to controls.
+    def divergences(self, baseline: Respondent, candidate: Respondent, answers: Iterable[CaseResult]) -> list[float]:
+        """KL divergence (nats) of the candidate from the baseline along each of the baseline's answers.
 
-        The mean over an answer's tokens of sum p log(p / q), p of the baseline and q of the candidate, then over controls. None
-        without controls.
+        Each value is the mean over an answer's tokens of sum p log(p / q), p of the baseline and q of the candidate. Answers
+        without a token, or longer than the context, are left out.
 
-        Raises:
-            UnsupportedError: The backend gives no log-probabilities.
-
-        Source: Kullback and Leibler (1951), Ann. Math. Stat. 22, 79-86; as a measure of forgetting: Shenfeld et al. (2025),
-        "RL's Razor", arXiv 2509.04259.
+        Source: Kullback and Leibler (1951), Ann. Math. Stat. 22, 79-86.
         """
+        model = baseline.model
         spans = []
-        for row in baseline:
-            ids, start = self.tokenizer.encode_example(row.case.prompt, row.completion.text)
+        for row in answers:
+            ids, start = model.tokenizer.encode_example(row.case.prompt, row.completion.text)
             spans.append((ids if row.completion.stop_reason == "stop" else ids[:-1], start))
-        spans = [(ids, start) for ids, start in spans if start < len(ids) <= self.context_length]
-        if not spans:
-            return None
-        metric = METRICS["control_kl"]
-        values = [mean for (mean,) in self._figures("kl", ("baseline", "candidate"), spans, _kl_figures)]
-        estimate = Estimate(math.fsum(values) / len(values), len(values), bootstrap.mean_interval(values))
-        return Measure(metric.name, metric.unit, None, estimate, higher_is_better=metric.higher_is_better)
+        spans = [(ids, start) for ids, start in spans if start < len(ids) <= model.context_length]
+        return [mean for (mean,) in self._figures("kl", (baseline, candidate), spans, _kl_figures)]
 
-    def perplexity(self) -> Measure:
-        """Perplexity of the text shipped with the package: exp of the mean negative log-likelihood of a token.
+    def ordinary_text(self, respondent: Respondent) -> list[list[float]]:
+        """Negative log-likelihood (nats) of each token of the text shipped with the package, by paragraph.
 
-        Each paragraph is read by itself and its first token is given. Intervals are bootstrapped over paragraphs; the ratio
-        is of the two sides on the same tokens.
-
-        Raises:
-            UnsupportedError: The backend gives no log-probabilities.
-
-        Source: Jelinek et al. (1977), J. Acoust. Soc. Am. 62, S63.
+        Every paragraph stands alone, and its first token is given.
         """
+        model = respondent.model
         spans: list[Span] = [
-            (self.tokenizer.encode(text)[: self.context_length], 1)
+            (model.tokenizer.encode(text)[: model.context_length], 1)
             for text in Path(__file__).with_name("ordinary_text.txt").read_text("utf-8").split("\n\n")
         ]
-        before = self._figures("nats", ("baseline",), spans, _token_nats)
-        after = self._figures("nats", ("candidate",), spans, _token_nats)
-        paragraphs = [number for number, nats in enumerate(before) for _ in nats]
+        return self._figures("nats", (respondent,), spans, _token_nats)
 
-        def power(nats: Sequence[float]) -> Estimate:
-            bounds = bootstrap.mean_interval(nats, clusters=paragraphs)
-            interval = (math.exp(bounds[0]), math.exp(bounds[1])) if bounds else None
-            return Estimate(math.exp(math.fsum(nats) / len(nats)), len(nats), interval)
+    def largest_change(self, baseline: Respondent, candidate: Respondent, prompts: Sequence[Sequence[int]]) -> float:
+        """Largest difference of any first answer token's log-probability between the two; 0 where both are the same.
 
-        flat = [[nats for part in side for nats in part] for side in (before, after)]
-        metric = METRICS["perplexity"]
-        return Measure(
-            metric.name,
-            metric.unit,
-            power(flat[0]),
-            power(flat[1]),
-            ratio=power([new - old for old, new in zip(*flat, strict=True)]),
-            higher_is_better=metric.higher_is_better,
-        )
-
-    def largest_logit_change(self, prompts: Sequence[Sequence[int]]) -> float:
-        """Largest change between the sides of any first answer token's log-probability; 0 for an adapter without effect."""
+        Args:
+            baseline: One respondent.
+            candidate: The other one.
+            prompts: Token ids of prompts, at least one.
+        """
         spans = [(ids, len(ids)) for ids in prompts]
-        return max(value for (value,) in self._figures("change", ("baseline", "candidate"), spans, _largest_change))
+        return max(value for (value,) in self._figures("change", (baseline, candidate), spans, _largest_change))
 
     def _figures(
-        self, name: str, sides: tuple[Side, ...], spans: Sequence[Span], read: Callable[..., list[float]]
+        self,
+        name: str,
+        respondents: tuple[Respondent, ...],
+        spans: Sequence[Span],
+        compute: Callable[..., list[float]],
     ) -> list[list[float]]:
-        """What *read* makes of each span and the sides' log-probabilities of it, from the store where it is there."""
-        who = [self.identity(side) for side in sides]
-        keys = [sha256(canonical_json((name, *who, tuple(ids), start)).encode()).hexdigest() for ids, start in spans]
+        """The figures of each span that *compute* gives from the respondents' log-probabilities, or the stored ones."""
+        identities = [each.identity for each in respondents]
+        keys = [
+            sha256(canonical_json((name, *identities, tuple(ids), start)).encode()).hexdigest() for ids, start in spans
+        ]
         found = self.store.get_figures(keys)
         if found.keys() >= set(keys):
             return [found[key] for key in keys]
-        with self.store.lock("/".join(who)):
+        with self.store.lock("/".join(identities)):
             found |= self.store.get_figures(keys)
             missing = {key: span for key, span in zip(keys, spans, strict=True) if key not in found}
-            generators = [self.open_generator(side) for side in sides] if missing else []
+            total, generators = len(set(keys)), [each.open() for each in respondents] if missing else []
             for chunk in _chunks(missing):
                 sequences = [ids for ids, _ in chunk.values()]
                 log_probs = zip(*(generator.log_probs(sequences) for generator in generators), strict=True)
                 made = {
-                    key: read(ids, start, *each)
+                    key: compute(ids, start, *each)
                     for (key, (ids, start)), each in zip(chunk.items(), log_probs, strict=True)
                 }
                 self.store.put_figures(made)
                 found |= made
-                done = sum(key in found for key in set(keys))
-                self.progress("read", done, len(set(keys)), " and ".join(sides))
+                self.progress("likelihood", sum(key in found for key in set(keys)), total, "")
         return [found[key] for key in keys]
 
 
@@ -176,7 +147,7 @@ def _predicted(ids: Sequence[int], start: int, log_probs: NDArray[np.float32]) -
     return log_probs[start - 1 : len(ids) - 1]
 
 
-def _of_tokens(ids: Sequence[int], start: int, log_probs: NDArray[np.float32]) -> NDArray[np.float32]:
+def _token_log_probs(ids: Sequence[int], start: int, log_probs: NDArray[np.float32]) -> NDArray[np.float32]:
     """Log-probability of each judged token, (T - start,)."""
     import numpy as np
 
@@ -184,10 +155,10 @@ def _of_tokens(ids: Sequence[int], start: int, log_probs: NDArray[np.float32]) -
 
 
 def _answer_figures(ids: Sequence[int], start: int, log_probs: NDArray[np.float32]) -> list[float]:
-    """Mean log-probability, smallest probability, and right tokens before the first wrong one (-1: none is wrong)."""
-    told = _of_tokens(ids, start, log_probs)
+    """Mean log-probability, smallest probability, and number of tokens before the first that is not the likeliest (or -1)."""
+    judged = _token_log_probs(ids, start, log_probs)
     wrong = (_predicted(ids, start, log_probs).argmax(-1) != list(ids[start:])).nonzero()[0]
-    return [float(told.mean()), math.exp(float(told.min())), float(wrong[0]) if len(wrong) else -1.0]
+    return [float(judged.mean()), math.exp(float(judged.min())), float(wrong[0]) if len(wrong) else -1.0]
 
 
 def _with_figures(row: CaseResult, figures: Sequence[float]) -> CaseResult:
@@ -196,7 +167,7 @@ def _with_figures(row: CaseResult, figures: Sequence[float]) -> CaseResult:
 
 
 def _token_nats(ids: Sequence[int], start: int, log_probs: NDArray[np.float32]) -> list[float]:
-    return [-float(value) for value in _of_tokens(ids, start, log_probs)]
+    return [-float(value) for value in _token_log_probs(ids, start, log_probs)]
 
 
 def _kl_figures(

@@ -1,8 +1,8 @@
-"""The pytest plugin: hooks here, what they do in the modules beside.
+"""The pytest plugin: hooks here, and what they call in the modules beside, imported when first needed (``parts``).
 
-``collection`` pattern files as test modules · ``session`` the plan and its answers, one per process · ``judged`` a case's
-rows and its assertion · ``timed`` a side of a speed test and its rounds · ``fixtures`` for users' own tests · ``ledger`` what
-all processes found → comparison, reports, exit status · ``progress`` what a person sees meanwhile.
+``collection`` takes pattern files for test modules · ``session`` holds the plan and its answers, one per process · ``judged``
+asserts a case · ``timed`` runs a side of a speed test · ``fixtures`` serves tests of users · ``carrier`` puts results on reports
+· ``ledger`` gathers them from all processes · ``summary`` turns them into reports, exit status and lines on the terminal.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ from pathlib import Path
 
 import pytest
 
+from engram_bench.backends.registry import choose_backend, is_evaluation_only, unavailable_reason
 from engram_bench.errors import EngramBenchError, UsageError
-from engram_bench.plugin.keys import SESSION
+from engram_bench.plugin.handle import HANDLE, SessionHandle
+from engram_bench.plugin.ledger import SessionLedger
+from engram_bench.plugin.parts import part
 from engram_bench.session.options import OPTIONS, Settings, read_settings
 
-pytest_plugins = ["engram_bench.plugin.fixtures", "engram_bench.plugin.timed"]
+pytest_plugins = ["engram_bench.plugin.fixtures"]
 
 MARKERS = (
     "accuracy: the candidate gives the answer to a pattern's prompt as written",
     "generalization: the same for wordings that were never trained on",
     "consistency: the same answer under every wording and in sampled repeats",
-    "retention: what the baseline knew the candidate still knows",
+    "retention: the candidate still answers correctly where the baseline did",
     "sanity: cheap guards on the adapter and on generation",
     "parity: the same answers from the adapter attached, fused and exported; collected where -m parity asks for it",
     "speed: timed through pytest-benchmark",
@@ -58,16 +61,12 @@ def _is_backend(argument: str) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register markers, read settings, prepare this process's session and, outside xdist workers, the ledger."""
-    from engram_bench.plugin.ledger import RowCarrier, SessionLedger
-    from engram_bench.plugin.session import BenchSession
-
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     settings = _settings(config)
     if not hasattr(config.option, "engram_started"):
         config.option.engram_started = time.time()  # xdist hands options to its workers: one start for all
-    session = config.stash[SESSION] = BenchSession(config, settings, config.option.engram_started)
-    config.pluginmanager.register(RowCarrier(session.notes), "engram_bench.carrier")
+    config.stash[HANDLE] = SessionHandle(config, settings, config.option.engram_started)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(SessionLedger(config, settings), "engram_bench.ledger")
         _collect_named_patterns(config, settings.patterns)
@@ -85,79 +84,78 @@ def _settings(config: pytest.Config) -> Settings:
 
 def _check(settings: Settings) -> None:
     """Refuse now what would fail after a training."""
-    if settings.backend != "auto":
-        from dataclasses import asdict
-
-        from engram_bench.backends.registry import is_evaluation_only, unavailable_reason
-
-        if is_evaluation_only(settings.backend) and (
-            reason := unavailable_reason(settings.backend, **asdict(settings))
-        ):
+    backend = settings.backend
+    if backend != "auto" and is_evaluation_only(backend):
+        reason = unavailable_reason(backend, **settings.by_field)
+        if reason:
             raise UsageError(reason)
     if settings.gate:
-        from engram_bench.scoring.gates import session_gates
-
-        session_gates(settings.gate)
+        part("gates")(settings.gate)
     if settings.compare not in ("", "latest"):  # without an earlier run, the latest one is just not there yet
-        from engram_bench.runs.store import find_run
-
-        find_run(settings.report_dir, settings.compare)
+        part("find_run")(settings.report_dir, settings.compare)
 
 
 def _collect_named_patterns(config: pytest.Config, patterns: tuple[Path, ...]) -> None:
-    """Collect what ``--engram-patterns`` names, when no path was given as an argument."""
+    """Collect the paths that ``--engram-patterns`` names, when no path was given as an argument."""
     if config.getoption("engram_patterns") and config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.args = [str(path) for path in patterns]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Give models and stores back."""
-    session = config.stash.get(SESSION, None)
-    if session is not None:
-        session.close()
+    """Close models and stores."""
+    handle = config.stash.get(HANDLE, None)
+    if handle is not None:
+        handle.close()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Backend and model, where there is something to ask them."""
-    return config.stash[SESSION].header()
+    """Backend and model; nothing in a project without pattern files."""
+    settings = config.stash[HANDLE].settings
+    if not any(path.exists() for path in settings.patterns):
+        return []
+    backend, reason = choose_backend(settings.backend)
+    asked = f"model {settings.model}, adapter {settings.adapter}"
+    if is_evaluation_only(backend):
+        asked = f"{settings.server_url}: {settings.candidate_model} against {settings.baseline_model}"
+    without = f", without {', '.join(settings.plain)}" if settings.plain else ""
+    return [f"engram-bench: backend {backend} ({reason}), {asked}{without}"]
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Take pattern files for test modules."""
+    """Take pattern files for test modules: those named on the command line, or below a configured folder."""
     if file_path.suffix not in (".yaml", ".yml", ".jsonl"):
         return None
-    if not parent.config.stash[SESSION].is_pattern_file(file_path, named=parent.session.isinitpath(file_path)):
+    folders = parent.config.stash[HANDLE].settings.patterns
+    if not parent.session.isinitpath(file_path) and not any(file_path.is_relative_to(folder) for folder in folders):
         return None
-    from engram_bench.plugin.collection import PatternModule
-
-    module: PatternModule = PatternModule.from_parent(parent, path=file_path)
+    module: pytest.Collector = part("collect")(file_path, parent)
     return module
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize the suites over a file's tasks and sides, and users' tests that take ``pattern`` over all patterns."""
     if not {"engram_task", "engram_speed_case", "pattern"}.isdisjoint(metafunc.fixturenames):
-        from engram_bench.plugin.collection import parametrize
-
-        parametrize(metafunc, metafunc.config.stash[SESSION])
+        part("parametrize")(metafunc)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the sanity guards first: what follows means nothing where they do not hold."""
+    """Put the sanity guards first: where a guard does not hold, the results that follow mean nothing."""
     items.sort(key=lambda item: not {"guard", "engram_task"} <= set(getattr(item, "fixturenames", ())))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Remember what was selected: all of it is answered at once when the first test needs an answer."""
-    bench = session.config.stash[SESSION]
-    bench.items = session.items
+    """Keep the selected items: all of them are answered at once when the first test needs an answer."""
+    opened = session.config.stash[HANDLE].opened
+    if opened is None:
+        return  # no item of the suite, and no test of a user that takes a pattern
     try:
-        bench.leak_lines  # noqa: B018  # before anything is asked
+        opened.select(session.items)
     except EngramBenchError as error:
         raise pytest.UsageError(str(error)) from error
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Say that no held-out wording that was selected is trained on, and which are nearly."""
-    return config.stash[SESSION].leak_lines
+    opened = config.stash[HANDLE].opened
+    return opened.leak_lines if opened is not None else []

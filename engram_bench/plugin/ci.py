@@ -1,32 +1,30 @@
-"""What a CI system and pytest-html get of a session, where they are there: nothing here changes a result."""
+"""Results handed on to a CI system and to pytest-html, where these are present; nothing here changes a result."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from engram_bench.records import CaseResult
-    from engram_bench.session.conclusion import Conclusion
+from engram_bench.records import CaseResult
+from engram_bench.reporting.case_html import case_html
+from engram_bench.reporting.github import job_summary, workflow_commands
+from engram_bench.reporting.junit import case_properties, session_properties
+from engram_bench.session.conclusion import Conclusion
 
 
 def add_properties(item: pytest.Item, baseline: CaseResult | None, candidate: CaseResult) -> None:
     """Put the answers on the item's reports: ``--junit-xml`` writes them as properties of the case."""
-    from engram_bench.reporting.junit import case_properties
-
     item.user_properties += case_properties(baseline, candidate)
 
 
 def add_extras(config: pytest.Config, report: pytest.TestReport, rows: list[CaseResult]) -> None:
-    """Put the answers into the case's row of pytest-html, if that plugin writes a page; a category's misses are its text."""
+    """Put the answers into the case's row of pytest-html, if that plugin writes a page; not for a whole category."""
     if not getattr(config.option, "htmlpath", None) or len({row.case.pattern_id for row in rows}) != 1:
         return
     from pytest_html import extras
-
-    from engram_bench.reporting.case_html import case_html
 
     sides = {row.side: row for row in reversed(rows)}  # the first row of a side: the greedy one
     report.extras = [  # type: ignore[attr-defined]
@@ -36,20 +34,16 @@ def add_extras(config: pytest.Config, report: pytest.TestReport, rows: list[Case
 
 
 def publish(config: pytest.Config, conclusion: Conclusion) -> str:
-    """Add the session's properties to the JUnit file and its page to the job summary, where there are such.
+    """Add properties of the session to the JUnit file, and a page to the job summary, where these exist.
 
     Returns:
-        Why the summary could not be written; empty if it was, or was not asked for.
+        The reason why the summary could not be written; empty if it was written or none is wanted.
     """
-    from engram_bench.reporting.junit import session_properties
-
     for name, text in session_properties(conclusion.run, conclusion.comparison, conclusion.verdicts):
         _junit(config, name, text)
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if not path:
         return ""
-    from engram_bench.reporting.github import job_summary
-
     text = job_summary(conclusion.run, conclusion.comparison, conclusion.verdicts)
     try:
         with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as summary:
@@ -63,19 +57,17 @@ def annotation_lines(config: pytest.Config, conclusion: Conclusion) -> list[str]
     """Workflow commands for GitHub Actions; none elsewhere."""
     if os.environ.get("GITHUB_ACTIONS") != "true":
         return []
-    from engram_bench.reporting.github import workflow_commands
-
     workspace = Path(os.environ.get("GITHUB_WORKSPACE") or config.rootpath).resolve()
 
-    def place(path: str) -> str:
+    def in_workspace(path: str) -> str:
         full = (config.rootpath / path).resolve()
         return full.relative_to(workspace).as_posix() if full.is_relative_to(workspace) else path
 
-    return workflow_commands(conclusion.comparison, conclusion.verdicts, place=place)
+    return workflow_commands(conclusion.comparison, conclusion.verdicts, place=in_workspace)
 
 
 def _junit(config: pytest.Config, name: str, text: str) -> None:
-    """What the fixture ``record_testsuite_property`` does, which only a test can ask for."""
+    """Add a property to the JUnit file, as the fixture ``record_testsuite_property`` does for a test."""
     from _pytest.junitxml import xml_key
 
     xml: Any = config.stash.get(xml_key, None)

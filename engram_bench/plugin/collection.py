@@ -7,18 +7,26 @@ from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import pytest
 
 from engram_bench.errors import EngramBenchError
-from engram_bench.plugin.keys import SESSION
+from engram_bench.plugin import carrier, judged, timed
+from engram_bench.plugin.handle import session_of
 from engram_bench.plugin.session import about
 from engram_bench.records import PatternSet
-from engram_bench.session.plan import SUITE, SpeedCase, Task, TaskGroup, speed_cases
+from engram_bench.session.plan import SUITE, Task, TaskGroup
+from engram_bench.speed.cases import SpeedCase, speed_cases
 
-if TYPE_CHECKING:
-    from engram_bench.plugin.session import BenchSession
+
+def collect(path: Path, parent: pytest.Collector) -> pytest.Collector:
+    """The collector of a pattern file; the hooks and fixtures of the suite come with the first one."""
+    plugins = parent.config.pluginmanager
+    for module in (carrier, judged, timed):
+        if not plugins.is_registered(module):
+            plugins.register(module)
+    found: PatternModule = PatternModule.from_parent(parent, path=path)
+    return found
 
 
 class PatternModule(pytest.Module):
@@ -38,17 +46,17 @@ class PatternModule(pytest.Module):
         Raises:
             CollectError: The file has mistakes, or is at odds with others; lists them all.
         """
-        session = self.config.stash[SESSION]
+        files = session_of(self.config).files
         try:
-            pattern_set = session.load(self.path)
-            session.check_across()
+            pattern_set = files.load(self.path)
+            files.check_across()
             return pattern_set
         except EngramBenchError as error:
             raise self.CollectError(str(error)) from error
 
     def items_of(self, function: str) -> Sequence[Task | TaskGroup]:
         """What the items of one function of the suite are about, cut to ``--engram-limit``."""
-        session = self.config.stash[SESSION]
+        session = session_of(self.config)
         test = SUITE.get(function.removeprefix("test_"))
         if test is None or (test.is_opt_in and not session.asks_for(test.name)):
             return ()
@@ -84,7 +92,7 @@ def _location(module: PatternModule, line: int, name: str) -> tuple[Path, int, s
     return module.path, line - 1, name
 
 
-def parametrize(metafunc: pytest.Metafunc, session: BenchSession) -> None:
+def parametrize(metafunc: pytest.Metafunc) -> None:
     """Give a suite function its file's tasks, and a user's function that takes our ``pattern`` every configured one."""
     module = metafunc.definition.getparent(PatternModule)
     if module is not None and "engram_task" in metafunc.fixturenames:
@@ -96,7 +104,7 @@ def parametrize(metafunc: pytest.Metafunc, session: BenchSession) -> None:
             metafunc.parametrize("engram_speed_case", timed, ids=[case.id for case in timed])
     elif module is None and _takes_our_pattern(metafunc):
         try:
-            patterns = session.configured_patterns()
+            patterns = session_of(metafunc.config).files.configured_patterns()
         except EngramBenchError as error:
             raise pytest.Collector.CollectError(str(error)) from error
         if patterns:

@@ -1,16 +1,19 @@
-"""Tasks with both sides' answers, as the suite's tests receive them."""
+"""Tasks with both sides' answers, and the fixtures that hand them to the suite's tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
 
 import pytest
 
-if TYPE_CHECKING:
-    from engram_bench.records import CaseResult, GuardResult, Side
-    from engram_bench.session.plan import Task
+from engram_bench.plugin.carrier import GUARDS, ROWS
+from engram_bench.plugin.handle import or_fail, session_of
+from engram_bench.plugin.parts import part
+from engram_bench.records import CaseResult, GuardResult, Side
+from engram_bench.reporting.failure import MAX_MISSES, changed_text, failure_text, misses_text, wordings_text
+from engram_bench.session.plan import Task, TaskGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +34,14 @@ class Miss:
 
     task: Task
     rows: Sequence[CaseResult]
-    """The candidate's answers that it is told by."""
+    """The candidate's answers that decide the task."""
     reason: str
     text: Callable[[], str]
-    """What a failing test shows of it."""
+    """Gives the text that a failing test shows."""
 
     @property
     def is_binding(self) -> bool:
-        """Whether it fails its test whatever the gates say: a required pattern, or an answer that could not be scored."""
+        """Whether the miss fails its test whatever the gates say: a required pattern, or an answer that could not be scored."""
         return self.task.case.required or any(row.score.outcome == "not_scored" for row in self.rows)
 
 
@@ -51,12 +54,12 @@ class Answered:
     """Greedy rows in the order of the task's cases, then sampled repeats."""
 
     def wrong(self) -> Miss | None:
-        """The miss, unless the candidate's greedy answer is right."""
+        """The miss, unless the candidate's greedy answer is correct."""
         candidate = self.rows["candidate"][0]
         return None if candidate.score.passed else self._missed(candidate, candidate.score.reason)
 
     def lost(self) -> Miss | None:
-        """The miss, if the baseline answered rightly and the candidate does not."""
+        """The miss, if the baseline answered correctly and the candidate does not."""
         candidate = self.rows["candidate"][0]
         if candidate.score.passed or not self.rows["baseline"][0].score.passed:
             return None
@@ -75,14 +78,10 @@ class Answered:
         return Miss(self.task, [candidate], reason, self._answer_text)
 
     def _answer_text(self) -> str:
-        from engram_bench.reporting.failure import failure_text
-
         baseline, candidate = self.rows["baseline"][0], self.rows["candidate"][0]
         return failure_text(self.task.case, baseline.completion, candidate.completion, candidate.score)
 
     def _wordings_text(self, reason: str, rows: Sequence[CaseResult]) -> str:
-        from engram_bench.reporting.failure import wordings_text
-
         return wordings_text(reason, rows)
 
 
@@ -103,7 +102,7 @@ class Judged:
         self._assert_none(Answered.wrong)
 
     def assert_kept(self) -> None:
-        """Fail if the baseline answered rightly what the candidate does not."""
+        """Fail if the baseline answered a prompt correctly and the candidate does not."""
         self._assert_none(Answered.lost)
 
     def assert_consistent(self) -> None:
@@ -123,8 +122,6 @@ class Judged:
     def _text(self, misses: Sequence[Miss]) -> str:
         if len(self.answered) == 1:
             return misses[0].text()
-        from engram_bench.reporting.failure import MAX_MISSES, misses_text
-
         what = f"{self.name}: {len(misses)} of {len(self.answered)} missed{' that must not be' * self.gate_only}"
         return misses_text(what, [miss.text() for miss in misses[:MAX_MISSES]], len(misses))
 
@@ -142,6 +139,42 @@ class Reformed:
         pairs = zip(self.attached, self.other, strict=True)
         changed = [(one, two) for one, two in pairs if one.completion.text != two.completion.text]
         if changed:
-            from engram_bench.reporting.failure import changed_text
-
             pytest.fail(changed_text(self.form, changed, len(self.attached)), pytrace=False)
+
+
+@pytest.fixture
+def judged(request: pytest.FixtureRequest, engram_task: Task | TaskGroup) -> Judged:
+    """The tasks of an item of one of the suite's tests with both sides' scored answers."""
+    session = session_of(request.config)
+    test = request.function.__name__.removeprefix("test_")
+    tasks = engram_task.tasks
+    request.node.user_properties += [("engram_case", task.case.id) for task in tasks]
+    answered = [Answered(task, or_fail(partial(session.rows, task, test))) for task in tasks]
+    request.node.stash[ROWS] = [row for each in answered for rows in each.rows.values() for row in rows]
+    if isinstance(engram_task, Task):
+        rows = answered[0].rows
+        part("properties")(request.node, rows["baseline"][0] if "baseline" in rows else None, rows["candidate"][0])
+    return Judged(engram_task.name, answered, gate_only=session.settings.gate_only)
+
+
+@pytest.fixture
+def guard(request: pytest.FixtureRequest, engram_task: Task) -> Guard:
+    """The result of this item's sanity guard; skipped without an adapter, or where the backend cannot decide."""
+    session = session_of(request.config)
+    if or_fail(lambda: session.bench.tuning.adapter) is None:
+        pytest.skip("no adapter to guard: --engram-adapter=none")
+    result = or_fail(lambda: session.guard_result(engram_task))
+    request.node.stash[GUARDS] = [result]
+    if result.outcome == "not_told":
+        pytest.skip(result.reason)
+    return Guard(result)
+
+
+@pytest.fixture
+def reformed(request: pytest.FixtureRequest, engram_task: Task) -> Reformed:
+    """The prompts of a file, answered by the attached adapter and by the adapter in another form."""
+    session = session_of(request.config)
+    if not session.bench.tuning.has_forms:
+        pytest.skip("no adapter here that could have other forms: the bare model or a server is asked")
+    other = or_fail(lambda: session.rows_as(engram_task.name, engram_task, "parity"))
+    return Reformed(engram_task.name, or_fail(lambda: session.rows(engram_task, "parity"))["candidate"], other)

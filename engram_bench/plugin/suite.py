@@ -37,7 +37,7 @@ def test_consistency(judged: Judged) -> None:
 
 @pytest.mark.retention
 def test_retention(judged: Judged) -> None:
-    """What the baseline knew the candidate still knows."""
+    """The candidate still answers correctly where the baseline did."""
     judged.assert_kept()
 
 

@@ -1,4 +1,4 @@
-"""One side of a speed test with its `benchmark`, as the suite's speed tests receive it."""
+"""One side of a speed test with its `benchmark`, and the fixtures that hand it to the suite's speed tests."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engram_bench.errors import EngramBenchError
+from engram_bench.plugin.carrier import SPEED
+from engram_bench.plugin.handle import or_fail, session_of
+from engram_bench.plugin.parts import part
+from engram_bench.records import DeviceInfo, SpeedRounds
+from engram_bench.speed.cases import SpeedCase
 
 if TYPE_CHECKING:
-    from engram_bench.records import DeviceInfo, SpeedRounds
-    from engram_bench.session.plan import SpeedCase
-    from engram_bench.session.speed_tests import SpeedTiming
-
-SPEED: pytest.StashKey[list[SpeedRounds]] = pytest.StashKey()
-"""On an item: the rounds that travel to the ledger with its report."""
+    from engram_bench.speed.lab import SpeedTiming
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,8 @@ class Timed:
 
 
 def _extra_info(rounds: SpeedRounds) -> dict[str, Any]:
-    """What pytest-benchmark saves and compares beside its times."""
-    from engram_bench.scoring.speed import summarise
-
-    (summary,) = summarise([rounds])
+    """Values that pytest-benchmark saves and compares beside its times."""
+    (summary,) = part("speed_figures")([rounds])
     is_first = rounds.test == "first_token"
     return {
         "side": rounds.side,
@@ -78,8 +76,6 @@ def _where(device: DeviceInfo) -> dict[str, str]:
 @pytest.fixture
 def engram_speed_case(request: pytest.FixtureRequest) -> SpeedCase:
     """The candidate, in a test that has no other side."""
-    from engram_bench.session.plan import SpeedCase
-
     return SpeedCase(request.function.__name__.removeprefix("test_"), "candidate")
 
 
@@ -89,14 +85,8 @@ def timed(request: pytest.FixtureRequest, engram_speed_case: SpeedCase) -> Timed
 
     Suite functions ask for it before ``benchmark``, which complains when a test ends without using it.
     """
-    from engram_bench.plugin.collection import PatternModule
-    from engram_bench.plugin.keys import SESSION
-
     if hasattr(request.config, "workerinput"):
         pytest.skip("speed is not measured under xdist, where workers share the machine: run without -n")
-    session, module = request.config.stash[SESSION], request.node.getparent(PatternModule)
-    try:
-        timing = session.timing(module.pattern_set, engram_speed_case)
-    except EngramBenchError as error:
-        pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
-    return Timed(request.node, timing, session.bench.device)
+    session, pattern_set = session_of(request.config), request.node.getparent(pytest.Module).pattern_set
+    timing = or_fail(lambda: session.timing(pattern_set, engram_speed_case))
+    return Timed(request.node, timing, session.bench.engine.device)

@@ -1,1 +1,1 @@
-"""Whether a question reaches the adapter or the bare model."""
+"""Routers: which questions reach the adapter, and which the bare model."""

@@ -1,9 +1,9 @@
-"""A generator that asks the adapter only what it was trained for, and the bare model everything else, bit for bit."""
+"""A generator that asks the adapter only questions like those it was trained on, and the bare model all others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from engram_bench.backends.protocol import Generator
 from engram_bench.records import Completion, GenerationSettings, Prompt
@@ -12,27 +12,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
-class Verdict(Protocol):
-    """What a router decided."""
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the adapter is asked."""
-
-
-class Router(Protocol):
-    """Tells known questions from others."""
-
-    def decide(self, prompts: Sequence[Prompt]) -> Sequence[Verdict]:
-        """Whether each prompt's question is known."""
-
-    def decide_ids(self, sequences: Sequence[Sequence[int]]) -> Sequence[Verdict]:
-        """Whether the question in each chat, given as token ids, is known."""
+    from engram_bench.routing.router import Router
 
 
 class RoutedGenerator:
-    """Two generators of one model behind a router."""
+    """Two generators of one model behind a router; answers of the bare model are the same to the bit as without a router."""
 
     def __init__(self, adapted: Generator, bare: Generator, router: Router) -> None:
         self._sides = {True: adapted, False: bare}
@@ -46,27 +30,26 @@ class RoutedGenerator:
         drafts: Sequence[str | None] | None = None,
     ) -> list[Completion]:
         """One completion per prompt, in order, each from the side its question is routed to."""
-        known = [verdict.is_known for verdict in self._router.decide(prompts)]
+        known = [decision.is_known for decision in self._router.decide(prompts)]
         guesses = list(drafts) if drafts is not None else [None] * len(prompts)
         found: dict[int, Completion] = {}
         for side, generator in self._sides.items():
-            places = [place for place, is_known in enumerate(known) if is_known is side]
-            if places:
+            indices = [index for index, is_known in enumerate(known) if is_known is side]
+            if indices:
                 part = generator.complete(
-                    [prompts[place] for place in places], settings, drafts=[guesses[place] for place in places]
+                    [prompts[index] for index in indices], settings, drafts=[guesses[index] for index in indices]
                 )
-                found.update(zip(places, part, strict=True))
-        return [found[place] for place in range(len(prompts))]
+                found.update(zip(indices, part, strict=True))
+        return [found[index] for index in range(len(prompts))]
 
     def stream(self, prompt: Prompt, settings: GenerationSettings) -> Iterator[str]:
         """The completion in pieces, from the side the question is routed to."""
-        (verdict,) = self._router.decide([prompt])
-        return self._sides[verdict.is_known].stream(prompt, settings)
+        (decision,) = self._router.decide([prompt])
+        return self._sides[decision.is_known].stream(prompt, settings)
 
     def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        """Log-probabilities (T, V) of each sequence, from the side its question is routed to; of plain text the bare."""
-        verdicts = self._router.decide_ids(sequences)
-        sides = [self._sides[verdict.is_known] for verdict in verdicts]
+        """Log-probabilities (T, V) of each sequence, from the side of its question; for plain text, the bare model's."""
+        sides = [self._sides[decision.is_known] for decision in self._router.decide_ids(sequences)]
         return [side.log_probs([ids])[0] for side, ids in zip(sides, sequences, strict=True)]
 
     def close(self) -> None:

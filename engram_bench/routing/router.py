@@ -1,8 +1,8 @@
-"""Is this question one of those that were trained? Told by its tokens, or by what the bare model makes of it.
+"""Routers: whether a question is like the trained ones, by its tokens or by the bare model's hidden state.
 
-A router gives each question a score, and known is what has a greater one than the threshold: the least score that at most a
-stated share of ordinary questions exceed, each of which is scored as if it had not been there when the router was made. So
-the threshold is the same promise for every way of scoring.
+A router gives each question a score, and a question above the threshold is *known*. The threshold is the least score that at
+most a stated share of ordinary questions exceed, each scored by a scorer made without it. So the threshold promises the same
+for every way of scoring.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from engram_bench.models import ChatTokenizer
 
 FALSE_POSITIVES = 0.02
-"""Share of ordinary questions that may be taken for known ones when the threshold is chosen."""
+"""Share (0..1) of ordinary questions that the threshold may take for known ones."""
 DEPTH = 0.8
-"""Share of the blocks after which the hidden state is read: 24 of 30."""
+"""Share (0..1) of the blocks after which the hidden state is taken: block 24 of 30."""
 Gram = tuple[int, ...]
 States = Callable[[Sequence[Sequence[int]]], NDArray[np.float32]]
 """Hidden states (N, H) of the bare model at the last token of each sequence."""
@@ -35,12 +35,12 @@ States = Callable[[Sequence[Sequence[int]]], NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether the adapter is asked."""
+    """Whether the adapter is asked, and why."""
 
     is_known: bool
     score: float
     threshold: float
-    """Known is what has a greater score."""
+    """A question with a greater score is known."""
 
 
 class Scorer(Protocol):
@@ -48,14 +48,14 @@ class Scorer(Protocol):
 
     @property
     def ordinary(self) -> Sequence[float]:
-        """Scores of ordinary questions, each as if it had not been among them."""
+        """Scores of ordinary questions, each from a scorer made without this question."""
 
     @property
     def fingerprint(self) -> str:
-        """Of all that scores depend on, 12 hex digits."""
+        """Hash of everything that scores depend on, 12 hex digits."""
 
     def scores(self, queries: Sequence[Query]) -> list[float]:
-        """One per query, of its question alone."""
+        """One score per query, whatever answer follows the question."""
 
 
 class Router:
@@ -70,7 +70,7 @@ class Router:
 
     @property
     def fingerprint(self) -> str:
-        """Of all that decisions depend on."""
+        """Text that names everything decisions depend on: the scorer's fingerprint and the threshold."""
         return f"{self._scorer.fingerprint} {self.threshold!r}"
 
     def decide(self, prompts: Sequence[Prompt]) -> list[Decision]:
@@ -78,21 +78,21 @@ class Router:
         return self._decide([prompt_query(self._tokenizer, prompt) for prompt in prompts])
 
     def decide_ids(self, sequences: Sequence[Sequence[int]]) -> list[Decision]:
-        """As :meth:`decide` for chats as token ids; text that is no chat is never known."""
+        """Whether each chat's question is known, chats given as token ids; text that is no chat is never known."""
         return self._decide([ids_query(self._tokenizer, ids) for ids in sequences])
 
     def decision(self, score: float) -> Decision:
-        """What a score leads to."""
+        """The decision that a score leads to."""
         return Decision(score > self.threshold, score, self.threshold)
 
     def _decide(self, queries: Sequence[Query]) -> list[Decision]:
-        asked = [place for place, query in enumerate(queries) if any(query.content)]
-        scores = dict(zip(asked, self._scorer.scores([queries[place] for place in asked]), strict=True))
-        return [self.decision(scores.get(place, -np.inf)) for place in range(len(queries))]
+        asked = [index for index, query in enumerate(queries) if any(query.content)]
+        scores = dict(zip(asked, self._scorer.scores([queries[index] for index in asked]), strict=True))
+        return [self.decision(scores.get(index, -np.inf)) for index in range(len(queries))]
 
 
 class KeyScorer:
-    """The share of a question's tokens and token pairs that stand in trained questions and in no ordinary one."""
+    """Scores a question by the share of its tokens and token pairs that trained questions have and ordinary ones lack."""
 
     def __init__(self, tokenizer: ChatTokenizer, trained: Iterable[Prompt]) -> None:
         ordinary = [_grams(_question(prompt_query(tokenizer, Prompt(text)))) for text in QUESTIONS]
@@ -112,7 +112,7 @@ class KeyScorer:
 
 
 class StateScorer:
-    """What a linear discriminant says of the bare model's hidden state at the prompt's last token."""
+    """Scores a question by a linear discriminant of the bare model's hidden state at the prompt's last token."""
 
     def __init__(self, discriminant: Discriminant, states: States) -> None:
         self._discriminant = discriminant
@@ -141,7 +141,7 @@ def _question(query: Query) -> list[int]:
 
 
 def _grams(question: Sequence[int]) -> set[Gram]:
-    """Its tokens and pairs of neighbouring tokens."""
+    """The tokens and the pairs of neighbouring tokens of a question."""
     return {(token,) for token in question} | set(pairwise(question))
 
 

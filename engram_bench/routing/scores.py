@@ -1,8 +1,7 @@
-"""Which questions reach the adapter: what a router decides by is fitted once per adapter, and scores are
-stored.
+"""The scores that a router decides by: a scorer is fitted once per adapter, and every score is stored.
 
-A discriminant of states is kept beside the adapter it was fitted for, as ``router-<12 hex digits>.safetensors``; the digits are
-of all it depends on. The manifest does not list it: any number of them may serve one adapter.
+A discriminant of hidden states is kept in the adapter's folder as ``router-<12 hex digits>.safetensors``. The digits are a hash
+of everything the discriminant depends on. The manifest does not list these files: several may serve one adapter.
 """
 
 from __future__ import annotations
@@ -16,42 +15,39 @@ from typing import TYPE_CHECKING
 
 from engram_bench.backends.protocol import Backend
 from engram_bench.inference.store import CompletionStore
-from engram_bench.records import CaseResult, Estimate, Measure, Prompt
+from engram_bench.memory.background import QUESTIONS
+from engram_bench.memory.query import Query
+from engram_bench.records import CaseResult, Prompt, Split
 from engram_bench.records.plain import canonical_json
-from engram_bench.scoring.metrics import METRICS
-from engram_bench.stats import rates
+from engram_bench.routing.discriminant import Discriminant
+from engram_bench.routing.router import DEPTH, KeyScorer, Router, Scorer, StateScorer, fit_states
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from engram_bench.memory.query import Query
     from engram_bench.models import Model
-    from engram_bench.routing.discriminant import Discriminant
-    from engram_bench.routing.router import Router, Scorer
 
 MOST_TRAINED = 2000
-"""Trained questions that a router of states is fitted on at most, evenly spaced among them."""
+"""Number of trained questions, evenly spaced, that a discriminant is fitted on at most."""
 
 
 def open_scorer(
     route: str, model: Model, trained: Iterable[Prompt], *, backend: Callable[[], Backend], folder: Path
 ) -> Scorer:
-    """What tells an adapter's questions from others.
+    """The scorer of how much a question looks like those an adapter was trained on.
 
     Args:
-        route: ``keys`` or ``state``.
-        model: The base model.
-        trained: The questions the adapter was trained on.
-        backend: Asked for the model's states.
-        folder: Keeps what was fitted; where it cannot be written, it is fitted anew each time.
+        route: The way to score, ``keys`` or ``state``.
+        model: Base model of the adapter.
+        trained: Questions that the adapter was trained on.
+        backend: Callable that makes the backend, for the hidden states of the model.
+        folder: Folder that keeps a fitted discriminant; where it cannot be written, the discriminant is fitted again each time.
 
     Raises:
-        AdapterError: What *folder* keeps is damaged.
-        UnsupportedError: The backend gives no states.
+        AdapterError: The discriminant in *folder* is damaged.
+        UnsupportedError: The backend gives no hidden states.
     """
-    from engram_bench.routing.router import KeyScorer, StateScorer
-
     prompts = list(dict.fromkeys(trained))
     if route == "keys":
         return KeyScorer(model.tokenizer, prompts)
@@ -62,23 +58,17 @@ def open_scorer(
 
 @dataclass(frozen=True)
 class _States:
-    """Hidden states of the bare model, read by a backend that is made when it is needed."""
+    """Hidden states of the bare model from a backend that is made when needed."""
 
     model: Model
     backend: Callable[[], Backend]
 
     def __call__(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        from engram_bench.routing.router import DEPTH
-
         return self.backend().states(self.model, sequences, depth=DEPTH)
 
 
 def _discriminant(model: Model, trained: Sequence[Prompt], states: _States, folder: Path) -> Discriminant:
-    """The stored discriminant of these questions, or a new one, which is then stored."""
-    from engram_bench.memory.background import QUESTIONS
-    from engram_bench.routing.discriminant import Discriminant
-    from engram_bench.routing.router import DEPTH, fit_states
-
+    """The discriminant of these questions that *folder* keeps, or a new one, which is then kept there."""
     parts = (1, model.fingerprint, model.tokenizer.template_fingerprint, DEPTH, tuple(trained), QUESTIONS)
     path = folder / f"router-{sha256(canonical_json(parts).encode()).hexdigest()[:12]}.safetensors"
     if path.exists():
@@ -91,25 +81,25 @@ def _discriminant(model: Model, trained: Sequence[Prompt], states: _States, fold
 
 @dataclass(frozen=True)
 class StoredScorer:
-    """A scorer that scores each question once and stores what it found."""
+    """A scorer that computes the score of each question once and stores it."""
 
     scorer: Scorer
     store: CompletionStore
     identity: str
-    """Of what computes scores, beside what the scorer itself depends on."""
+    """Identity of the bare model, which scores depend on beside the scorer itself."""
 
     @property
     def ordinary(self) -> Sequence[float]:
-        """As the scorer's."""
+        """Scores of ordinary questions, as the scorer gives them."""
         return self.scorer.ordinary
 
     @property
     def fingerprint(self) -> str:
-        """As the scorer's."""
+        """The scorer's fingerprint."""
         return self.scorer.fingerprint
 
     def scores(self, queries: Sequence[Query]) -> list[float]:
-        """One per query, of its question alone."""
+        """One score per query, whatever answer follows the question."""
         keys = [self._key(query) for query in queries]
         found = self.store.get_figures(keys)
         missing = {key: query for key, query in zip(keys, queries, strict=True) if key not in found}
@@ -126,31 +116,15 @@ class StoredScorer:
         return sha256(canonical_json(parts).encode()).hexdigest()
 
 
-def route_measures(router: Router, rows: Iterable[CaseResult]) -> tuple[Measure, ...]:
-    """How well a router tells held-out wordings from controls; nothing where none was asked.
+def known_by_split(router: Router, rows: Iterable[CaseResult]) -> dict[Split, list[bool]]:
+    """Whether each held-out wording and each control reaches the adapter.
 
     Args:
-        router: Decides.
-        rows: One side's results.
+        router: Router whose decisions are wanted.
+        rows: Results of one side; a case with several results counts once.
     """
-    prompts: dict[str, list[Prompt]] = {"held_out": [], "control": []}
+    prompts: dict[Split, list[Prompt]] = {"held_out": [], "control": []}
     for case in {row.case.id: row.case for row in rows}.values():
         if case.split in prompts:
             prompts[case.split].append(case.prompt)
-    known = {split: sum(decision.is_known for decision in router.decide(each)) for split, each in prompts.items()}
-    note = (
-        f"{known['control']} of {len(prompts['control'])} controls reach the adapter; the threshold {router.threshold:.3g} "
-        f"lets {100 * router.false_positives:g} % of ordinary questions through"
-    )
-    return (
-        *_rate("router_recall", known["held_out"], len(prompts["held_out"]), note),
-        *_rate("router_precision", known["held_out"], sum(known.values()), note),
-    )
-
-
-def _rate(name: str, passed: int, total: int, note: str) -> tuple[Measure, ...]:
-    if not total:
-        return ()
-    metric = METRICS[name]
-    estimate = Estimate(passed / total, total, rates.wilson_interval(passed, total), passed)
-    return (Measure(metric.name, metric.unit, None, estimate, note=note),)
+    return {split: [decision.is_known for decision in router.decide(each)] for split, each in prompts.items()}

@@ -1,4 +1,4 @@
-"""What a run comes to: both sides compared, the gates judged, and everything of it written to files."""
+"""The conclusion of a run: both sides compared, the gates judged, and the reports written."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engram_bench.records import Comparison, Run, Verdict
+from engram_bench.reporting.html import html_report
+from engram_bench.reporting.json_report import json_text
+from engram_bench.reporting.markdown import markdown_report
+from engram_bench.reporting.plots import PLOTS, plots, standalone
+from engram_bench.reporting.sweep_report import sweep_plot
+from engram_bench.runs import store as run_store
 from engram_bench.scoring.comparison import compare
 from engram_bench.scoring.gates import judge, session_gates, session_passes
 from engram_bench.session.options import Settings
+from engram_bench.system.files import write_atomic
 
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """A run with what was concluded from it."""
+    """A run with its comparison and the verdicts of its gates."""
 
     run: Run
     comparison: Comparison
@@ -27,25 +34,17 @@ class Conclusion:
 
 
 def conclude(run: Run, settings: Settings) -> Conclusion:
-    """Compare the sides of a run and judge the gates: the user's, or the default ones."""
+    """The conclusion of a run under the user's gates, or the default ones."""
     comparison = compare(run)
     return Conclusion(run, comparison, judge(session_gates(settings.gate), comparison))
 
 
 def save(conclusion: Conclusion, report_dir: Path) -> Conclusion:
-    """Write the run and the latest reports; the conclusion with the run's final name.
+    """Write the run and the latest reports, and give the conclusion with the run's final name.
 
     Raises:
-        StoreError: The folder cannot be written; reports that were there stay as they were.
+        StoreError: The folder cannot be written; earlier reports stay as they were.
     """
-    from engram_bench.reporting.html import html_report
-    from engram_bench.reporting.json_report import json_text
-    from engram_bench.reporting.markdown import markdown_report
-    from engram_bench.reporting.plots import PLOTS, plots, standalone
-    from engram_bench.reporting.sweep_report import sweep_plot
-    from engram_bench.runs import store as run_store
-    from engram_bench.system.files import write_atomic
-
     run = run_store.save_run(conclusion.run, report_dir)
     named = replace(conclusion, run=run)
     reports = {"latest.json": json_text, "latest.md": markdown_report, "latest.html": html_report}
@@ -59,5 +58,5 @@ def save(conclusion: Conclusion, report_dir: Path) -> Conclusion:
         if name in drawn:
             write_atomic(path, standalone(drawn[name]))
         else:
-            path.unlink(missing_ok=True)  # of an earlier run: it would pass for this one's
+            path.unlink(missing_ok=True)  # a plot of an earlier run, which would be taken for this run's
     return named

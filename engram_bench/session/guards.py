@@ -1,7 +1,7 @@
-"""Guards: cheap checks that the adapter does something, is whole, and is asked as it was trained.
+"""Guards: cheap checks that the adapter has an effect, is whole, and gets the prompt tokens it was trained on.
 
-A guard returns the reason why it does not hold, or an empty text. Most of what they look at is stored or was answered
-anyway, so a session with nothing new loads no model for them.
+A guard returns the reason why it does not hold, or an empty text. Most guards use answers that the session has stored, so a
+session with nothing new loads no model for them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from engram_bench.adapters.store import Adapter
-from engram_bench.inference.likelihood import Reader
 from engram_bench.records import Case, CaseResult, TrainingExample
 
 if TYPE_CHECKING:
@@ -22,33 +21,34 @@ T = TypeVar("T")
 MIN_STOPPED = 0.95
 """Share of seen prompts whose answer must end by itself."""
 SAMPLE = 4
-"""Prompts that are enough for guards which read or ask anew."""
+"""Number of prompts for guards that must ask a model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What the guards look at."""
+    """An adapter with everything that the guards check."""
 
     model: Model
     adapter: Adapter
     examples: Sequence[TrainingExample]
-    """What the adapter was trained on; empty where that is not known (an adapter from elsewhere)."""
+    """Training examples of the adapter; empty where these are unknown (an adapter made elsewhere)."""
     cases: Sequence[Case]
     """Seen prompts, at least one."""
     answers: Callable[[], Sequence[CaseResult]]
-    """The candidate's greedy answers to them; a guard that does not call it needs none."""
-    reader: Reader
+    """Gives the candidate's greedy answers to the cases; a guard that never calls this needs no answers."""
+    largest_change: Callable[[Sequence[Sequence[int]]], float]
+    """Largest difference between the sides of any log-probability that follows these prompts (token ids)."""
     alone: Callable[[Sequence[CaseResult]], Sequence[str]]
-    """The candidate's answers to the same cases, each asked by itself."""
+    """Gives the candidate's answers to the cases of these rows, each prompt asked alone."""
     null_verdicts: Callable[[], list[str]]
-    """Accuracy gates that an untrained adapter of the same shape meets, or one of random weights."""
+    """Gives the accuracy gates that an untrained adapter of the same shape meets, or an adapter of random weights."""
 
 
 def changes_a_logit(found: Inspected) -> str:
     """The adapter changes at least one log-probability after a few prompts."""
     tokenizer = found.model.tokenizer
     prompts = [tokenizer.encode_prompt(case.prompt) for case in _spread(found.cases)]
-    if found.reader.largest_logit_change(prompts) > 0:
+    if found.largest_change(prompts) > 0:
         return ""
     return f"{found.adapter.name} changes no log-probability after {len(prompts)} prompts, expected an effect"
 
@@ -75,7 +75,7 @@ def same_base(found: Inspected) -> str:
 
 
 def stops_by_itself(found: Inspected) -> str:
-    """Enough answers end with the end-of-turn token instead of at the limit."""
+    """Enough answers end with the end-of-turn token and not at the limit."""
     rows = found.answers()
     stopped = sum(row.completion.stop_reason == "stop" for row in rows)
     if stopped >= MIN_STOPPED * len(rows):
@@ -102,7 +102,7 @@ def batched_equals_single(found: Inspected) -> str:
 
 
 def same_prompt_tokens(found: Inspected) -> str:
-    """The model is trained on the very tokens it is asked with."""
+    """A prompt has the same tokens in training and when it is asked."""
     tokenizer = found.model.tokenizer
     for example in found.examples:
         ids, start = tokenizer.encode_example(example.prompt, example.answer)
@@ -118,7 +118,7 @@ def null_adapter_fails(found: Inspected) -> str:
 
 
 def _spread(items: Sequence[T]) -> Sequence[T]:
-    """A few of them, spread over the file."""
+    """SAMPLE items at most, spread evenly."""
     return items[:: max(1, len(items) // SAMPLE)][:SAMPLE]
 
 

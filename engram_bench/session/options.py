@@ -59,6 +59,11 @@ class Settings:
     speed_rounds: int | None
     speed_budget: int
 
+    @property
+    def by_field(self) -> dict[str, Any]:
+        """Values by field name: a backend takes those it has a use for."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
 
 @dataclass(frozen=True, slots=True)
 class Option:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
 
 from engram_bench.inference.ask import Question, with_limit
 from engram_bench.patterns.expand import accuracy_cases, generalization_cases, retention_cases, wording_cases
@@ -181,35 +180,6 @@ def suite_questions(sets: Iterable[PatternSet], settings: Settings, side: Side) 
         for task in test.tasks(pattern_set, settings)
         for question in test.questions(task, settings)
     ]
-
-
-SPEED_TESTS = ("decode_speed", "batch_throughput", "first_token", "time_to_answer", "load_time")
-"""Tests of the speed suite, each a metric of its name."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpeedCase:
-    """One side of one speed test."""
-
-    test: str
-    side: Side
-    batch: int = 1
-
-    @property
-    def id(self) -> str:
-        """``fused``, or ``fused-8`` where prompts are answered together."""
-        return self.side if self.batch == 1 else f"{self.side}-{self.batch}"
-
-
-def speed_cases(pattern_set: PatternSet, test: str) -> list[SpeedCase]:
-    """The sides that *test* times for a file of ``kind: speed``; none for another file or test."""
-    plan = pattern_set.speed
-    if plan is None or test not in SPEED_TESTS:
-        return []
-    if test == "load_time":
-        return [SpeedCase(test, "candidate")]
-    batches = plan.batch_sizes if test == "batch_throughput" else (1,)
-    return [SpeedCase(test, side, batch) for batch in batches for side in get_args(Side)]
 
 
 def free_question(prompt: Prompt, settings: Settings, max_tokens: int | None = None) -> Question:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from engram_bench.session.variants import load_arms
+from engram_bench.session.variants import load_variants
 from tests.cli.conftest import Shell
 
 CONTROLS = """\
@@ -62,7 +62,7 @@ def test_the_table_has_a_line_per_arm_and_says_how_many_were_asked(taught: Shell
 def test_results_are_left_for_pages(taught: Shell) -> None:
     taught("arms", "--arms=baseline,lora")
 
-    assert [row.variant for row in load_arms(taught.path / "reports" / "arms.json").rows] == ["baseline", "lora"]
+    assert [row.variant for row in load_variants(taught.path / "reports" / "arms.json").rows] == ["baseline", "lora"]
     assert "| lora" in (taught.path / "reports" / "arms.md").read_text("utf-8")
     plot = ElementTree.parse(taught.path / "reports" / "plots" / "arms.svg").getroot()
     assert plot.tag == "{http://www.w3.org/2000/svg}svg"

@@ -11,6 +11,7 @@ import pytest
 from engram_bench.backends.fake import FakeGenerator, FakeModel, fake_device
 from engram_bench.errors import BackendError, PatternFileError
 from engram_bench.inference.ask import Answerer, Question
+from engram_bench.inference.respondent import Respondent
 from engram_bench.inference.store import CompletionStore
 from engram_bench.records import Case, Completion, GenerationSettings, Prompt, SourceLine
 
@@ -42,20 +43,14 @@ class CountingGenerator(FakeGenerator):
 
 
 def answerer(generator: FakeGenerator, folder: Path) -> Answerer:
-    return Answerer(
-        side="candidate",
-        model=FakeModel(),  # type: ignore[arg-type]
-        adapter="a1",
-        device=fake_device(),
-        store=CompletionStore(folder / "completions.sqlite"),
-        open_generator=lambda: generator,
-    )
+    respondent = Respondent(FakeModel(), fake_device(), lambda: generator, "a1")  # type: ignore[arg-type]
+    return Answerer(respondent, CompletionStore(folder / "completions.sqlite"))
 
 
 def test_same_prompt_is_asked_once_for_all_tests(tmp_path: Path) -> None:
     generator = CountingGenerator({"Port of SSH?": "22"})
 
-    results = answerer(generator, tmp_path).answer([Question(CASE), Question(CASE, "consistency")])
+    results = answerer(generator, tmp_path).answer([Question(CASE), Question(CASE, "consistency")], "candidate")
 
     assert [result.test for result in results] == ["accuracy", "consistency"]
     assert all(result.score.passed for result in results)
@@ -63,14 +58,15 @@ def test_same_prompt_is_asked_once_for_all_tests(tmp_path: Path) -> None:
 
 
 def test_stored_answers_open_no_generator(tmp_path: Path) -> None:
-    answerer(FakeGenerator({"Port of SSH?": "22"}, None), tmp_path).answer([Question(CASE)])
+    answerer(FakeGenerator({"Port of SSH?": "22"}, None), tmp_path).answer([Question(CASE)], "candidate")
 
     def refuse() -> FakeGenerator:
         raise AssertionError
 
-    again = replace(answerer(FakeGenerator({}, None), tmp_path), open_generator=refuse)
+    stored = answerer(FakeGenerator({}, None), tmp_path)
+    again = replace(stored, respondent=replace(stored.respondent, open=refuse))
 
-    assert again.answer([Question(CASE)])[0].completion.text == "22"
+    assert again.answer([Question(CASE)], "candidate")[0].completion.text == "22"
 
 
 def test_another_sample_is_never_served_from_the_store(tmp_path: Path) -> None:
@@ -78,7 +74,7 @@ def test_another_sample_is_never_served_from_the_store(tmp_path: Path) -> None:
     side = answerer(generator, tmp_path)
     drawn = [GenerationSettings(temperature=0.7, sample=sample) for sample in (1, 2)]
 
-    side.answer([Question(CASE, settings=settings) for settings in drawn])
+    side.answer([Question(CASE, settings=settings) for settings in drawn], "candidate")
 
     assert len(generator.asked) == 2
 
@@ -88,7 +84,9 @@ def test_answers_before_a_crash_are_kept(tmp_path: Path, monkeypatch: pytest.Mon
     crashing = replace(CASE, id="facts/b", prompt=Prompt("crash"))
 
     with pytest.raises(BackendError, match="told to crash"):
-        answerer(FakeGenerator({"Port of SSH?": "22"}, "crash"), tmp_path).answer([Question(CASE), Question(crashing)])
+        answerer(FakeGenerator({"Port of SSH?": "22"}, "crash"), tmp_path).answer(
+            [Question(CASE), Question(crashing)], "candidate"
+        )
 
     assert CompletionStore(tmp_path / "completions.sqlite").stats().completions == 1
 
@@ -99,10 +97,10 @@ def test_prompt_longer_than_the_context_names_file_and_line(tmp_path: Path) -> N
     with pytest.raises(
         PatternFileError, match=r"patterns/facts.yaml: line 3: pattern 'ssh': prompt of 5018 tokens \+ 32"
     ):
-        answerer(FakeGenerator({}, None), tmp_path).answer([Question(long)])
+        answerer(FakeGenerator({}, None), tmp_path).answer([Question(long)], "candidate")
 
 
 def test_control_without_an_answer_passes_with_any_completion(tmp_path: Path) -> None:
-    (result,) = answerer(FakeGenerator({}, None), tmp_path).answer([Question(replace(CASE, answers=()))])
+    (result,) = answerer(FakeGenerator({}, None), tmp_path).answer([Question(replace(CASE, answers=()))], "candidate")
 
     assert result.score.passed

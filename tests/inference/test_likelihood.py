@@ -1,4 +1,4 @@
-"""Figures read off a model, against sums done by hand."""
+"""Log-likelihoods against sums done by hand."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engram_bench.backends.fake import FakeGenerator, FakeTokenizer
-from engram_bench.inference.likelihood import Reader
+from engram_bench.backends.fake import FakeGenerator, FakeModel, FakeTokenizer, fake_device
+from engram_bench.inference.likelihood import LogLikelihoods
+from engram_bench.inference.respondent import Respondent
 from engram_bench.inference.store import CompletionStore
-from engram_bench.records import Side
 from tests.made_up import row
 
 
@@ -40,24 +40,24 @@ class TableTokenizer(FakeTokenizer):
         return [3, *map(int, answer.split()), 2], 1
 
 
-def reader(folder: Path, baseline: Sequence[float], candidate: Sequence[float]) -> Reader:
-    generators: dict[Side, TableGenerator] = {
-        "baseline": TableGenerator(baseline),
-        "candidate": TableGenerator(candidate),
-    }
-    return Reader(
-        tokenizer=TableTokenizer(),  # type: ignore[arg-type]
-        context_length=512,
-        identity=str,
-        store=CompletionStore(folder / "completions.sqlite"),
-        open_generator=generators.__getitem__,
-    )
+class TableModel(FakeModel):
+    tokenizer = TableTokenizer()
 
 
-def test_likelihood_of_an_answer_is_the_mean_the_least_and_the_first_wrong(tmp_path: Path) -> None:
-    bench = reader(tmp_path, [0.5, 0.25, 0.125, 0.125], [0.7, 0.1, 0.1, 0.1])
+def sure_of(*probabilities: float, name: str = "") -> Respondent:
+    """A respondent that gives the tokens these probabilities everywhere."""
+    return Respondent(TableModel(), fake_device(), lambda: TableGenerator(probabilities), name)  # type: ignore[arg-type]
 
-    (found,) = bench.with_likelihoods([row("facts/a", "baseline", False, answers=("0 0 1",))])
+
+@pytest.fixture
+def likelihoods(tmp_path: Path) -> LogLikelihoods:
+    return LogLikelihoods(CompletionStore(tmp_path / "completions.sqlite"))
+
+
+def test_likelihood_of_an_answer_is_the_mean_the_least_and_the_first_wrong(likelihoods: LogLikelihoods) -> None:
+    rows = [row("facts/a", "baseline", False, answers=("0 0 1",))]
+
+    (found,) = likelihoods.with_likelihoods(sure_of(0.5, 0.25, 0.125, 0.125), rows)
 
     # Tokens 0, 0, 1 and the end token 2: 1/2, 1/2, 1/4, 1/8; the most likely one is always 0.
     assert found.log_prob == pytest.approx(-math.log(2) * (1 + 1 + 2 + 3) / 4)
@@ -65,43 +65,39 @@ def test_likelihood_of_an_answer_is_the_mean_the_least_and_the_first_wrong(tmp_p
     assert found.diverges_at == 2
 
 
-def test_answer_that_is_most_likely_throughout_diverges_nowhere(tmp_path: Path) -> None:
-    bench = reader(tmp_path, [0.1, 0.1, 0.7, 0.1], [0.7, 0.1, 0.1, 0.1])
+def test_answer_that_is_most_likely_throughout_diverges_nowhere(likelihoods: LogLikelihoods) -> None:
+    rows = [row("facts/a", "baseline", True, answers=("2 2",))]
 
-    (found,) = bench.with_likelihoods([row("facts/a", "baseline", True, answers=("2 2",))])
+    (found,) = likelihoods.with_likelihoods(sure_of(0.1, 0.1, 0.7, 0.1), rows)
 
     assert found.diverges_at is None
 
 
-def test_kl_is_taken_from_the_baseline(tmp_path: Path) -> None:
-    bench = reader(tmp_path, [0.5, 0.5, 1e-12, 1e-12], [0.25, 0.75, 1e-12, 1e-12])
+def test_kl_is_taken_from_the_baseline(likelihoods: LogLikelihoods) -> None:
+    sides = sure_of(0.5, 0.5, 1e-12, 1e-12), sure_of(0.25, 0.75, 1e-12, 1e-12, name="adapter")
 
-    measure = bench.control_kl([row("controls/a", "baseline", True, text="0 1", test="retention")])
+    (divergence,) = likelihoods.divergences(*sides, [row("controls/a", "baseline", True, text="0 1", test="retention")])
 
-    assert measure is not None
-    assert measure.candidate is not None
-    assert measure.candidate.value == pytest.approx(0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75), abs=1e-5)
+    assert divergence == pytest.approx(0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75), abs=1e-5)
 
 
-def test_perplexity_of_a_fair_coin_is_two(tmp_path: Path) -> None:
-    measure = reader(tmp_path, [0.5, 0.5], [0.25, 0.25, 0.25, 0.25]).perplexity()
+def test_tokens_of_ordinary_text_are_as_likely_as_the_model_says(likelihoods: LogLikelihoods) -> None:
+    paragraphs = likelihoods.ordinary_text(sure_of(0.25, 0.25, 0.25, 0.25))
 
-    assert measure.baseline is not None
-    assert measure.candidate is not None
-    assert measure.ratio is not None
-    assert measure.baseline.value == pytest.approx(2)
-    assert measure.candidate.value == pytest.approx(4)
-    assert measure.ratio.value == pytest.approx(2)
+    assert len(paragraphs) > 1
+    assert {round(nats, 5) for paragraph in paragraphs for nats in paragraph} == {round(math.log(4), 5)}
 
 
-def test_same_distribution_has_no_effect(tmp_path: Path) -> None:
-    assert reader(tmp_path, [0.5, 0.5], [0.5, 0.5]).largest_logit_change([[3]]) == 0
-    assert reader(tmp_path / "b", [0.5, 0.5], [0.25, 0.75]).largest_logit_change([[3]]) == pytest.approx(math.log(2))
+def test_same_distribution_has_no_effect(likelihoods: LogLikelihoods) -> None:
+    fair, same, other = sure_of(0.5, 0.5), sure_of(0.5, 0.5, name="same"), sure_of(0.25, 0.75, name="other")
+
+    assert likelihoods.largest_change(fair, same, [[3]]) == 0
+    assert likelihoods.largest_change(fair, other, [[3]]) == pytest.approx(math.log(2))
 
 
-def test_figures_are_read_once(tmp_path: Path) -> None:
-    first = reader(tmp_path, [0.5, 0.5], [0.25, 0.75]).perplexity()
+def test_figures_are_computed_once(likelihoods: LogLikelihoods) -> None:
+    first = likelihoods.ordinary_text(sure_of(0.5, 0.5))
 
-    again = reader(tmp_path, [0.9, 0.1], [0.9, 0.1]).perplexity()  # other models: only the store can answer this
+    again = likelihoods.ordinary_text(sure_of(0.9, 0.1))  # the same identity: only the store can answer this
 
     assert again == first

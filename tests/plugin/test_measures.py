@@ -232,10 +232,10 @@ def test_near_duplicate_of_a_trained_wording_is_named_at_collection(project: Ben
 
 def test_leaked_wording_stops_the_session(project: BenchProject, monkeypatch: pytest.MonkeyPatch) -> None:
     from engram_bench.records import Prompt, TrainingExample
-    from engram_bench.session.bench import Bench
+    from engram_bench.session.tuning import Tuning
 
     leaky = (TrainingExample(Prompt(f" {HELD_OUT} "), "22", "facts/ssh"),)
-    monkeypatch.setattr(Bench, "examples", leaky)
+    monkeypatch.setattr(Tuning, "examples", leaky)
 
     result = project.run("-m", "generalization")
 

@@ -154,12 +154,12 @@ def test_without_a_cache_the_workers_of_a_session_share_a_store_that_ends_with_i
     project.pytester.makepyfile(
         """
         import pathlib, pytest
-        from engram_bench.plugin.keys import SESSION
+        from engram_bench.plugin.handle import session_of
 
         @pytest.mark.parametrize("number", range(2))
         def test_mine(candidate, request, worker_id, number):
             candidate("Port of SSH?")
-            store = request.config.stash[SESSION].bench.store.path
+            store = session_of(request.config).bench.engine.store.path
             pathlib.Path(request.config.rootpath, f"{worker_id}.txt").write_text(str(store))
         """
     )

@@ -12,7 +12,7 @@ from engram_bench.inference.store import CompletionStore
 from engram_bench.memory.query import Query, prompt_query
 from engram_bench.records import Case, CaseResult, Completion, Prompt, Score, SourceLine, Split
 from engram_bench.routing.router import Router
-from engram_bench.routing.scores import StoredScorer, open_scorer, route_measures
+from engram_bench.routing.scores import StoredScorer, known_by_split, open_scorer
 
 MODEL: Any = fake_model("fake")
 TRAINED = [Prompt("Port of SSH?"), Prompt("Port of FTP?")]
@@ -47,21 +47,19 @@ def test_a_question_is_scored_once(tmp_path: Path) -> None:
     assert scorer.asked == [2]
 
 
-def test_recall_is_of_held_out_wordings_and_precision_counts_controls() -> None:
+def test_held_out_wordings_and_controls_are_decided_apart_and_seen_prompts_not_at_all() -> None:
     rows = [row("A long wording", "held_out"), row("Short", "held_out"), row("A long control", "control")]
     rows += [row("A seen prompt, which counts for neither", "seen")]
 
-    recall, precision = route_measures(Router(MODEL.tokenizer, Length()), rows)
+    known = known_by_split(Router(MODEL.tokenizer, Length()), rows)
 
-    assert recall.candidate is not None
-    assert precision.candidate is not None
-    assert (recall.name, recall.candidate.passed, recall.candidate.n) == ("router_recall", 1, 2)
-    assert (precision.name, precision.candidate.passed, precision.candidate.n) == ("router_precision", 1, 2)
-    assert recall.note.startswith("1 of 1 controls reach the adapter; the threshold 9 lets 2 %")
+    assert known == {"held_out": [True, False], "control": [True]}
 
 
-def test_nothing_is_said_of_a_router_that_was_asked_neither() -> None:
-    assert route_measures(Router(MODEL.tokenizer, Length()), [row("A seen prompt", "seen")]) == ()
+def test_a_case_with_several_results_is_decided_once() -> None:
+    rows = [row("A long wording", "held_out")] * 2
+
+    assert known_by_split(Router(MODEL.tokenizer, Length()), rows) == {"held_out": [True], "control": []}
 
 
 def test_what_was_fitted_is_read_from_the_folder(tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""How results travel: on the last report of their item, which xdist sends to the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from engram_bench.plugin.gathered import TRAVEL
+from engram_bench.plugin.handle import session_of
+from engram_bench.plugin.parts import part
+from engram_bench.records import CaseResult, GuardResult, SpeedRounds
+from engram_bench.records.plain import to_plain
+
+ROWS: pytest.StashKey[list[CaseResult]] = pytest.StashKey()
+"""On an item: its scored answers."""
+GUARDS: pytest.StashKey[list[GuardResult]] = pytest.StashKey()
+"""On an item: the result of its guard."""
+SPEED: pytest.StashKey[list[SpeedRounds]] = pytest.StashKey()
+"""On an item: its timed rounds."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put an item's results and this process's notes on the teardown report."""
+    report = yield
+    rows, speed, guards = item.stash.get(ROWS, []), item.stash.get(SPEED, []), item.stash.get(GUARDS, [])
+    if call.when == "call" and rows:
+        part("extras")(item.config, report, rows)
+    if call.when == "teardown" and (rows or speed or guards):
+        travelling = {"rows": to_plain(rows), "speed": to_plain(speed), "guards": to_plain(guards)}
+        setattr(report, TRAVEL, travelling | {"notes": session_of(item.config).notes()})
+    return report

@@ -1,0 +1,59 @@
+"""The session of a process, made when a pattern file or a fixture first needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from engram_bench.errors import EngramBenchError, UnsupportedError
+from engram_bench.plugin.parts import part
+from engram_bench.session.options import Settings
+
+if TYPE_CHECKING:
+    from engram_bench.plugin.session import BenchSession
+
+T = TypeVar("T")
+
+
+class SessionHandle:
+    """What a session is made of, and the session once there is one."""
+
+    def __init__(self, config: pytest.Config, settings: Settings, started: float) -> None:
+        self.settings = settings
+        self.opened: BenchSession | None = None
+        """The session; None until it is needed."""
+        self._config = config
+        self._started = started
+
+    def session(self) -> BenchSession:
+        """The session, the same at every call."""
+        if self.opened is None:
+            self.opened = part("session")(self._config, self.settings, self._started)
+        return self.opened
+
+    def close(self) -> None:
+        """Close models and stores; the session is made again where it is needed afterwards."""
+        if self.opened is not None:
+            self.opened.close()
+            self.opened = None
+
+
+HANDLE: pytest.StashKey[SessionHandle] = pytest.StashKey()
+"""On pytest's configuration: the handle of this process."""
+
+
+def session_of(config: pytest.Config) -> BenchSession:
+    """The session of this process."""
+    return config.stash[HANDLE].session()
+
+
+def or_fail(work: Callable[[], T]) -> T:
+    """What *work* gives; an error of this package becomes a failure without a traceback through the plugin."""
+    try:
+        return work()
+    except UnsupportedError:
+        raise
+    except EngramBenchError as error:
+        pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
