@@ -1,14 +1,14 @@
-"""How work that takes long is told to whoever watches: one callable, handed down from the front door."""
+"""Progress of long work, shown to a user through one callable that the command or the plugin hands down."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int, str], None]
-"""Called as ``progress(stage, done, total, note)``; *stage* is ``download``, ``convert``, ``train``, ``answer`` …"""
+"""Callable ``progress(stage, done, total, note)``; *stage* is ``download``, ``convert``, ``train``, ``answer`` …"""
 MESSAGES = frozenset({"store", "wait"})
-"""Stages whose notes are news wherever output goes: of a damaged store, of another process that is waited for."""
+"""Stages whose notes are always printed: a damaged store, a wait for another process."""
 
 
 def no_progress(stage: str, done: int, total: int, note: str) -> None:
-    """Progress that nobody watches."""
+    """Show no progress."""

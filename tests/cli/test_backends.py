@@ -19,7 +19,9 @@ def test_every_backend_is_listed_with_what_it_misses(shell: Shell, monkeypatch: 
 
 
 def test_available_backend_is_status_0(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engram_bench.backends.registry.unavailable_reason", lambda name: None if name == "cpu" else "absent")
+    monkeypatch.setattr(
+        "engram_bench.backends.registry.unavailable_reason", lambda name: None if name == "cpu" else "absent"
+    )
 
     output = shell("backends")
 
