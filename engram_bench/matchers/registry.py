@@ -43,7 +43,7 @@ def names() -> tuple[str, ...]:
 
 
 def register(name: str, matcher: Matcher) -> None:
-    """Register a matcher for ``match: NAME`` of pattern files, in this process; a ``conftest.py`` is the place for it.
+    """Register a matcher for ``match: NAME`` of pattern files, in this process, usually in a ``conftest.py``.
 
     Registering the same matcher twice is allowed.
 

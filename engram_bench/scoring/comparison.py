@@ -47,7 +47,7 @@ def compare_runs(old: Run, new: Run) -> Comparison:
     """The comparison of the newer run's candidate with the older run's candidate, which takes the baseline's part.
 
     A case counts where prompt, answers and matcher are the same in both runs. All other cases are in ``added`` and
-    ``removed`` only. Measures from outside the cases stand side by side without a difference. Of the measures that depend
+    ``removed`` only. Measures from outside the cases are listed for both runs without a difference. Of the measures that depend
     on the machine only paired speeds are compared, each run against its own baseline.
 
     Args:

@@ -14,7 +14,7 @@ EASY = "--gate=accuracy >= 0%"
 @pytest.fixture
 def saved(shell: Shell) -> Shell:
     shell("eval", EASY)
-    shell.knows({"__crash__": "Port of SSH?"})  # whoever asks a model now fails
+    shell.knows({"__crash__": "Port of SSH?"})  # any question to a model now fails
     return shell
 
 
