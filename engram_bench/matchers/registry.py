@@ -19,7 +19,7 @@ GROUP = "engram_bench.matchers"
 """Entry-point group: the name a pattern file uses → a :data:`~engram_bench.matchers.protocol.Matcher`."""
 
 MAX_CHARACTERS = 16_384
-"""Longest completion that is compared; a longer one is a miss. Sorting 16,000 stacked accents already costs 0.2 s."""
+"""Longest completion that is compared; a longer one is a miss. Sorting 16,000 stacked accents already takes 0.2 s."""
 
 SHIPPED: Mapping[str, Matcher] = MappingProxyType(
     {
@@ -39,12 +39,19 @@ _registered: dict[str, Matcher] = {}
 
 
 def names() -> tuple[str, ...]:
-    """Every name :func:`match` knows: shipped ones first, then others in alphabetical order. Imports none of them."""
+    """Every name that :func:`match` accepts: shipped matchers first, then others in alphabetical order. None is imported."""
     return (*SHIPPED, *sorted({*_registered, *_entry_points()} - {*SHIPPED}))
 
 
 def register(name: str, matcher: Matcher) -> None:
-    """Make *matcher* known under *name* in this process, as a ``conftest.py`` does. Twice the same is fine.
+    """Register a matcher for ``match: NAME`` of pattern files, in this process, usually in a ``conftest.py``.
+
+    Registering the same matcher twice is allowed.
+
+    Args:
+        name: Name that pattern files use.
+        matcher: Function of the completion's text and one accepted answer. True passes, False is a miss, a text is a miss
+            with that reason, and a :class:`~engram_bench.Score` counts as it is. An exception makes the case *not scored*.
 
     Raises:
         UsageError: The name is taken by another matcher.
@@ -57,11 +64,16 @@ def register(name: str, matcher: Matcher) -> None:
 
 
 def match(name: str, completion_text: str, answers: Sequence[str]) -> Score:
-    """Whether a completion gives one of the accepted answers.
+    """The score of a completion: whether it gives one of the accepted answers.
 
-    Passed as soon as one answer matches; else *not scored* if the matcher crashed or could not compare one of them;
-    else failed, with the reason of the first (preferred) answer. The order of the answers never changes the outcome.
-    Without answers nothing can be judged: not scored.
+    Args:
+        name: Name of the matcher, as in ``match: NAME`` of a pattern file.
+        completion_text: Text of the completion.
+        answers: Accepted answers, the preferred one first. Their order never changes the outcome.
+
+    Returns:
+        *Passed* where one answer matches. Else *not scored* where the matcher crashed or could not compare an answer, or
+        where there are no answers. Else *failed*, with the reason of the preferred answer.
 
     Judged is what the completion says outside its reasoning (``<think>…</think>`` and its like); reasoning that is never
     closed leaves no answer, which is a miss. Only where an accepted answer holds such marks itself is all of the text
@@ -97,9 +109,9 @@ def match(name: str, completion_text: str, answers: Sequence[str]) -> Score:
 
 
 def answer_problem(name: str, answer: str) -> str | None:
-    """Why nothing should match this answer (it is blank, a broken regex, no JSON); None if there is no such reason.
+    """Why no completion can match this answer (blank, a broken regex, not JSON); None where there is no such reason.
 
-    Only shipped matchers are asked; matchers of others may be costly to load, and report it when they are run.
+    Only shipped matchers check an answer; other matchers may be slow to load, and report the reason when they run.
     """
     try:
         _ask(SHIPPED.get(name, text.exact), "", answer)
@@ -109,7 +121,7 @@ def answer_problem(name: str, answer: str) -> str | None:
 
 
 def _compare(name: str, completion_text: str, answer: str) -> Score:
-    """One answer's score; whatever goes wrong in the matcher, or in loading it, is *not scored*."""
+    """The score of one answer; an error in the matcher, or in loading it, gives *not scored*."""
     try:
         said = _ask(_find(name), completion_text, answer)
     except UnusableAnswer as error:

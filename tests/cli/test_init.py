@@ -31,7 +31,7 @@ def empty(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
 def test_empty_folder_gets_every_file(empty: Shell) -> None:
     report = empty.json("init")
 
-    assert [(deed["path"], deed["outcome"]) for deed in report] == [(name, "made") for name in MADE]
+    assert [(each["path"], each["outcome"]) for each in report] == [(name, "made") for name in MADE]
     assert all((empty.path / name).is_file() for name in MADE)
 
 
@@ -61,7 +61,7 @@ def test_second_time_changes_nothing(empty: Shell) -> None:
 
     report = empty.json("init")
 
-    assert {deed["outcome"] for deed in report} == {"kept"}
+    assert {each["outcome"] for each in report} == {"kept"}
     assert {path: path.read_bytes() for path in empty.path.rglob("*") if path.is_file()} == before
 
 
