@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from engram_bench.backends.common.generating import Row
+from engram_bench.backends.common.generating import PromptRow
 from engram_bench.backends.common.packing import shared_prefix
 from engram_bench.records import GenerationSettings
 
@@ -46,10 +46,10 @@ class BatchDecoder(ABC):
         self._plan = plan
         self._stop_ids = frozenset() if settings.ignore_eos else stop_ids
         self._pad_id = pad_id
-        self._active: list[Row] = []
+        self._active: list[PromptRow] = []
         """The rows that are decoded together."""
 
-    def run(self, rows: Sequence[Row]) -> None:
+    def run(self, rows: Sequence[PromptRow]) -> None:
         """Answer all *rows*, in place."""
         if self._settings.max_tokens == 0:
             return
@@ -62,7 +62,7 @@ class BatchDecoder(ABC):
             else:
                 self._decode_step()
 
-    def tokens(self, row: Row) -> Iterator[int]:
+    def tokens(self, row: PromptRow) -> Iterator[int]:
         """The tokens of one row's answer as they are found."""
         if self._settings.max_tokens == 0:
             return
@@ -75,15 +75,15 @@ class BatchDecoder(ABC):
     # ── what a library does ─────────────────────────────────────────────────────────────────────
 
     @abstractmethod
-    def _reading_order(self, rows: Sequence[Row]) -> list[list[Row]]:
+    def _reading_order(self, rows: Sequence[PromptRow]) -> list[list[PromptRow]]:
         """Groups of rows that a pass can read together, in the order to read them."""
 
     @abstractmethod
-    def _read_prefix(self, row: Row, shared: int) -> None:
+    def _read_prefix(self, row: PromptRow, shared: int) -> None:
         """Compute the first *shared* tokens of *row*, which all rows begin with."""
 
     @abstractmethod
-    def _read(self, rows: Sequence[Row]) -> None:
+    def _read(self, rows: Sequence[PromptRow]) -> None:
         """Read prompts and drafts in one pass; rows that go on join the active ones."""
 
     @abstractmethod
@@ -92,29 +92,29 @@ class BatchDecoder(ABC):
 
     # ── rows ────────────────────────────────────────────────────────────────────────────────────
 
-    def _that_fit(self, rows: Sequence[Row]) -> list[list[Row]]:
+    def _that_fit(self, rows: Sequence[PromptRow]) -> list[list[PromptRow]]:
         """*rows* in parts that can be decoded together."""
         size = max(1, self._plan.max_batch_tokens // max(map(self._room, rows)))
         return [list(rows[at : at + size]) for at in range(0, len(rows), size)]
 
-    def _room(self, row: Row) -> int:
+    def _room(self, row: PromptRow) -> int:
         return len(row.prompt) + self._settings.max_tokens
 
-    def _has_room(self, rows: Sequence[Row]) -> bool:
+    def _has_room(self, rows: Sequence[PromptRow]) -> bool:
         if not self._plan.eviction:
             return not self._active
         together = [*self._active, *rows]
         return not self._active or len(together) * max(map(self._room, together)) <= self._plan.max_batch_tokens
 
-    def _append(self, row: Row, token: int) -> None:
+    def _append(self, row: PromptRow, token: int) -> None:
         row.new.append(token)
         row.stopped = token in self._stop_ids
 
-    def _is_done(self, row: Row) -> bool:
+    def _is_done(self, row: PromptRow) -> bool:
         return row.stopped or len(row.new) >= self._settings.max_tokens
 
 
-def share_time(rows: Sequence[Row], seconds: float) -> None:
+def share_time(rows: Sequence[PromptRow], seconds: float) -> None:
     """Add each row's share of what a pass took."""
     for row in rows:
         row.seconds += seconds / len(rows)

@@ -23,7 +23,7 @@ N = TypeVar("N")
 
 
 @dataclass(slots=True)
-class Row:
+class PromptRow:
     """A prompt being answered."""
 
     prompt: list[int]
@@ -46,10 +46,10 @@ class Row:
 class Decoder(Protocol):
     """Completes rows of token ids under one :class:`GenerationSettings`."""
 
-    def run(self, rows: Sequence[Row]) -> None:
+    def run(self, rows: Sequence[PromptRow]) -> None:
         """Answer all *rows*, in place."""
 
-    def tokens(self, row: Row) -> Iterator[int]:
+    def tokens(self, row: PromptRow) -> Iterator[int]:
         """The tokens of one row's answer as they are found."""
 
 
@@ -152,7 +152,7 @@ class TextGenerator(ABC):
 
     # ── rows and texts ──────────────────────────────────────────────────────────────────────────
 
-    def _row(self, prompt: Prompt, draft: str | None, settings: GenerationSettings) -> Row:
+    def _row(self, prompt: Prompt, draft: str | None, settings: GenerationSettings) -> PromptRow:
         ids = self._tokenizer.encode_prompt(prompt)
         if len(ids) + settings.max_tokens > self._context_length:
             msg = (
@@ -161,13 +161,13 @@ class TextGenerator(ABC):
             )
             raise BackendError(msg)
         content = self._tokenizer.content_mask(prompt) if self._has_memory else ()
-        row = Row(ids, random=row_random(settings, ids), content=content)
+        row = PromptRow(ids, random=row_random(settings, ids), content=content)
         if draft is not None and self._drafts and row.random is None and not settings.ignore_eos:
             drafted, start = self._tokenizer.encode_example(prompt, draft)
             row.draft = drafted[start:][: settings.max_tokens]
         return row
 
-    def _answer(self, rows: Sequence[Row], settings: GenerationSettings) -> None:
+    def _answer(self, rows: Sequence[PromptRow], settings: GenerationSettings) -> None:
         """Answer all rows; with half the batch once memory ran out.
 
         Raises:
@@ -182,7 +182,7 @@ class TextGenerator(ABC):
 
         halving(answer, self._max_batch_tokens, doing=f"answering {len(rows)} prompts")
 
-    def _completion(self, row: Row) -> Completion:
+    def _completion(self, row: PromptRow) -> Completion:
         return Completion(
             text=self._text(row),
             prompt_tokens=len(row.prompt),
@@ -191,7 +191,7 @@ class TextGenerator(ABC):
             seconds=row.seconds,
         )
 
-    def _text(self, row: Row) -> str:
+    def _text(self, row: PromptRow) -> str:
         return self._tokenizer.decode(row.new[:-1] if row.stopped else row.new)
 
 

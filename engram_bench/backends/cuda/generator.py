@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engram_bench.backends.common.decoding import DecodingPlan
-from engram_bench.backends.common.generating import Row, TextGenerator, still_open
+from engram_bench.backends.common.generating import PromptRow, TextGenerator, still_open
 from engram_bench.backends.common.packing import group
 from engram_bench.backends.common.sampling import draw
 from engram_bench.backends.cuda.network import UnslothNetwork
-from engram_bench.backends.torch.generation import read_log_probs
+from engram_bench.backends.torch.decoding import read_log_probs
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.records import GenerationSettings
 
@@ -48,8 +48,8 @@ class UnslothGenerator(TextGenerator):
         self._network = None
         self._lora = None
 
-    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> GenerateDecoder:
-        return GenerateDecoder(
+    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> UnslothDecoder:
+        return UnslothDecoder(
             still_open(self._network),
             self._lora,
             settings,
@@ -63,7 +63,7 @@ class UnslothGenerator(TextGenerator):
 
 
 @dataclass(frozen=True)
-class GenerateDecoder:
+class UnslothDecoder:
     """Completes rows of token ids with one network and adapter."""
 
     network: UnslothNetwork
@@ -73,7 +73,7 @@ class GenerateDecoder:
     pad_id: int
     max_batch_tokens: int
 
-    def run(self, rows: Sequence[Row]) -> None:
+    def run(self, rows: Sequence[PromptRow]) -> None:
         """Answer all *rows*, in place."""
         if self.settings.max_tokens == 0:
             return
@@ -89,7 +89,7 @@ class GenerateDecoder:
                         break
                 row.seconds += (time.perf_counter() - started) / len(batch)
 
-    def tokens(self, row: Row) -> Iterator[int]:
+    def tokens(self, row: PromptRow) -> Iterator[int]:
         """The tokens of one row's answer as they are found: by a thread, since ``generate`` keeps its own."""
         if self.settings.max_tokens == 0:
             return
@@ -103,7 +103,7 @@ class GenerateDecoder:
         finally:
             thread.join()
 
-    def _generate(self, rows: Sequence[Row], **keywords: Any) -> Tensor:
+    def _generate(self, rows: Sequence[PromptRow], **keywords: Any) -> Tensor:
         """New tokens (B, at most *max_tokens*); what follows a row's stop token is filler."""
         from transformers import GenerationConfig  # not at the top: Unsloth must come before transformers
 
@@ -130,11 +130,11 @@ class GenerateDecoder:
         )
         return found[:, longest:]
 
-    def _append(self, row: Row, token: int) -> None:
+    def _append(self, row: PromptRow, token: int) -> None:
         row.new.append(token)
         row.stopped = not self.settings.ignore_eos and token in self.stop_ids
 
-    def _is_done(self, row: Row) -> bool:
+    def _is_done(self, row: PromptRow) -> bool:
         return row.stopped or len(row.new) >= self.settings.max_tokens
 
 
@@ -142,7 +142,7 @@ class GenerateDecoder:
 class RowDraws:
     """A logits processor that lets greedy decoding pick what each row's own random numbers drew."""
 
-    rows: Sequence[Row]
+    rows: Sequence[PromptRow]
     settings: GenerationSettings
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:

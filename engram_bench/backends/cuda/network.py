@@ -16,9 +16,9 @@ from engram_bench.adapters.layout import Shapes
 from engram_bench.backends.common.packing import Integers, TokenBatch
 from engram_bench.backends.cuda import runtime
 from engram_bench.backends.machine.devices import cuda_dtype
-from engram_bench.backends.torch.general import TransformersLearner, context_length_of, linear_shapes
 from engram_bench.backends.torch.lora import Lora
-from engram_bench.backends.torch.network import Cache, Writes
+from engram_bench.backends.torch.network import KVCache, Writes
+from engram_bench.backends.torch.transformers_network import TransformersGradients, context_length_of, linear_shapes
 from engram_bench.errors import BackendError
 
 SLOT = "default"
@@ -71,7 +71,7 @@ class UnslothNetwork:
         rows: Integers,
         *,
         lora: Lora | None,
-        cache: Cache | None = None,
+        cache: KVCache | None = None,
         writes: Writes | None = None,
     ) -> Tensor:
         """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
@@ -79,7 +79,7 @@ class UnslothNetwork:
             return self.forward(batch, rows, lora, cache, writes)
 
     def forward(
-        self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: Cache | None, writes: Writes | None
+        self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: KVCache | None, writes: Writes | None
     ) -> Tensor:
         """Float32 logits (N, V) after the tokens at *rows*, with a graph where gradients are on."""
         assert writes is None, "a memory gets a network of its own, Unsloth's has no place between blocks"
@@ -104,11 +104,11 @@ class UnslothNetwork:
             found: Tensor = model.generate(**keywords)
         return found
 
-    def learner(self, lora: Lora, products: torch.dtype) -> TransformersLearner:
+    def gradients(self, lora: Lora, products: torch.dtype) -> TransformersGradients:
         """What trains *lora* here, in the network's own dtype."""
         with self.adapted(lora) as model:
             fast_language_model().for_training(model, use_gradient_checkpointing=False)
-        return TransformersLearner(self, lora)
+        return TransformersGradients(self, lora)
 
     def spare_memory(self, spares: bool) -> None:
         """Nothing here only speeds up answers."""

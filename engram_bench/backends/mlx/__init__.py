@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from engram_bench.backends.common.decoding import DecodingPlan
     from engram_bench.backends.mlx.generator import MlxGenerator
-    from engram_bench.backends.mlx.network import Network
+    from engram_bench.backends.mlx.network import MlxNetwork
     from engram_bench.models import Model
 
 
@@ -76,7 +76,7 @@ class MlxBackend:
         self._packing = packing
         self._curriculum = curriculum
         self._max_batch_tokens = max_batch_tokens
-        self._network: Network | None = None
+        self._network: MlxNetwork | None = None
         self._fingerprint = ""
 
     def device(self) -> DeviceInfo:
@@ -236,7 +236,7 @@ class MlxBackend:
             max_read_tokens=READ_TOKENS,
         )
 
-    def _open(self, model: Model) -> Network:
+    def _open(self, model: Model) -> MlxNetwork:
         from engram_bench.backends.mlx.network import open_network
 
         if self._network is None or self._fingerprint != model.fingerprint:

@@ -10,7 +10,7 @@ import numpy as np
 from mlx import nn
 
 from engram_bench.backends.mlx.kernels import cross_entropy
-from engram_bench.backends.mlx.network import Network
+from engram_bench.backends.mlx.network import MlxNetwork
 from engram_bench.backends.mlx.passes import Pass, hidden_states, plan_pass, shared_prefix
 from engram_bench.models.encoding import Encoded
 
@@ -37,18 +37,18 @@ def plan_batch(learned: Sequence[Encoded], held: Sequence[Encoded] = (), *, pack
     return Batch(plan, mx.array(rows), mx.array(labels))
 
 
-def states_of(network: Network, batch: Batch) -> mx.array:
+def states_of(network: MlxNetwork, batch: Batch) -> mx.array:
     """(N + M, hidden) last hidden states at the batch's places."""
     return hidden_states(network, batch.plan)[0][batch.rows]
 
 
-def losses_of(network: Network, batch: Batch) -> mx.array:
+def losses_of(network: MlxNetwork, batch: Batch) -> mx.array:
     """(N,) losses (nats) of the tokens to be learned, of a batch without ordinary prompts."""
     return _cross_entropy(network, network.logits(states_of(network, batch)), batch.labels)
 
 
 def loss_of(
-    network: Network, batch: Batch, taught: mx.array | None, *, scale: float, anchor_scale: float
+    network: MlxNetwork, batch: Batch, taught: mx.array | None, *, scale: float, anchor_scale: float
 ) -> tuple[mx.array, mx.array]:
     """The batch's part of what is minimised, and the losses (N,) of the tokens to be learned.
 
@@ -66,5 +66,5 @@ def loss_of(
     return loss, losses
 
 
-def _cross_entropy(network: Network, logits: mx.array, labels: mx.array) -> mx.array:
+def _cross_entropy(network: MlxNetwork, logits: mx.array, labels: mx.array) -> mx.array:
     return cross_entropy(logits, labels) if network.packs else nn.losses.cross_entropy(logits, labels)

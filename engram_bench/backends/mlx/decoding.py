@@ -1,4 +1,4 @@
-"""Answers with mlx: packed or padded passes over a :class:`Network`, finished rows taken out now and then."""
+"""Answers with mlx: packed or padded passes over a :class:`MlxNetwork`, finished rows taken out now and then."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_bench.backends.common.decoding import BatchDecoder, DecodingPlan, share_time
-from engram_bench.backends.common.generating import Row
+from engram_bench.backends.common.generating import PromptRow
 from engram_bench.backends.common.sampling import draw
-from engram_bench.backends.mlx.kv import PassCache, Rows
+from engram_bench.backends.mlx.kv_cache import DecodingRows, PaddedKVCache
 from engram_bench.backends.mlx.memory import Memory, batch_writes
-from engram_bench.backends.mlx.network import Network, Writes
+from engram_bench.backends.mlx.network import MlxNetwork, Writes
 from engram_bench.backends.mlx.passes import group, hidden_states, plan_pass
 from engram_bench.memory.reading import Reading
 from engram_bench.records import GenerationSettings
 
 
-class Decoder(BatchDecoder):
+class MlxDecoder(BatchDecoder):
     """Completes rows of token ids with one network."""
 
     def __init__(
         self,
-        network: Network,
+        network: MlxNetwork,
         settings: GenerationSettings,
         *,
         stop_ids: frozenset[int],
@@ -36,25 +36,25 @@ class Decoder(BatchDecoder):
         super().__init__(settings, plan, stop_ids=stop_ids, pad_id=pad_id)
         self._network = network
         self._memory = memory
-        self._prefix: list[PassCache] | None = None
-        self._rows = Rows(network.num_layers)
+        self._prefix: list[PaddedKVCache] | None = None
+        self._rows = DecodingRows(network.num_layers)
         self._packed = plan.packing and network.packs
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────
 
-    def _reading_order(self, rows: Sequence[Row]) -> list[list[Row]]:
+    def _reading_order(self, rows: Sequence[PromptRow]) -> list[list[PromptRow]]:
         """Groups of rows to read together, short ones first, so that long ones do not size their buffers."""
         lengths = [len(row.prompt) + len(row.draft[:-1]) for row in rows]
         groups = group(lengths, max_tokens=self._plan.read_tokens, packed=self._packed)
         return [[rows[i] for i in members] for members in groups]
 
-    def _read_prefix(self, row: Row, shared: int) -> None:
+    def _read_prefix(self, row: PromptRow, shared: int) -> None:
         self._prefix = self._network.pass_caches()
         writes = self._writes(shared, [np.arange(shared)], [Reading(row.prompt[:shared], row.content)])
         self._network.hidden(mx.array([row.prompt[:shared]]), self._prefix, writes)
         mx.eval([(cache.keys, cache.values) for cache in self._prefix])
 
-    def _read(self, rows: Sequence[Row]) -> None:
+    def _read(self, rows: Sequence[PromptRow]) -> None:
         """Read prompts and drafts in one pass; rows that go on join the decoding batch."""
         started = time.perf_counter()
         past = self._prefix[0].length if self._prefix else 0
@@ -79,7 +79,7 @@ class Decoder(BatchDecoder):
             self._active += [rows[place] for place in kept]
         share_time(rows, time.perf_counter() - started)
 
-    def _accept(self, row: Row, tokens: Sequence[int]) -> None:
+    def _accept(self, row: PromptRow, tokens: Sequence[int]) -> None:
         """Take over the draft as far as the model agrees, and the model's own token after that."""
         for place, token in enumerate(tokens):
             self._append(row, token)
@@ -118,10 +118,10 @@ class Decoder(BatchDecoder):
         if kept:
             self._rows.keep(kept)
         else:
-            self._rows = Rows(self._network.num_layers)
+            self._rows = DecodingRows(self._network.num_layers)
         self._active = [self._active[place] for place in kept]
 
-    def _choose(self, logits: mx.array, rows: Sequence[Row]) -> list[int]:
+    def _choose(self, logits: mx.array, rows: Sequence[PromptRow]) -> list[int]:
         """The next token after each of N positions, (N, V) logits, each of which belongs to a row."""
         if self._settings.temperature == 0:
             best: list[int] = mx.argmax(logits, axis=-1).tolist()
@@ -134,7 +134,7 @@ class Decoder(BatchDecoder):
 
 
 def read_states(
-    network: Network, sequences: Sequence[Sequence[int]], block: int, plan: DecodingPlan, pad_id: int
+    network: MlxNetwork, sequences: Sequence[Sequence[int]], block: int, plan: DecodingPlan, pad_id: int
 ) -> NDArray[np.float32]:
     """What goes into *block* (N, hidden) at the last token of each sequence."""
     found: dict[int, NDArray[np.float32]] = {}
@@ -155,7 +155,7 @@ def read_states(
 
 
 def read_log_probs(
-    network: Network,
+    network: MlxNetwork,
     sequences: Sequence[Sequence[int]],
     plan: DecodingPlan,
     pad_id: int,

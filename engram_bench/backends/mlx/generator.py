@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from engram_bench.backends.common.decoding import DecodingPlan
 from engram_bench.backends.common.generating import TextGenerator, still_open
-from engram_bench.backends.mlx.decoding import Decoder, read_log_probs
+from engram_bench.backends.mlx.decoding import MlxDecoder, read_log_probs
 from engram_bench.backends.mlx.memory import Memory
-from engram_bench.backends.mlx.network import Network
+from engram_bench.backends.mlx.network import MlxNetwork
 from engram_bench.memory.reading import read_ids
 from engram_bench.records import GenerationSettings
 
@@ -27,7 +27,7 @@ class MlxGenerator(TextGenerator):
 
     def __init__(
         self,
-        network: Network,
+        network: MlxNetwork,
         tokenizer: ChatTokenizer,
         context_length: int,
         plan: DecodingPlan,
@@ -43,15 +43,15 @@ class MlxGenerator(TextGenerator):
             has_memory=memory is not None,
         )
         self._memory = memory
-        self._network: Network | None = network
+        self._network: MlxNetwork | None = network
         self._plan = plan
 
     def close(self) -> None:
         """Give the adapter's memory back. Safe to call twice."""
         self._network = self._memory = None
 
-    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> Decoder:
-        return Decoder(
+    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> MlxDecoder:
+        return MlxDecoder(
             still_open(self._network),
             settings,
             stop_ids=self._tokenizer.stop_ids,

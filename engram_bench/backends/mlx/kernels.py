@@ -2,7 +2,7 @@
 
 mlx 0.32 computes ``exp`` on x86 one number at a time, 12 ns each, so in a small model on two cores ``silu`` and softmax take as
 long as the matrix products. Here exp is arithmetic that mlx compiles into one vectorised loop, 1.5 ns each, with the accuracy of
-float32. Attention also knows how to work on a packed batch (:class:`engram_bench.backends.mlx.packed.PackCache`).
+float32. Attention also knows how to work on a packed batch (:class:`engram_bench.backends.mlx.packed.PackedKVCache`).
 
 A model's own code is kept: functions of mlx-lm that call ``swiglu`` or ``scaled_dot_product_attention`` are given
 copies that find these here instead. Nothing of mlx-lm changes for anybody else in the process.

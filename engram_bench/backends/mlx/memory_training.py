@@ -18,7 +18,7 @@ from mlx import nn
 from numpy.typing import NDArray
 
 from engram_bench.backends.mlx.memory import Memory, MemoryWrites, check_supported
-from engram_bench.backends.mlx.network import Network, Writes
+from engram_bench.backends.mlx.network import MlxNetwork, Writes
 from engram_bench.backends.mlx.passes import group, hidden_states, plan_pass, shared_prefix
 from engram_bench.memory.config import MemoryConfig, config_of
 from engram_bench.memory.files import StoredMemory, save_memory
@@ -36,7 +36,7 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 def train_memory(
-    network: Network,
+    network: MlxNetwork,
     model: Model,
     examples: Sequence[TrainingExample],
     recipe: Recipe,
@@ -80,7 +80,7 @@ def train_memory(
     return trained, done, len(facts)
 
 
-def measured_scales(network: Network, facts: Sequence[Fact], blocks: Sequence[int]) -> dict[int, float]:
+def measured_scales(network: MlxNetwork, facts: Sequence[Fact], blocks: Sequence[int]) -> dict[int, float]:
     """Median size of the hidden state's values where answers are predicted, before each block."""
     seen: dict[int, list[NDArray[np.float32]]] = {block: [] for block in blocks}
     for fact in facts[:: max(1, len(facts) // SCALE_EXAMPLES)]:
@@ -100,7 +100,7 @@ class UpperPasses:
 
     def __init__(
         self,
-        network: Network,
+        network: MlxNetwork,
         facts: Sequence[Fact],
         firsts: Sequence[int],
         block: int,

@@ -19,14 +19,14 @@ from mlx_lm.utils import load_model
 from engram_bench.adapters.layout import Shapes, Update, Updates, uniform
 from engram_bench.backends.common.halving import is_out_of_memory
 from engram_bench.backends.mlx import kernels
-from engram_bench.backends.mlx.kv import PassCache
+from engram_bench.backends.mlx.kv_cache import PaddedKVCache
 from engram_bench.errors import BackendError
 
 Writes = Callable[[int, mx.array], mx.array]
 """What a memory does in one pass: ``writes(block, hidden)`` is the hidden states (B, T, hidden) that go into a block."""
 
 
-class Network:
+class MlxNetwork:
     """A language model of mlx-lm: its blocks, then its head on chosen tokens only."""
 
     def __init__(self, module: nn.Module, *, packs: bool = False) -> None:
@@ -36,9 +36,9 @@ class Network:
         self.num_layers = len(module.layers)
         self.shapes = linear_shapes(module)
 
-    def pass_caches(self, prefix: Sequence[PassCache] | None = None) -> list[PassCache]:
+    def pass_caches(self, prefix: Sequence[PaddedKVCache] | None = None) -> list[PaddedKVCache]:
         """A cache per block for one pass over rows that start together, behind *prefix* where one was read."""
-        return [PassCache(prefix[layer] if prefix else None) for layer in range(self.num_layers)]
+        return [PaddedKVCache(prefix[layer] if prefix else None) for layer in range(self.num_layers)]
 
     def hidden(
         self, ids: mx.array, caches: Sequence[Any], writes: Writes | None = None, *, first_block: int = 0
@@ -77,7 +77,7 @@ class Network:
         whole, product = self.logits(sample), (sample @ weight.T).astype(mx.float32)
         return weight if bool(mx.allclose(whole, product, rtol=1e-2, atol=1e-2 * mx.abs(whole).max().item())) else None
 
-    def with_adapter(self, updates: Updates, *, fused: bool = False) -> Network:
+    def with_adapter(self, updates: Updates, *, fused: bool = False) -> MlxNetwork:
         """A network with the adapter attached, or *fused* into its weights; all else is shared with this one."""
         rank, scale, same = uniform(updates)
         module = attach(self.module, list(same), rank=rank, scale=scale)
@@ -89,10 +89,10 @@ class Network:
         if fused:
             _fuse(module)
         mx.eval(module.parameters())
-        return Network(module, packs=self.packs)
+        return MlxNetwork(module, packs=self.packs)
 
 
-def open_network(folder: Path, dtype: str, *, fast: bool = False) -> Network:
+def open_network(folder: Path, dtype: str, *, fast: bool = False) -> MlxNetwork:
     """The model of a Hugging Face or mlx-lm *folder*, its floating-point weights in *dtype*.
 
     *fast* puts the CPU kernels under it, which packed passes need.
@@ -116,7 +116,7 @@ def open_network(folder: Path, dtype: str, *, fast: bool = False) -> Network:
     mx.eval(module.parameters())
     has_window = getattr(getattr(module, "args", None), "sliding_window", None) is not None
     packs = fast and kernels.install(module) and not has_window
-    return Network(module, packs=packs)
+    return MlxNetwork(module, packs=packs)
 
 
 def attach(module: nn.Module, names: Sequence[str], *, rank: int, scale: float) -> nn.Module:

@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from engram_bench.backends.mlx.kernels import HIDDEN_SCORE
-from engram_bench.backends.mlx.kv import PassCache, repeat
+from engram_bench.backends.mlx.kv_cache import PaddedKVCache, repeat
 
 
 class Layout:
@@ -87,10 +87,10 @@ def _gather_back(forth: mx.array, back: mx.array, own: mx.array, rows: mx.array)
     return packed
 
 
-class PackCache:
+class PackedKVCache:
     """One block's keys and values of a packed row, (1, heads, T, size)."""
 
-    def __init__(self, layout: Layout, prefix: PassCache | None = None) -> None:
+    def __init__(self, layout: Layout, prefix: PaddedKVCache | None = None) -> None:
         self._layout = layout
         self._prefix = prefix
         self._keys: mx.array | None = None

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_bench.backends.common.packing import shared_prefix
-from engram_bench.backends.mlx.kv import PassCache
-from engram_bench.backends.mlx.network import Network, Writes
-from engram_bench.backends.mlx.packed import Layout, PackCache
+from engram_bench.backends.mlx.kv_cache import PaddedKVCache
+from engram_bench.backends.mlx.network import MlxNetwork, Writes
+from engram_bench.backends.mlx.packed import Layout, PackedKVCache
 
 TokenIds = Sequence[int]
 Integers = NDArray[np.int64]
-Caches = Sequence[PassCache | PackCache]
+Caches = Sequence[PaddedKVCache | PackedKVCache]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def plan_pass(sequences: Sequence[TokenIds], *, packed: bool, pad_id: int, past:
 
 
 def hidden_states(
-    network: Network, plan: Pass, prefix: Sequence[PassCache] | None = None, writes: Writes | None = None
+    network: MlxNetwork, plan: Pass, prefix: Sequence[PaddedKVCache] | None = None, writes: Writes | None = None
 ) -> tuple[mx.array, Caches]:
     """Hidden states (N, hidden) that *plan.paths* points into, and the caches of the pass.
 
@@ -72,7 +72,7 @@ def hidden_states(
     """
     caches: Caches
     if plan.layout is not None:
-        caches = [PackCache(plan.layout, prefix[i] if prefix else None) for i in range(network.num_layers)]
+        caches = [PackedKVCache(plan.layout, prefix[i] if prefix else None) for i in range(network.num_layers)]
     else:
         if plan.lead.size:
             lead = network.pass_caches(prefix)

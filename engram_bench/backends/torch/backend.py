@@ -22,7 +22,7 @@ from engram_bench.backends.common.replay import own_answers, split
 from engram_bench.backends.common.training_loop import Trained, Trainer
 from engram_bench.backends.common.training_plan import identity_of, peak_memory_mb
 from engram_bench.backends.torch.both_recipe import LoraTrained, train_both
-from engram_bench.backends.torch.generation import read_states
+from engram_bench.backends.torch.decoding import read_states
 from engram_bench.backends.torch.generator import TorchGenerator
 from engram_bench.backends.torch.lora import Lora, load_lora, new_lora
 from engram_bench.backends.torch.memory import load_memory

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engram_bench.backends.common.decoding import DecodingPlan
 from engram_bench.backends.common.generating import TextGenerator, still_open
-from engram_bench.backends.torch.generation import Decoder, read_log_probs
+from engram_bench.backends.torch.decoding import TorchDecoder, read_log_probs
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.backends.torch.memory import Memory
 from engram_bench.backends.torch.network import Network
@@ -53,8 +53,8 @@ class TorchGenerator(TextGenerator):
         self._network = None
         self._lora = self._memory = None
 
-    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> Decoder:
-        return Decoder(
+    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> TorchDecoder:
+        return TorchDecoder(
             still_open(self._network),
             self._lora,
             settings,

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engram_bench.backends.common.packing import TokenBatch
-from engram_bench.backends.torch.cache import PackCache, RowCache
+from engram_bench.backends.torch.kv_cache import DecodingKVCache, PrefillKVCache
 from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.files import Layer, StoredMemory
 from engram_bench.memory.reading import Reading
@@ -99,7 +99,7 @@ class Earlier:
     """(B, T)."""
     columns: NDArray[np.int64]
     """(M, K - 1): nearest first; -1 before the sequence."""
-    cache: PackCache | RowCache | None = None
+    cache: PrefillKVCache | DecodingKVCache | None = None
     """Keeps what was written for later passes, and has what earlier ones wrote."""
 
     def of(self, value: Tensor, index: int) -> Tensor:
@@ -135,7 +135,10 @@ class MemoryWrites:
 
 
 def batch_writes(
-    memory: Memory, batch: TokenBatch, readings: Sequence[Reading], cache: PackCache | RowCache | None = None
+    memory: Memory,
+    batch: TokenBatch,
+    readings: Sequence[Reading],
+    cache: PrefillKVCache | DecodingKVCache | None = None,
 ) -> MemoryWrites:
     """What the memory adds to a batch whose paths lead through the readings' places; *cache* is the pass's."""
     ends = np.cumsum([reading.num_places for reading in readings])[:-1]
@@ -157,7 +160,10 @@ def padded_earlier(config: MemoryConfig, num_rows: int, length: int) -> Earlier 
 
 
 def batch_earlier(
-    config: MemoryConfig, batch: TokenBatch, readings: Sequence[Reading], cache: PackCache | RowCache | None = None
+    config: MemoryConfig,
+    batch: TokenBatch,
+    readings: Sequence[Reading],
+    cache: PrefillKVCache | DecodingKVCache | None = None,
 ) -> Earlier | None:
     """Of a batch whose paths lead through the readings' places; None without a convolution."""
     if not config.kernel:

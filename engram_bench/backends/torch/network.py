@@ -12,10 +12,10 @@ from torch import Tensor
 from engram_bench.adapters.files import Floats
 from engram_bench.adapters.layout import Shapes
 from engram_bench.backends.common.packing import Integers, TokenBatch
-from engram_bench.backends.torch.cache import PackCache, RowCache
+from engram_bench.backends.torch.kv_cache import DecodingKVCache, PrefillKVCache
 from engram_bench.backends.torch.lora import Lora
 
-Cache = PackCache | RowCache
+KVCache = PrefillKVCache | DecodingKVCache
 Writes = Callable[[int, Tensor], Tensor]
 """What a memory does in one pass: ``writes(block, hidden)`` is the hidden states (M, H) that go into a block."""
 
@@ -26,13 +26,13 @@ class Anchor:
 
     rows: Integers
     """(N,) of the flattened batch."""
-    taught: Tensor
-    """(N, …) what :meth:`Learner.teach` gave there."""
+    reference: Tensor
+    """(N, …) what :meth:`AdapterGradients.reference` gave there."""
     scale: float
     """Weight of each in the loss."""
 
 
-class Learner(Protocol):
+class AdapterGradients(Protocol):
     """Gradients of one adapter."""
 
     def loss_and_gradients(
@@ -51,7 +51,7 @@ class Learner(Protocol):
         Values that *writes* depends on get theirs as well, where they require them.
         """
 
-    def teach(self, batch: TokenBatch, rows: Integers) -> Tensor:
+    def reference(self, batch: TokenBatch, rows: Integers) -> Tensor:
         """(N, …) what the bare model makes of the tokens at *rows*, for an :class:`Anchor`."""
 
     def losses(self, batch: TokenBatch, rows: Integers, labels: Integers, *, writes: Writes | None = None) -> Floats:
@@ -72,12 +72,12 @@ class Network(Protocol):
         rows: Integers,
         *,
         lora: Lora | None,
-        cache: Cache | None = None,
+        cache: KVCache | None = None,
         writes: Writes | None = None,
     ) -> Tensor:
         """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
 
-    def learner(self, lora: Lora, products: torch.dtype) -> Learner:
+    def gradients(self, lora: Lora, products: torch.dtype) -> AdapterGradients:
         """What trains *lora* here; the factors of large products are cast to *products* where the network can."""
 
     def spare_memory(self, spares: bool) -> None:

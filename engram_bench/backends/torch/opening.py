@@ -8,11 +8,11 @@ import torch
 from torch.nn import functional
 
 from engram_bench.adapters.files import read_config
-from engram_bench.backends.torch.general import TransformersNetwork
-from engram_bench.backends.torch.llama_files import fits
-from engram_bench.backends.torch.llama_training import TrainableLlama
+from engram_bench.backends.torch.llama.files import fits
+from engram_bench.backends.torch.llama.gradients import TrainableLlama
 from engram_bench.backends.torch.network import Network
 from engram_bench.backends.torch.products import fastest
+from engram_bench.backends.torch.transformers_network import TransformersNetwork
 from engram_bench.errors import AdapterError, BackendError
 
 

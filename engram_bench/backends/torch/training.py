@@ -75,9 +75,9 @@ class TorchLearner:
         self._pad_id = pad_id
         self._companion = companion
         self._gradient = lora.require_gradients()
-        self._learner = network.learner(lora, products)
+        self._adapter_gradients = network.gradients(lora, products)
         self._optimizer = Adam(lora.values, lora.spread(1.0, recipe.loraplus_lr_ratio), recipe.weight_decay)
-        self._taught: dict[int, Tensor] = {}
+        self._references: dict[int, Tensor] = {}
 
     def passes(self, members: Sequence[int], max_tokens: int) -> list[list[int]]:
         """The members of each pass; its tokens are at most *max_tokens*, or one example's."""
@@ -89,9 +89,9 @@ class TorchLearner:
 
     def teach(self, ordinary: Sequence[int]) -> None:
         """Remember what the bare model makes of these answers, in one pass; the adapter does nothing yet."""
-        states = iter(self._learner.teach(*self._batch(ordinary)))
+        states = iter(self._adapter_gradients.reference(*self._batch(ordinary)))
         for index in ordinary:
-            self._taught[index] = torch.stack(list(islice(states, len(self._examples[index].labels))))
+            self._references[index] = torch.stack(list(islice(states, len(self._examples[index].labels))))
 
     def begin(self) -> None:
         """Forget the gradients of a step that is begun, or begun again."""
@@ -107,9 +107,11 @@ class TorchLearner:
         labels = self._labels(learned)
         anchor = None
         if ordinary:
-            anchor = Anchor(rows[len(labels) :], torch.cat([self._taught[i] for i in ordinary]), anchor_scale)
+            anchor = Anchor(rows[len(labels) :], torch.cat([self._references[i] for i in ordinary]), anchor_scale)
         writes = _writes(self._companion, tokens, learned, step)
-        losses = self._learner.loss_and_gradients(tokens, rows[: len(labels)], labels, scale, anchor, writes=writes)
+        losses = self._adapter_gradients.loss_and_gradients(
+            tokens, rows[: len(labels)], labels, scale, anchor, writes=writes
+        )
         return losses[: len(labels)], tokens.num_tokens
 
     def gradient_norm(self) -> float:
@@ -129,7 +131,7 @@ class TorchLearner:
         """The losses (nats) of the answer tokens, in order, in one pass."""
         tokens, rows = self._batch(members)
         writes = _writes(self._companion, tokens, members)
-        return self._learner.losses(tokens, rows, self._labels(members), writes=writes)
+        return self._adapter_gradients.losses(tokens, rows, self._labels(members), writes=writes)
 
     def guesses(self, members: Sequence[int]) -> Integers:
         """The likeliest token in the place of every answer token as the adapter will answer, in one pass."""

@@ -234,7 +234,7 @@ def test_memory_that_runs_out_halves_the_batch_once(
     generator = backend.load(llama, None)
     expected = texts(generator)
     left = [failures]
-    run = decoding.Decoder.run
+    run = decoding.MlxDecoder.run
 
     def failing(self: Any, rows: Any) -> None:
         run(self, rows)
@@ -242,7 +242,7 @@ def test_memory_that_runs_out_halves_the_batch_once(
             left[0] -= 1
             raise RuntimeError("[malloc] Unable to allocate 123 bytes.")
 
-    monkeypatch.setattr(decoding.Decoder, "run", failing)
+    monkeypatch.setattr(decoding.MlxDecoder, "run", failing)
 
     if outcome == "answered":
         assert texts(generator) == expected

@@ -17,13 +17,13 @@ ROOM = 32
 """Columns a decoding buffer grows by."""
 
 
-class PassCache:
+class PaddedKVCache:
     """One block's keys and values of rows that start together behind a common prefix, (B, heads, P + T, size).
 
     A row is padded on the right, so the causal mask already hides its filler from its tokens.
     """
 
-    def __init__(self, prefix: PassCache | None = None) -> None:
+    def __init__(self, prefix: PaddedKVCache | None = None) -> None:
         self._prefix = prefix
         self.keys: mx.array | None = None
         self.values: mx.array | None = None
@@ -62,14 +62,14 @@ class PassCache:
         return self.keys, self.values
 
 
-class ReadCache(Protocol):
+class FilledKVCache(Protocol):
     """What a reading pass leaves behind in each block."""
 
     def rows(self) -> tuple[mx.array, mx.array]:
         """Keys and values of each sequence from its first token on, (B, heads, columns, size)."""
 
 
-class Rows:
+class DecodingRows:
     """What the blocks' decoding buffers have in common: which rows there are and how long each is.
 
     Column c of a row holds the key of its token at position c, so a row's new key goes to column *length* and a query sees
@@ -79,12 +79,12 @@ class Rows:
     def __init__(self, num_layers: int) -> None:
         self.lengths: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.columns = 0
-        self.layers = [RowCache(self) for _ in range(num_layers)]
+        self.layers = [BlockKVCache(self) for _ in range(num_layers)]
         self.positions = mx.zeros((0,), dtype=mx.int32)
         self.places = mx.zeros((0,), dtype=mx.int32)
         self._seen = 0
 
-    def add(self, caches: Sequence[ReadCache], rows: Sequence[int], lengths: Sequence[int]) -> None:
+    def add(self, caches: Sequence[FilledKVCache], rows: Sequence[int], lengths: Sequence[int]) -> None:
         """Take over *rows* of the caches of a reading pass, of which the first *lengths* columns are the rows' own."""
         self.lengths = np.concatenate([self.lengths, np.array(lengths, dtype=np.int64)])
         taken = mx.array(list(rows))
@@ -131,10 +131,10 @@ class Rows:
                 layer.widen(self.columns)
 
 
-class RowCache:
+class BlockKVCache:
     """One block's decoding buffers, (B, heads, columns, size)."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: DecodingRows) -> None:
         self._rows = rows
         self.keys: mx.array | None = None
         self.values: mx.array | None = None

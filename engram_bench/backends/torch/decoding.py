@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engram_bench.backends.common.decoding import BatchDecoder, DecodingPlan, share_time
-from engram_bench.backends.common.generating import Row
+from engram_bench.backends.common.generating import PromptRow
 from engram_bench.backends.common.packing import TokenBatch, group, pack, pad
 from engram_bench.backends.common.sampling import draw
-from engram_bench.backends.torch.cache import PackCache, RowCache
 from engram_bench.backends.torch.heap import give_back
+from engram_bench.backends.torch.kv_cache import DecodingKVCache, PrefillKVCache
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.backends.torch.memory import Memory, batch_writes
-from engram_bench.backends.torch.network import Cache, Network, Writes
+from engram_bench.backends.torch.network import KVCache, Network, Writes
 from engram_bench.memory.reading import Reading
 from engram_bench.records import GenerationSettings
 
@@ -29,7 +29,7 @@ GIVES_BACK_AFTER = 2000
 """Decoded tokens after which free memory goes back, which takes 20 to 40 ms."""
 
 
-class Decoder(BatchDecoder):
+class TorchDecoder(BatchDecoder):
     """Completes rows of token ids with one network and adapter."""
 
     def __init__(
@@ -47,16 +47,16 @@ class Decoder(BatchDecoder):
         self._network = network
         self._lora = lora
         self._memory = memory
-        self._prefix: PackCache | None = None
-        self._cache = RowCache()
+        self._prefix: PrefillKVCache | None = None
+        self._cache = DecodingKVCache()
         self._drafted = self._agreed = 0  # draft tokens read, and those that were right
         self._decoded = 0  # tokens since memory was given back
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────
 
-    def _reading_order(self, rows: Sequence[Row]) -> list[list[Row]]:
+    def _reading_order(self, rows: Sequence[PromptRow]) -> list[list[PromptRow]]:
         """Groups of rows to read together: long rows last, so that they do not size the buffers of short ones."""
-        buckets: dict[int, list[Row]] = {}
+        buckets: dict[int, list[PromptRow]] = {}
         for row in rows:
             buckets.setdefault(self._room(row).bit_length(), []).append(row)
         groups = []
@@ -66,13 +66,13 @@ class Decoder(BatchDecoder):
             groups += [[bucket[i] for i in members] for members in found]
         return groups
 
-    def _read_prefix(self, row: Row, shared: int) -> None:
-        self._prefix = PackCache()
+    def _read_prefix(self, row: PromptRow, shared: int) -> None:
+        self._prefix = PrefillKVCache()
         batch = pack([row.prompt[:shared]])
         writes = self._writes(batch, [Reading(row.prompt[:shared], row.content)], self._prefix)
         self._network.logits(batch, batch.paths[0][-1:], lora=self._lora, cache=self._prefix, writes=writes)
 
-    def _read(self, rows: Sequence[Row]) -> None:
+    def _read(self, rows: Sequence[PromptRow]) -> None:
         """Read prompts and drafts in one pass; rows that go on join the decoding batch."""
         started = time.perf_counter()
         if self._drafted >= DRAFTS_TRIED and self._agreed < MIN_AGREEMENT * self._drafted:
@@ -81,7 +81,7 @@ class Decoder(BatchDecoder):
         past = self._prefix.length if self._prefix else 0
         inputs = [[*row.prompt, *row.draft[:-1]][past:] for row in rows]
         batch = pack(inputs, past=past) if self._plan.packing else pad(inputs, pad_id=self._pad_id, past=past)
-        cache = PackCache(self._prefix)
+        cache = PrefillKVCache(self._prefix)
         ends = [path[len(row.prompt) - past - 1 :] for path, row in zip(batch.paths, rows, strict=True)]
         writes = self._writes(
             batch, [Reading([*row.prompt, *row.draft[:-1]], row.content, past) for row in rows], cache
@@ -104,7 +104,7 @@ class Decoder(BatchDecoder):
             self._active += [row for row, _ in kept]
         share_time(rows, time.perf_counter() - started)
 
-    def _accept(self, row: Row, best: NDArray[np.int64]) -> None:
+    def _accept(self, row: PromptRow, best: NDArray[np.int64]) -> None:
         """Take over the draft as far as the model agrees, and the model's own token after that."""
         self._drafted += len(row.draft)
         for place, token in enumerate(best.tolist()):
@@ -141,7 +141,7 @@ class Decoder(BatchDecoder):
             self._decoded = 0
             give_back()
 
-    def _writes(self, batch: TokenBatch, readings: Sequence[Reading], cache: Cache) -> Writes | None:
+    def _writes(self, batch: TokenBatch, readings: Sequence[Reading], cache: KVCache) -> Writes | None:
         return batch_writes(self._memory, batch, readings, cache) if self._memory is not None else None
 
     def _evict(self) -> None:
@@ -157,7 +157,7 @@ class Decoder(BatchDecoder):
             self._active[hole] = self._active[mover]
         del self._active[len(going_on) :]
 
-    def _draw(self, logits: Tensor, row: Row) -> int:
+    def _draw(self, logits: Tensor, row: PromptRow) -> int:
         """A token drawn from (V,) *logits* by the row's own random numbers."""
         assert row.random is not None
         return draw(logits.float().cpu().numpy(), self._settings, row.random)

@@ -16,7 +16,7 @@ from engram_bench.adapters.files import Floats
 from engram_bench.adapters.layout import Shapes
 from engram_bench.backends.common.packing import Integers, TokenBatch
 from engram_bench.backends.torch.lora import Lora
-from engram_bench.backends.torch.network import Anchor, Cache, Writes
+from engram_bench.backends.torch.network import Anchor, KVCache, Writes
 from engram_bench.errors import BackendError
 
 
@@ -44,7 +44,7 @@ class TransformersNetwork:
         rows: Integers,
         *,
         lora: Lora | None,
-        cache: Cache | None = None,
+        cache: KVCache | None = None,
         writes: Writes | None = None,
     ) -> Tensor:
         """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
@@ -52,7 +52,7 @@ class TransformersNetwork:
             return self.forward(batch, rows, lora, cache, writes)
 
     def forward(
-        self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: Cache | None, writes: Writes | None = None
+        self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: KVCache | None, writes: Writes | None = None
     ) -> Tensor:
         """Float32 logits (N, V) after the tokens at *rows*, with a graph where gradients are on."""
         row_index, column_index = (torch.from_numpy(part) for part in divmod(rows, batch.ids.shape[1]))
@@ -72,9 +72,9 @@ class TransformersNetwork:
         logits: Tensor = output.logits[row_index.to(self.device), place.to(self.device)]  # (N, V)
         return logits.float()
 
-    def learner(self, lora: Lora, products: torch.dtype) -> TransformersLearner:
+    def gradients(self, lora: Lora, products: torch.dtype) -> TransformersGradients:
         """What trains *lora* here, in the network's own dtype."""
-        return TransformersLearner(self, lora)
+        return TransformersGradients(self, lora)
 
     def spare_memory(self, spares: bool) -> None:
         """Nothing here only speeds up answers."""
@@ -133,12 +133,12 @@ class Differentiable(Protocol):
     """A network whose logits carry a graph."""
 
     def forward(
-        self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: Cache | None, writes: Writes | None
+        self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: KVCache | None, writes: Writes | None
     ) -> Tensor:
         """Float32 logits (N, V) after the tokens at *rows*, with a graph where gradients are on."""
 
 
-class TransformersLearner:
+class TransformersGradients:
     """Gradients by autograd."""
 
     def __init__(self, network: Differentiable, lora: Lora) -> None:
@@ -163,7 +163,7 @@ class TransformersLearner:
             losses = nn.functional.cross_entropy(logits[: len(labels)], targets, reduction="none")  # (N,)
             total = losses.sum() * scale
             if anchor is not None:
-                bare = anchor.taught.float().log_softmax(-1)
+                bare = anchor.reference.float().log_softmax(-1)
                 divergences = (bare.exp() * (bare - logits[len(labels) :].log_softmax(-1))).sum(-1)
                 total = total + divergences.sum() * anchor.scale
                 losses = torch.cat([losses, divergences])
@@ -171,7 +171,7 @@ class TransformersLearner:
         found: Floats = losses.detach().numpy(force=True)
         return found
 
-    def teach(self, batch: TokenBatch, rows: Integers) -> Tensor:
+    def reference(self, batch: TokenBatch, rows: Integers) -> Tensor:
         """(N, V) the bare model's logits after *rows*, in half precision: they are kept for the whole training."""
         with torch.no_grad():
             return self._network.forward(batch, rows, None, None, None).half()

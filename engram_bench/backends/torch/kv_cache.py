@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-class PackCache:
+class PrefillKVCache:
     """Keeps the keys and values of one forward pass, per block (B, H, P + T, D); *prefix* is shared by all of it."""
 
-    def __init__(self, prefix: PackCache | None = None) -> None:
+    def __init__(self, prefix: PrefillKVCache | None = None) -> None:
         self._prefix = prefix
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
@@ -43,7 +43,7 @@ class PackCache:
         return self._prefix.length if self._prefix is not None else 0
 
 
-class RowCache:
+class DecodingKVCache:
     """Keys and values of rows being decoded, each row dense from 0 on, in buffers that grow when a longer row comes.
 
     Row i of a step is row i of the buffers; :meth:`move` keeps the rows in use at the front.
@@ -56,7 +56,7 @@ class RowCache:
         self._lengths = torch.zeros(0, dtype=torch.long)
         self._longest = 0
 
-    def reserve(self, like: PackCache, rows: int, length: int) -> None:
+    def reserve(self, like: PrefillKVCache, rows: int, length: int) -> None:
         """Make room for *rows* rows of *length* tokens, keeping what the first of them hold.
 
         Longer rows take the room of rows that are no longer needed: many short ones and later some long ones never have a
@@ -78,7 +78,7 @@ class RowCache:
                 else:
                     buffers.append(grown)
 
-    def fill(self, first_row: int, source: PackCache, places: Sequence[NDArray[np.int64]]) -> None:
+    def fill(self, first_row: int, source: PrefillKVCache, places: Sequence[NDArray[np.int64]]) -> None:
         """Copy into rows *first_row* … the tokens at *places* of the flattened (B · (P + T)) *source*, one row each."""
         longest = max(map(len, places))
         padded = np.zeros((len(places), longest), dtype=np.int64)
@@ -113,7 +113,7 @@ class RowCache:
         """Tokens before this step in the longest row (asked by some transformers models)."""
         return self._longest - 1
 
-    def _pairs(self, other: PackCache) -> list[tuple[list[Tensor], list[Tensor]]]:
+    def _pairs(self, other: PrefillKVCache) -> list[tuple[list[Tensor], list[Tensor]]]:
         return [(self._keys, other.keys), (self._values, other.values), (self._written, other.written)]
 
     def _stored(self, buffer: Tensor, new: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from engram_bench.adapters.files import Floats
 from engram_bench.backends.common.packing import Integers, TokenBatch
-from engram_bench.backends.torch.attention import Span, attend, attend_backward, plan_spans
-from engram_bench.backends.torch.llama import LlamaNetwork, Update, join_heads, prepare_updates, rotate
+from engram_bench.backends.torch.llama.attention import Span, attend, attend_backward, plan_spans
+from engram_bench.backends.torch.llama.network import GroupUpdate, LlamaNetwork, join_heads, prepare_updates, rotate
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.backends.torch.network import Anchor, Writes
 from engram_bench.backends.torch.operators import silu_backward
@@ -31,7 +31,7 @@ KEPT_TOKENS = 1024
 class _Pass:
     """What every block of one pass needs."""
 
-    updates: Sequence[Mapping[str, Update]]
+    updates: Sequence[Mapping[str, GroupUpdate]]
     rope: tuple[Tensor, Tensor]
     spans: Sequence[Span]
     shape: tuple[int, int]
@@ -74,12 +74,12 @@ class _Saved:
 class TrainableLlama(LlamaNetwork):
     """A Llama-shaped model whose backward pass is written out."""
 
-    def learner(self, lora: Lora, products: torch.dtype) -> LlamaLearner:
+    def gradients(self, lora: Lora, products: torch.dtype) -> LlamaGradients:
         """What trains *lora* here, with the factors of large products cast to *products*."""
-        return LlamaLearner(self, lora, products)
+        return LlamaGradients(self, lora, products)
 
 
-class LlamaLearner:
+class LlamaGradients:
     """Gradients of one adapter on one network.
 
     Args:
@@ -138,7 +138,7 @@ class LlamaLearner:
             run = self._begin(batch, rows)
             return self._losses(self._last(batch, run, writes), run, labels, scale=None)[0]
 
-    def teach(self, batch: TokenBatch, rows: Integers) -> Tensor:
+    def reference(self, batch: TokenBatch, rows: Integers) -> Tensor:
         """(N, E) the bare model's last states at *rows*: the head makes logits of them, in a hundredth of the space."""
         with torch.no_grad():
             run = self._begin(batch, rows, adapted=False)
@@ -223,7 +223,7 @@ class LlamaLearner:
             return losses, x
         weight = torch.bincount(asked, minlength=len(x)).float() * scale  # how often each token is asked for
         if anchor is not None:
-            bare = torch.log_softmax(self._head.forward(anchor.taught).float(), -1)  # (N, V)
+            bare = torch.log_softmax(self._head.forward(anchor.reference).float(), -1)  # (N, V)
             wanted = bare.exp()
             divergences = (wanted * (bare - log_probs[held])).sum(-1)
             losses = np.concatenate([losses, divergences.numpy(force=True)])

@@ -16,9 +16,9 @@ pytest.importorskip("torch")
 import torch
 
 from engram_bench.backends.common.packing import pack
-from engram_bench.backends.torch import CpuBackend, generation
-from engram_bench.backends.torch.cache import PackCache, RowCache
-from engram_bench.backends.torch.llama import LlamaNetwork
+from engram_bench.backends.torch import CpuBackend, decoding
+from engram_bench.backends.torch.kv_cache import DecodingKVCache, PrefillKVCache
+from engram_bench.backends.torch.llama.network import LlamaNetwork
 from engram_bench.errors import BackendError
 from engram_bench.models import ChatTokenizer, Model
 from engram_bench.records import GenerationSettings, Prompt, Recipe
@@ -120,14 +120,14 @@ def test_a_pack_longer_than_the_context_is_read_as_its_prompts_alone(tmp_path: P
 
 def test_one_very_long_prompt_among_short_ones_waits_for_them(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     reserved, held = [], []
-    reserve = RowCache.reserve
+    reserve = DecodingKVCache.reserve
 
-    def spy(cache: RowCache, like: PackCache, rows: int, length: int) -> None:
+    def spy(cache: DecodingKVCache, like: PrefillKVCache, rows: int, length: int) -> None:
         reserved.append((rows, length))
         reserve(cache, like, rows, length)
         held.append(cache._keys[0].shape[0] * cache._keys[0].shape[2])
 
-    monkeypatch.setattr(RowCache, "reserve", spy)
+    monkeypatch.setattr(DecodingKVCache, "reserve", spy)
     prompts = [Prompt("word " * 110), *MIXED[:6], *MIXED[8:]]
     generator = CpuBackend(max_batch_tokens=2000).load(model, None)
 
@@ -142,8 +142,8 @@ def test_one_very_long_prompt_among_short_ones_waits_for_them(model: Model, monk
 def test_memory_is_given_back_by_tokens_and_not_by_steps(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step of one row is short, and giving back takes as long whatever it frees."""
     given: list[int] = []
-    monkeypatch.setattr(generation, "GIVES_BACK_AFTER", 20)
-    monkeypatch.setattr(generation, "give_back", lambda: given.append(1))
+    monkeypatch.setattr(decoding, "GIVES_BACK_AFTER", 20)
+    monkeypatch.setattr(decoding, "give_back", lambda: given.append(1))
     settings = replace(SETTINGS, max_tokens=9, ignore_eos=True)
     generator = CpuBackend().load(model, None)
 
@@ -164,7 +164,7 @@ def test_a_right_draft_with_its_end_needs_no_decoding(
         for prompt, completion in zip(PROMPTS, whole, strict=True)
         if completion.stop_reason == "stop"
     ]
-    monkeypatch.setattr(RowCache, "begin_step", None)  # a decoding step would call it
+    monkeypatch.setattr(DecodingKVCache, "begin_step", None)  # a decoding step would call it
 
     answers = generator.complete(
         [prompt for prompt, _ in known], replace(SETTINGS, max_tokens=40), drafts=[text for _, text in known]
@@ -176,13 +176,13 @@ def test_a_right_draft_with_its_end_needs_no_decoding(
 
 def test_a_finished_row_makes_room_for_the_next(model: Model, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    begin_step = RowCache.begin_step
+    begin_step = DecodingKVCache.begin_step
 
-    def spy(cache: RowCache, lengths: torch.Tensor) -> None:
+    def spy(cache: DecodingKVCache, lengths: torch.Tensor) -> None:
         sizes.append(len(lengths))
         begin_step(cache, lengths)
 
-    monkeypatch.setattr(RowCache, "begin_step", spy)
+    monkeypatch.setattr(DecodingKVCache, "begin_step", spy)
 
     CpuBackend(max_batch_tokens=300).load(model, adapter).complete(MIXED, SETTINGS)
 

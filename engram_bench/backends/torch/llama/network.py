@@ -18,16 +18,16 @@ from torch.nn import functional
 
 from engram_bench.adapters.layout import Shapes
 from engram_bench.backends.common.packing import Integers, TokenBatch
-from engram_bench.backends.torch.attention import attend, plan_spans
-from engram_bench.backends.torch.cache import PackCache, RowCache
-from engram_bench.backends.torch.llama_files import GROUPS, Block, Checkpoint, read_block, read_sizes
+from engram_bench.backends.torch.kv_cache import DecodingKVCache, PrefillKVCache
+from engram_bench.backends.torch.llama.attention import attend, plan_spans
+from engram_bench.backends.torch.llama.files import GROUPS, Block, Checkpoint, read_block, read_sizes
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.backends.torch.network import Writes
 from engram_bench.backends.torch.products import Multiply, Presorted
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class GroupUpdate:
     """The adapters of one group of a block, ready for use."""
 
     a: Tensor
@@ -54,7 +54,7 @@ class LlamaNetwork:
             self.final_norm = tensor("model.norm.weight")
             self.head = self.embedding if config.get("tie_word_embeddings") else tensor("lm_head.weight")
         self.shapes: Shapes = {path: shape for path, _, _, shape in self.layers()}
-        self._prepared: tuple[Lora, int, list[dict[str, Update]]] | None = None
+        self._prepared: tuple[Lora, int, list[dict[str, GroupUpdate]]] | None = None
 
     def logits(
         self,
@@ -62,7 +62,7 @@ class LlamaNetwork:
         rows: Integers,
         *,
         lora: Lora | None,
-        cache: PackCache | RowCache | None = None,
+        cache: PrefillKVCache | DecodingKVCache | None = None,
         writes: Writes | None = None,
     ) -> Tensor:
         """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
@@ -116,7 +116,7 @@ class LlamaNetwork:
                 weights[group][columns] += lora.delta(path)
         return fused
 
-    def prepare(self, lora: Lora | None) -> list[dict[str, Update]]:
+    def prepare(self, lora: Lora | None) -> list[dict[str, GroupUpdate]]:
         """Per block the group's updates, kept until the adapter changes; empty for the bare model."""
         if lora is None:
             return [{} for _ in self.blocks]
@@ -171,7 +171,7 @@ def prepare_updates(
     lora: Lora,
     num_blocks: int,
     dtype: torch.dtype = torch.float32,
-) -> list[dict[str, Update]]:
+) -> list[dict[str, GroupUpdate]]:
     """Per block and group the adapters in the form the products use."""
     found: list[dict[str, list[tuple[str, slice]]]] = [{} for _ in range(num_blocks)]
     widths: dict[tuple[int, str], int] = {}
@@ -185,7 +185,7 @@ def prepare_updates(
     ]
 
 
-def _update(lora: Lora, members: Sequence[tuple[str, slice]], width: int, dtype: torch.dtype) -> Update:
+def _update(lora: Lora, members: Sequence[tuple[str, slice]], width: int, dtype: torch.dtype) -> GroupUpdate:
     a = torch.cat([lora.a[path].detach() for path, _ in members]).to(dtype)
     b, parts, start = a.new_zeros(width, len(a)), [], 0
     for path, columns in members:
@@ -193,10 +193,10 @@ def _update(lora: Lora, members: Sequence[tuple[str, slice]], width: int, dtype:
         b[columns, ranks] = (lora.b[path].detach() * lora.scales[path]).to(dtype)
         parts.append((path, columns, ranks))
         start = ranks.stop
-    return Update(a, b, tuple(parts))
+    return GroupUpdate(a, b, tuple(parts))
 
 
-def project(x: Tensor, block: Block, updates: Mapping[str, Update], group: str) -> Tensor:
+def project(x: Tensor, block: Block, updates: Mapping[str, GroupUpdate], group: str) -> Tensor:
     """The group's linear layers with their adapters, (M, out)."""
     y = block.multiply(x, block.weights[group], block.biases.get(group))
     if group in updates:

@@ -56,7 +56,7 @@ class Block:
 
 
 def fits(config: Mapping[str, Any]) -> bool:
-    """Whether :class:`~engram_bench.backends.torch.llama.LlamaNetwork` computes what a model with this ``config.json`` does."""
+    """Whether this package's own passes compute what a model with this ``config.json`` does."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     plain_rope = rope.get("rope_type", rope.get("type", "default")) == "default" and not rope.get(
         "partial_rotary_factor"
