@@ -126,7 +126,7 @@ class CachedPasses:
             gate, up = project(network.norm(x, block.mlp_norm), block, {}, "gate_up").chunk(2, -1)
             x = x + project(functional.silu(gate) * up, block, {}, "down")
         if vocabulary is None:
-            return network.read_out(x)
+            return network.head_logits(x)
         return network.norm(x, network.final_norm) @ network.head[vocabulary.to(network.device)].T
 
     # ── what stays the same ─────────────────────────────────────────────────────────────────────
