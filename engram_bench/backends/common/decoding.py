@@ -27,13 +27,13 @@ class DecodingPlan:
     """Ended rows leave the batch and make room for waiting ones; else a batch is decoded until its last row ends."""
     max_batch_tokens: int = 8192
     """Bound of rows x their longest possible length while decoding."""
-    max_read_tokens: int = 512
+    max_prefill_tokens: int = 512
     """Bound of a reading pass: memory grows with it, speed no more."""
 
     @property
-    def read_tokens(self) -> int:
+    def prefill_tokens(self) -> int:
         """Tokens of a reading pass at most, under both bounds."""
-        return min(self.max_read_tokens, self.max_batch_tokens)
+        return min(self.max_prefill_tokens, self.max_batch_tokens)
 
 
 class BatchDecoder(ABC):
@@ -53,12 +53,12 @@ class BatchDecoder(ABC):
         """Answer all *rows*, in place."""
         if self._settings.max_tokens == 0:
             return
-        waiting = [part for group in self._reading_order(rows) for part in self._that_fit(group)]
+        waiting = [part for group in self._prefill_order(rows) for part in self._that_fit(group)]
         if self._plan.prefix_cache and len(rows) > 1 and (shared := shared_prefix([row.prompt for row in rows])):
-            self._read_prefix(rows[0], shared)
+            self._prefill_shared(rows[0], shared)
         while waiting or self._active:
             if waiting and self._has_room(waiting[0]):
-                self._read(waiting.pop(0))
+                self._prefill(waiting.pop(0))
             else:
                 self._decode_step()
 
@@ -66,7 +66,7 @@ class BatchDecoder(ABC):
         """The tokens of one row's answer as they are found."""
         if self._settings.max_tokens == 0:
             return
-        self._read([row])
+        self._prefill([row])
         yield row.new[-1]
         while self._active:
             self._decode_step()
@@ -75,15 +75,15 @@ class BatchDecoder(ABC):
     # ── what a library does ─────────────────────────────────────────────────────────────────────
 
     @abstractmethod
-    def _reading_order(self, rows: Sequence[PromptRow]) -> list[list[PromptRow]]:
+    def _prefill_order(self, rows: Sequence[PromptRow]) -> list[list[PromptRow]]:
         """Groups of rows that a pass can read together, in the order to read them."""
 
     @abstractmethod
-    def _read_prefix(self, row: PromptRow, shared: int) -> None:
+    def _prefill_shared(self, row: PromptRow, shared: int) -> None:
         """Compute the first *shared* tokens of *row*, which all rows begin with."""
 
     @abstractmethod
-    def _read(self, rows: Sequence[PromptRow]) -> None:
+    def _prefill(self, rows: Sequence[PromptRow]) -> None:
         """Read prompts and drafts in one pass; rows that go on join the active ones."""
 
     @abstractmethod

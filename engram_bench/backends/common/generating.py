@@ -134,7 +134,7 @@ class TextGenerator(ABC):
         """
         check_sequences(sequences, self._context_length)
         with in_memory(f"reading {len(sequences)} sequences"):
-            return self._read_log_probs(sequences)
+            return self._sequence_log_probs(sequences)
 
     @abstractmethod
     def close(self) -> None:
@@ -147,7 +147,7 @@ class TextGenerator(ABC):
         """What answers rows."""
 
     @abstractmethod
-    def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+    def _sequence_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
         """Log-probabilities of sequences that fit."""
 
     # ── rows and texts ──────────────────────────────────────────────────────────────────────────

@@ -19,7 +19,7 @@ from engram_bench.backends.common.generating import PromptRow, TextGenerator, st
 from engram_bench.backends.common.packing import group
 from engram_bench.backends.common.sampling import draw
 from engram_bench.backends.cuda.network import UnslothNetwork
-from engram_bench.backends.torch.decoding import read_log_probs
+from engram_bench.backends.torch.decoding import sequence_log_probs
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.records import GenerationSettings
 
@@ -58,8 +58,8 @@ class UnslothGenerator(TextGenerator):
             max_batch_tokens=max_batch_tokens,
         )
 
-    def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        return read_log_probs(still_open(self._network), self._lora, sequences, self._plan, self._tokenizer.pad_id)
+    def _sequence_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        return sequence_log_probs(still_open(self._network), self._lora, sequences, self._plan, self._tokenizer.pad_id)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from engram_bench.models import Model
 
 
-READ_TOKENS = 1024
+PREFILL_TOKENS = 1024
 """Bound of a reading pass, filler included."""
 
 
@@ -213,12 +213,12 @@ class MlxBackend:
             BackendError: A sequence is empty or exceeds the context.
         """
         from engram_bench.backends.common.generating import block_at, check_sequences
-        from engram_bench.backends.mlx.decoding import read_states
+        from engram_bench.backends.mlx.decoding import last_token_states
 
         network = self._open(model)
         check_sequences(sequences, model.context_length)
         block = block_at(depth, network.num_layers)
-        return read_states(network, sequences, block, self._plan(), model.tokenizer.pad_id)
+        return last_token_states(network, sequences, block, self._plan(), model.tokenizer.pad_id)
 
     def close(self) -> None:
         """Drop base weights. Safe to call twice."""
@@ -233,7 +233,7 @@ class MlxBackend:
             packing=self._packing,
             eviction=self._eviction,
             max_batch_tokens=self._max_batch_tokens,
-            max_read_tokens=READ_TOKENS,
+            max_prefill_tokens=PREFILL_TOKENS,
         )
 
     def _open(self, model: Model) -> MlxNetwork:

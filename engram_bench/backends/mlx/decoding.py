@@ -42,19 +42,19 @@ class MlxDecoder(BatchDecoder):
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────
 
-    def _reading_order(self, rows: Sequence[PromptRow]) -> list[list[PromptRow]]:
+    def _prefill_order(self, rows: Sequence[PromptRow]) -> list[list[PromptRow]]:
         """Groups of rows to read together, short ones first, so that long ones do not size their buffers."""
         lengths = [len(row.prompt) + len(row.draft[:-1]) for row in rows]
-        groups = group(lengths, max_tokens=self._plan.read_tokens, packed=self._packed)
+        groups = group(lengths, max_tokens=self._plan.prefill_tokens, packed=self._packed)
         return [[rows[i] for i in members] for members in groups]
 
-    def _read_prefix(self, row: PromptRow, shared: int) -> None:
+    def _prefill_shared(self, row: PromptRow, shared: int) -> None:
         self._prefix = self._network.pass_caches()
         writes = self._writes(shared, [np.arange(shared)], [Reading(row.prompt[:shared], row.content)])
         self._network.hidden(mx.array([row.prompt[:shared]]), self._prefix, writes)
         mx.eval([(cache.keys, cache.values) for cache in self._prefix])
 
-    def _read(self, rows: Sequence[PromptRow]) -> None:
+    def _prefill(self, rows: Sequence[PromptRow]) -> None:
         """Read prompts and drafts in one pass; rows that go on join the decoding batch."""
         started = time.perf_counter()
         past = self._prefix[0].length if self._prefix else 0
@@ -133,13 +133,13 @@ class MlxDecoder(BatchDecoder):
         ]
 
 
-def read_states(
+def last_token_states(
     network: MlxNetwork, sequences: Sequence[Sequence[int]], block: int, plan: DecodingPlan, pad_id: int
 ) -> NDArray[np.float32]:
     """What goes into *block* (N, hidden) at the last token of each sequence."""
     found: dict[int, NDArray[np.float32]] = {}
     packed = plan.packing and network.packs
-    for members in group([len(one) for one in sequences], max_tokens=plan.read_tokens, packed=packed):
+    for members in group([len(one) for one in sequences], max_tokens=plan.prefill_tokens, packed=packed):
         batch = plan_pass([sequences[i] for i in members], packed=packed, pad_id=pad_id)
         last = mx.array([int(path[-1]) for path in batch.paths])
         seen: list[mx.array] = []
@@ -154,7 +154,7 @@ def read_states(
     return np.stack([found[index] for index in range(len(sequences))])
 
 
-def read_log_probs(
+def sequence_log_probs(
     network: MlxNetwork,
     sequences: Sequence[Sequence[int]],
     plan: DecodingPlan,
@@ -166,7 +166,7 @@ def read_log_probs(
     """Next-token log-probabilities (T, V) of each sequence; *read* tells a memory what in it is a question."""
     found: dict[int, NDArray[np.float32]] = {}
     packed = plan.packing and network.packs
-    for members in group([len(one) for one in sequences], max_tokens=plan.read_tokens, packed=packed):
+    for members in group([len(one) for one in sequences], max_tokens=plan.prefill_tokens, packed=packed):
         batch = plan_pass([sequences[i] for i in members], packed=packed, pad_id=pad_id)
         readings = [read(sequences[i]) for i in members] if memory is not None else []
         writes = batch_writes(memory, batch.ids.size, batch.paths, readings) if memory is not None else None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engram_bench.backends.common.decoding import DecodingPlan
 from engram_bench.backends.common.generating import TextGenerator, still_open
-from engram_bench.backends.mlx.decoding import MlxDecoder, read_log_probs
+from engram_bench.backends.mlx.decoding import MlxDecoder, sequence_log_probs
 from engram_bench.backends.mlx.memory import Memory
 from engram_bench.backends.mlx.network import MlxNetwork
 from engram_bench.memory.reading import read_ids
@@ -60,8 +60,8 @@ class MlxGenerator(TextGenerator):
             memory=self._memory,
         )
 
-    def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        return read_log_probs(
+    def _sequence_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        return sequence_log_probs(
             still_open(self._network),
             sequences,
             self._plan,

@@ -31,7 +31,7 @@ from engram_bench.system.progress import Progress
 if TYPE_CHECKING:
     from engram_bench.models import Model
 
-READ_TOKENS = 1024
+PREFILL_TOKENS = 1024
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
@@ -118,7 +118,7 @@ class UpperPasses:
         self._hidden: dict[int, NDArray[Any]] = {}  # (places, H)
         self._past: dict[int, list[tuple[NDArray[Any], NDArray[Any]]]] = {}  # per block keys and values (K, R, D)
         self._prefix: list[tuple[mx.array, mx.array]] = []  # per block (1, K, P, D)
-        groups = group([len(ids) for ids in sequences], max_tokens=READ_TOKENS, packed=packed and network.packs)
+        groups = group([len(ids) for ids in sequences], max_tokens=PREFILL_TOKENS, packed=packed and network.packs)
         for done, members in enumerate(groups, start=1):
             plan = plan_pass([sequences[i] for i in members], packed=packed and network.packs, pad_id=pad_id)
             self._read(members, plan)

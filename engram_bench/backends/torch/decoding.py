@@ -54,7 +54,7 @@ class TorchDecoder(BatchDecoder):
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────
 
-    def _reading_order(self, rows: Sequence[PromptRow]) -> list[list[PromptRow]]:
+    def _prefill_order(self, rows: Sequence[PromptRow]) -> list[list[PromptRow]]:
         """Groups of rows to read together: long rows last, so that they do not size the buffers of short ones."""
         buckets: dict[int, list[PromptRow]] = {}
         for row in rows:
@@ -62,17 +62,17 @@ class TorchDecoder(BatchDecoder):
         groups = []
         for _, bucket in sorted(buckets.items()):
             inputs = [[*row.prompt, *row.draft[:-1]] for row in bucket]
-            found = group(inputs, max_tokens=self._plan.read_tokens, packed=self._plan.packing)
+            found = group(inputs, max_tokens=self._plan.prefill_tokens, packed=self._plan.packing)
             groups += [[bucket[i] for i in members] for members in found]
         return groups
 
-    def _read_prefix(self, row: PromptRow, shared: int) -> None:
+    def _prefill_shared(self, row: PromptRow, shared: int) -> None:
         self._prefix = PrefillKVCache()
         batch = pack([row.prompt[:shared]])
         writes = self._writes(batch, [Reading(row.prompt[:shared], row.content)], self._prefix)
         self._network.logits(batch, batch.paths[0][-1:], lora=self._lora, cache=self._prefix, writes=writes)
 
-    def _read(self, rows: Sequence[PromptRow]) -> None:
+    def _prefill(self, rows: Sequence[PromptRow]) -> None:
         """Read prompts and drafts in one pass; rows that go on join the decoding batch."""
         started = time.perf_counter()
         if self._drafted >= DRAFTS_TRIED and self._agreed < MIN_AGREEMENT * self._drafted:
@@ -163,7 +163,7 @@ class TorchDecoder(BatchDecoder):
         return draw(logits.float().cpu().numpy(), self._settings, row.random)
 
 
-def read_log_probs(
+def sequence_log_probs(
     network: Network,
     lora: Lora | None,
     sequences: Sequence[Sequence[int]],
@@ -175,7 +175,7 @@ def read_log_probs(
 ) -> list[NDArray[np.float32]]:
     """Next-token log-probabilities (T, V) of each sequence; *read* tells a memory what in it is a question."""
     found: dict[int, NDArray[np.float32]] = {}
-    for members in group(sequences, max_tokens=plan.read_tokens, packed=plan.packing):
+    for members in group(sequences, max_tokens=plan.prefill_tokens, packed=plan.packing):
         inputs = [sequences[i] for i in members]
         batch = pack(inputs) if plan.packing else pad(inputs, pad_id=pad_id)
         writes = batch_writes(memory, batch, [read(sequence) for sequence in inputs]) if memory and read else None
@@ -185,12 +185,12 @@ def read_log_probs(
     return [found[index] for index in range(len(sequences))]
 
 
-def read_states(
+def last_token_states(
     network: Network, sequences: Sequence[Sequence[int]], block: int, plan: DecodingPlan, pad_id: int
 ) -> NDArray[np.float32]:
     """What goes into *block* (N, H) at the last token of each sequence."""
     found: dict[int, NDArray[np.float32]] = {}
-    for members in group(sequences, max_tokens=plan.read_tokens, packed=plan.packing):
+    for members in group(sequences, max_tokens=plan.prefill_tokens, packed=plan.packing):
         inputs = [sequences[i] for i in members]
         batch = pack(inputs) if plan.packing else pad(inputs, pad_id=pad_id)
         last = torch.tensor([int(path[-1]) for path in batch.paths])

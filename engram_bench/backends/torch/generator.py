@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engram_bench.backends.common.decoding import DecodingPlan
 from engram_bench.backends.common.generating import TextGenerator, still_open
-from engram_bench.backends.torch.decoding import TorchDecoder, read_log_probs
+from engram_bench.backends.torch.decoding import TorchDecoder, sequence_log_probs
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.backends.torch.memory import Memory
 from engram_bench.backends.torch.network import Network
@@ -64,8 +64,8 @@ class TorchGenerator(TextGenerator):
             plan=replace(self._plan, max_batch_tokens=max_batch_tokens),
         )
 
-    def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        return read_log_probs(
+    def _sequence_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        return sequence_log_probs(
             still_open(self._network),
             self._lora,
             sequences,
