@@ -1,4 +1,4 @@
-"""Answers with torch: packed or padded passes over a :class:`Network`, finished rows replaced by the last ones."""
+"""Answers with torch: packed or padded prefill passes, then batched decoding where finished rows leave the batch."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ from engram_bench.memory.reading import Reading
 from engram_bench.records import GenerationSettings
 
 DRAFTS_TRIED, MIN_AGREEMENT = 64, 0.25
-"""Where after so many draft tokens fewer than this share were right, later drafts are not read: a bare model's."""
+"""Draft tokens after which drafts are judged, and the smallest share of correct ones; below it, later drafts are ignored.
+
+The drafts of a bare model are mostly wrong.
+"""
 
 GIVES_BACK_AFTER = 2000
-"""Decoded tokens after which free memory goes back, which takes 20 to 40 ms."""
+"""Number of decoded tokens after which free memory is returned to the system, which takes 20 to 40 ms."""
 
 
 class TorchDecoder(BatchDecoder):
-    """Completes rows of token ids with one network and adapter."""
+    """Decoder of token rows with one network, and an adapter or a memory."""
 
     def __init__(
         self,
@@ -49,13 +52,13 @@ class TorchDecoder(BatchDecoder):
         self._memory = memory
         self._prefix: PrefillKVCache | None = None
         self._cache = DecodingKVCache()
-        self._drafted = self._agreed = 0  # draft tokens read, and those that were right
-        self._decoded = 0  # tokens since memory was given back
+        self._drafted = self._agreed = 0  # draft tokens checked, and correct ones among them
+        self._decoded = 0  # tokens since free memory was returned
 
-    # ── reading ─────────────────────────────────────────────────────────────────────────────────
+    # ── prefill ─────────────────────────────────────────────────────────────────────────────────
 
     def _prefill_order(self, rows: Sequence[PromptRow]) -> list[list[PromptRow]]:
-        """Groups of rows to read together: long rows last, so that they do not size the buffers of short ones."""
+        """Groups of rows that share a prefill pass; long rows come last, so that short rows get small buffers."""
         buckets: dict[int, list[PromptRow]] = {}
         for row in rows:
             buckets.setdefault(self._room(row).bit_length(), []).append(row)
@@ -73,7 +76,7 @@ class TorchDecoder(BatchDecoder):
         self._network.logits(batch, batch.paths[0][-1:], lora=self._lora, cache=self._prefix, writes=writes)
 
     def _prefill(self, rows: Sequence[PromptRow]) -> None:
-        """Read prompts and drafts in one pass; rows that go on join the decoding batch."""
+        """Run prompts and drafts through one pass; unfinished rows join the decoding batch."""
         started = time.perf_counter()
         if self._drafted >= DRAFTS_TRIED and self._agreed < MIN_AGREEMENT * self._drafted:
             for row in rows:
@@ -89,27 +92,27 @@ class TorchDecoder(BatchDecoder):
         logits = self._network.logits(batch, np.concatenate(ends), lora=self._lora, cache=cache, writes=writes)
         best = logits.argmax(-1).cpu().numpy()  # (N,)
         offset = 0
-        for row, places in zip(rows, ends, strict=True):
+        for row, end in zip(rows, ends, strict=True):
             if row.random is not None:
                 self._append(row, self._draw(logits[offset], row))
             else:
-                self._accept(row, best[offset : offset + len(places)])
-            offset += len(places)
+                self._accept(row, best[offset : offset + len(end)])
+            offset += len(end)
         kept = [(row, path) for row, path in zip(rows, batch.paths, strict=True) if not self._is_done(row)]
         if kept:
             room = max(self._room(row) for row, _ in kept)
             self._cache.reserve(cache, len(self._active) + len(kept), room)
-            keys = [_key_places(path[: row.length - past], batch, past) for row, path in kept]
+            keys = [_key_indices(path[: row.length - past], batch, past) for row, path in kept]
             self._cache.fill(len(self._active), cache, keys)
             self._active += [row for row, _ in kept]
         share_time(rows, time.perf_counter() - started)
 
     def _accept(self, row: PromptRow, best: NDArray[np.int64]) -> None:
-        """Take over the draft as far as the model agrees, and the model's own token after that."""
+        """Append draft tokens as long as the model agrees, then the model's own token."""
         self._drafted += len(row.draft)
-        for place, token in enumerate(best.tolist()):
+        for index, token in enumerate(best.tolist()):
             self._append(row, token)
-            agrees = place < len(row.draft) and token == row.draft[place]
+            agrees = index < len(row.draft) and token == row.draft[index]
             self._agreed += agrees
             if self._is_done(row) or not agrees:
                 return
@@ -117,7 +120,7 @@ class TorchDecoder(BatchDecoder):
     # ── decoding ────────────────────────────────────────────────────────────────────────────────
 
     def _decode_step(self) -> None:
-        """One more token for every row of the batch."""
+        """Decode one more token for every row of the batch."""
         started = time.perf_counter()
         active = list(self._active)
         going_on = [row for row in active if not self._is_done(row)]
@@ -125,15 +128,15 @@ class TorchDecoder(BatchDecoder):
         ids = np.array([[row.new[-1]] for row in active], dtype=np.int64)  # (R, 1)
         mask = (np.arange(lengths.max() + 1) <= lengths[:, None])[:, None]  # (R, 1, longest)
         self._cache.begin_step(torch.from_numpy(lengths))
-        places = np.arange(len(active))
-        batch = TokenBatch(ids, lengths[:, None], mask, tuple(places[:, None]))
+        indices = np.arange(len(active))
+        batch = TokenBatch(ids, lengths[:, None], mask, tuple(indices[:, None]))
         readings = [Reading([*row.prompt, *row.new], row.content, row.length) for row in active]
         writes = self._writes(batch, readings, self._cache)
-        logits = self._network.logits(batch, places, lora=self._lora, cache=self._cache, writes=writes)  # (R, V)
+        logits = self._network.logits(batch, indices, lora=self._lora, cache=self._cache, writes=writes)  # (R, V)
         best = logits.argmax(-1).tolist()
-        for place, row in enumerate(active):
+        for index, row in enumerate(active):
             if not self._is_done(row):
-                self._append(row, best[place] if row.random is None else self._draw(logits[place], row))
+                self._append(row, best[index] if row.random is None else self._draw(logits[index], row))
         share_time(going_on, time.perf_counter() - started)
         self._evict()
         self._decoded += len(active)
@@ -145,11 +148,11 @@ class TorchDecoder(BatchDecoder):
         return batch_writes(self._memory, batch, readings, cache) if self._memory is not None else None
 
     def _evict(self) -> None:
-        """Take out finished rows; rows from the end move into their places."""
-        going_on = [place for place, row in enumerate(self._active) if not self._is_done(row)]
+        """Remove finished rows; the last rows of the batch fill the holes."""
+        going_on = [index for index, row in enumerate(self._active) if not self._is_done(row)]
         if going_on and not self._plan.eviction:
             return
-        holes = [place for place in range(len(going_on)) if self._is_done(self._active[place])]
+        holes = [index for index in range(len(going_on)) if self._is_done(self._active[index])]
         movers = going_on[len(going_on) - len(holes) :]
         if holes:
             self._cache.move(movers, holes)
@@ -158,7 +161,7 @@ class TorchDecoder(BatchDecoder):
         del self._active[len(going_on) :]
 
     def _draw(self, logits: Tensor, row: PromptRow) -> int:
-        """A token drawn from (V,) *logits* by the row's own random numbers."""
+        """A token drawn from *logits* (V,) with the random numbers of the row."""
         assert row.random is not None
         return draw(logits.float().cpu().numpy(), self._settings, row.random)
 
@@ -173,7 +176,17 @@ def sequence_log_probs(
     memory: Memory | None = None,
     read: Callable[[Sequence[int]], Reading] | None = None,
 ) -> list[NDArray[np.float32]]:
-    """Next-token log-probabilities (T, V) of each sequence; *read* tells a memory what in it is a question."""
+    """Next-token log-probabilities (nats) of each sequence, each (T, V).
+
+    Args:
+        network: Base weights, or merged ones.
+        lora: Attached adapter, if any.
+        sequences: Token ids, each sequence not empty.
+        plan: Whether passes are packed, and their sizes.
+        pad_id: Token id that fills padded rows.
+        memory: Attached memory, if any.
+        read: Function that finds the question inside a sequence, for the memory.
+    """
     found: dict[int, NDArray[np.float32]] = {}
     for members in group(sequences, max_tokens=plan.prefill_tokens, packed=plan.packing):
         inputs = [sequences[i] for i in members]
@@ -188,7 +201,7 @@ def sequence_log_probs(
 def last_token_states(
     network: Network, sequences: Sequence[Sequence[int]], block: int, plan: DecodingPlan, pad_id: int
 ) -> NDArray[np.float32]:
-    """What goes into *block* (N, H) at the last token of each sequence."""
+    """Hidden states (N, H) that enter *block* at the last token of each sequence."""
     found: dict[int, NDArray[np.float32]] = {}
     for members in group(sequences, max_tokens=plan.prefill_tokens, packed=plan.packing):
         inputs = [sequences[i] for i in members]
@@ -196,9 +209,9 @@ def last_token_states(
         last = torch.tensor([int(path[-1]) for path in batch.paths])
         seen: list[NDArray[np.float32]] = []
 
-        def watch(index: int, hidden: Tensor, places: Tensor = last, kept: list[NDArray[np.float32]] = seen) -> Tensor:
+        def watch(index: int, hidden: Tensor, rows: Tensor = last, kept: list[NDArray[np.float32]] = seen) -> Tensor:
             if index == block:
-                kept.append(hidden[places.to(hidden.device)].float().cpu().numpy())
+                kept.append(hidden[rows.to(hidden.device)].float().cpu().numpy())
             return hidden
 
         network.logits(batch, batch.paths[0][-1:], lora=None, writes=watch)
@@ -206,8 +219,8 @@ def last_token_states(
     return np.stack([found[index] for index in range(len(sequences))])
 
 
-def _key_places(path: NDArray[np.int64], batch: TokenBatch, past: int) -> NDArray[np.int64]:
-    """Places of a row's keys, the prefix's included, in the flattened (B · (P + T)) keys of a pass."""
+def _key_indices(path: NDArray[np.int64], batch: TokenBatch, past: int) -> NDArray[np.int64]:
+    """Indices of a row's keys in the flattened (B · (P + T)) keys of a pass, those of the prefix included."""
     num_columns = batch.ids.shape[1]
     row = int(path[0]) // num_columns if len(path) else 0
     start = row * (past + num_columns)

@@ -1,4 +1,4 @@
-"""A loaded model that completes prompts, computed with torch."""
+"""A loaded model that completes prompts with torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
 
 class TorchGenerator(TextGenerator):
-    """Answers with packed reading and batched decoding."""
+    """A network with the tokenizer of its model, and an adapter or a memory.
+
+    Args:
+        network: Base weights, or merged ones.
+        lora: Attached adapter; None for the bare or merged weights.
+        tokenizer: Tokenizer of the model, with its chat template.
+        plan: Shortcuts and batch sizes.
+        drafts: Whether draft answers are checked.
+        memory: Attached memory, if any.
+    """
 
     def __init__(
         self,
@@ -49,7 +58,7 @@ class TorchGenerator(TextGenerator):
         self._plan = plan
 
     def close(self) -> None:
-        """Give the adapter's memory back. Safe to call twice."""
+        """Free the memory of the adapter. A second call has no effect."""
         self._network = None
         self._lora = self._memory = None
 
