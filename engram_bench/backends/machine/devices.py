@@ -1,4 +1,4 @@
-"""Where each backend would run, told without importing its library."""
+"""Device of each backend, found without importing its library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engram_bench.records import DeviceInfo
 
 
 def cpu_device() -> DeviceInfo:
-    """The processor torch computes on, in float32."""
+    """Device of the ``cpu`` backend: the processor, in float32."""
     return DeviceInfo(
         backend="cpu",
         device="cpu",
@@ -25,7 +25,7 @@ def cpu_device() -> DeviceInfo:
 
 
 def mlx_device() -> DeviceInfo:
-    """Metal on Apple silicon, CUDA with mlx's CUDA wheel and an NVIDIA GPU, else the processor and its BLAS."""
+    """Device of the ``mlx`` backend: Metal on macOS, CUDA with mlx's CUDA wheel and an NVIDIA GPU, else the processor."""
     versions = installed_versions("mlx", "mlx-lm")
     if sys.platform == "darwin":
         return DeviceInfo(backend="mlx", device="metal", dtype="bfloat16", versions=versions)
@@ -39,7 +39,7 @@ def mlx_device() -> DeviceInfo:
 
 
 def cuda_device(*, load_in_4bit: bool = False) -> DeviceInfo:
-    """The NVIDIA GPU as its driver names it; the processor where that was asked for."""
+    """Device of the ``cuda`` backend: the NVIDIA GPU as its driver names it, or the processor where the user chose it."""
     gpu = None if uses_cpu() else find_gpu()
     if gpu is None:
         device, note = "cpu", f"{_usable_cores()} threads, Unsloth's fallback ({CPU_CHOICE}=1)"
@@ -55,13 +55,13 @@ def cuda_device(*, load_in_4bit: bool = False) -> DeviceInfo:
 
 
 def cuda_dtype() -> str:
-    """What Unsloth computes in: bfloat16 on a GPU that has it, else float32 (float16 needs a scaled loss)."""
+    """Data type of Unsloth's computation: bfloat16 on a GPU that has it, else float32. float16 would need a scaled loss."""
     gpu = None if uses_cpu() else find_gpu()
     return "bfloat16" if gpu is not None and gpu.computes_bfloat16 else "float32"
 
 
 def installed_versions(*distributions: str) -> dict[str, str]:
-    """Version of each installed distribution, from its metadata; absent ones are left out."""
+    """Version of each installed distribution by name, from its metadata; absent distributions are left out."""
     found = {}
     for name in distributions:
         try:
@@ -72,7 +72,7 @@ def installed_versions(*distributions: str) -> dict[str, str]:
 
 
 def _usable_cores() -> int:
-    """Cores this process may run on: a container's share, not the machine's."""
+    """Number of cores that this process may use, which in a container are fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

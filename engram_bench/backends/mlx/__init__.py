@@ -15,7 +15,7 @@ from engram_bench.backends.common.training_plan import identity_of
 from engram_bench.backends.machine.blas import preload_blas
 from engram_bench.backends.machine.devices import installed_versions, mlx_device
 from engram_bench.backends.mlx import runtime
-from engram_bench.errors import BackendError
+from engram_bench.errors import BackendError, UnsupportedError
 from engram_bench.memory.files import is_memory, load_memory_files
 from engram_bench.models.encoding import encode_examples
 from engram_bench.patterns.render import as_written
@@ -183,6 +183,23 @@ class MlxBackend:
             versions=installed_versions("mlx", "mlx-lm"),
             examples_seen=done.examples_seen,
         )
+
+    def extend_memory(
+        self,
+        model: Model,
+        adapter: Path,
+        examples: Sequence[TrainingExample],
+        folder: Path,
+        *,
+        steps: int,
+        progress: Progress = no_progress,
+    ) -> TrainingRecord:
+        """Raise an error, because mlx cannot extend a memory yet.
+
+        Raises:
+            UnsupportedError: Always.
+        """
+        raise UnsupportedError("backend 'mlx' cannot extend a memory, expected backend cpu or cuda")
 
     def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> MlxGenerator:
         """The model with the adapter of a PEFT-layout folder; the bare model for None.

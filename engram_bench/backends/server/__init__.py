@@ -143,6 +143,23 @@ class ServerBackend:
         """
         raise UnsupportedError("backend 'server' only evaluates: train with cpu, mlx or cuda, then serve the adapter")
 
+    def extend_memory(
+        self,
+        model: Model,
+        adapter: Path,
+        examples: Sequence[TrainingExample],
+        folder: Path,
+        *,
+        steps: int,
+        progress: Progress = no_progress,
+    ) -> TrainingRecord:
+        """Raise an error, because a served model is trained elsewhere.
+
+        Raises:
+            UnsupportedError: Always.
+        """
+        raise UnsupportedError("backend 'server' cannot extend a memory, expected backend cpu or cuda")
+
     def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> ServerGenerator:
         """The served model of a side: the baseline's for None, else the one named like *adapter*.
 

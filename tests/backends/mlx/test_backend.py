@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from engram_bench.adapters.layout import read_peft
 from engram_bench.backends.common import training_loop
 from engram_bench.backends.registry import unavailable_reason
-from engram_bench.errors import AdapterError, BackendError, BackendUnavailable
+from engram_bench.errors import AdapterError, BackendError, BackendUnavailable, UnsupportedError
 from engram_bench.models import resolve_model
 from engram_bench.records import LORA_TARGETS, GenerationSettings, Prompt, Recipe, TrainingExample
 from tests.backends import contract
@@ -603,3 +603,8 @@ def test_every_prompt_as_written_is_recalled_whatever_share_is_enough(llama: Any
     examples = [replace(example, pattern_id=f"p{number}") for number, example in enumerate(EXAMPLES)]
 
     assert MlxBackend().train(llama, examples, recipe(steps=200, min_recall=0.0), tmp_path).recall == 1.0
+
+
+def test_a_memory_cannot_be_extended_and_the_error_names_what_can(backend: Any, llama: Any, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="'mlx' cannot extend a memory, expected backend cpu or cuda"):
+        backend.extend_memory(llama, tmp_path, EXAMPLES, tmp_path, steps=1)

@@ -306,6 +306,8 @@ def test_a_server_trains_nothing(server: FakeServer, tmp_path: Path) -> None:
         backend.train(MODEL, [], Recipe(), tmp_path)
     with pytest.raises(UnsupportedError, match="no hidden states"):
         backend.states(MODEL, [[1]], depth=0.8)
+    with pytest.raises(UnsupportedError, match="'server' cannot extend a memory, expected backend cpu or cuda"):
+        backend.extend_memory(MODEL, tmp_path, [], tmp_path, steps=1)
     backend.close()
 
 
