@@ -1,4 +1,4 @@
-"""Answers by Unsloth's ``generate``: prompts of about one length in a batch, padded on the left."""
+"""Answers of Unsloth's ``generate``, with prompts of similar length in a batch, padded on the left."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 
 
 class UnslothGenerator(TextGenerator):
-    """A network with the tokenizer and template of its model."""
+    """A network of Unsloth with the tokenizer of its model.
+
+    Args:
+        network: Base weights, or merged ones.
+        lora: Attached adapter; None for the bare or merged weights.
+        tokenizer: Tokenizer of the model, with its chat template.
+        plan: Batch sizes.
+    """
 
     def __init__(
         self, network: UnslothNetwork, lora: Lora | None, tokenizer: ChatTokenizer, plan: DecodingPlan
@@ -44,7 +51,7 @@ class UnslothGenerator(TextGenerator):
         self._plan = plan
 
     def close(self) -> None:
-        """Give the adapter's memory back. Safe to call twice."""
+        """Free the memory of the adapter. A second call has no effect."""
         self._network = None
         self._lora = None
 
@@ -64,7 +71,7 @@ class UnslothGenerator(TextGenerator):
 
 @dataclass(frozen=True)
 class UnslothDecoder:
-    """Completes rows of token ids with one network and adapter."""
+    """Decoder of token rows with one network and adapter, through Unsloth's ``generate``."""
 
     network: UnslothNetwork
     lora: Lora | None
@@ -74,7 +81,7 @@ class UnslothDecoder:
     max_batch_tokens: int
 
     def run(self, rows: Sequence[PromptRow]) -> None:
-        """Answer all *rows*, in place."""
+        """Answer all rows; the tokens are appended to each row."""
         if self.settings.max_tokens == 0:
             return
         rooms = [range(len(row.prompt) + self.settings.max_tokens) for row in rows]
@@ -90,7 +97,10 @@ class UnslothDecoder:
                 row.seconds += (time.perf_counter() - started) / len(batch)
 
     def tokens(self, row: PromptRow) -> Iterator[int]:
-        """The tokens of one row's answer as they are found: by a thread, since ``generate`` keeps its own."""
+        """Tokens of the answer to one row, one at a time as they are decoded.
+
+        ``generate`` runs in a thread of its own, because it returns only after the last token.
+        """
         if self.settings.max_tokens == 0:
             return
         streamer = QueueStreamer()
@@ -104,8 +114,8 @@ class UnslothDecoder:
             thread.join()
 
     def _generate(self, rows: Sequence[PromptRow], **keywords: Any) -> Tensor:
-        """New tokens (B, at most *max_tokens*); what follows a row's stop token is filler."""
-        from transformers import GenerationConfig  # not at the top: Unsloth must come before transformers
+        """New tokens (B, at most *max_tokens*); tokens after the stop token of a row are padding."""
+        from transformers import GenerationConfig  # not at the top: Unsloth must be imported before transformers
 
         longest = max(len(row.prompt) for row in rows)
         ids = np.full((len(rows), longest), self.pad_id, dtype=np.int64)
@@ -140,13 +150,13 @@ class UnslothDecoder:
 
 @dataclass(frozen=True)
 class RowDraws:
-    """A logits processor that lets greedy decoding pick what each row's own random numbers drew."""
+    """Logits processor for sampling: greedy decoding picks the token that the random numbers of each row drew."""
 
     rows: Sequence[PromptRow]
     settings: GenerationSettings
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores (B, V) that are 0 for the drawn token and -inf elsewhere."""
+        """Scores (B, V) with 0 for the drawn token and -inf elsewhere."""
         drawn = torch.full_like(scores, -torch.inf)
         for index, row in enumerate(self.rows):
             assert row.random is not None
@@ -155,14 +165,14 @@ class RowDraws:
 
 
 class QueueStreamer:
-    """Hands tokens from the thread that generates to the one that reads."""
+    """Queue that passes tokens from the thread of ``generate`` to another thread."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[int | BaseException] = SimpleQueue()
         self._has_prompt = False
 
     def follow(self, work: Any) -> None:
-        """Do *work*; the reader gets its exception, if any."""
+        """Run *work*; :meth:`next` raises the exception of *work*, if any."""
         try:
             work()
             self._queue.put(RuntimeError("generation ended early"))
@@ -170,19 +180,19 @@ class QueueStreamer:
             self._queue.put(error)
 
     def put(self, value: Tensor) -> None:
-        """Take a token from ``generate``; the first call brings the prompt."""
+        """Take a token from ``generate``, whose first call passes the prompt."""
         if self._has_prompt:
             self._queue.put(int(value.reshape(-1)[0]))
         self._has_prompt = True
 
     def end(self) -> None:
-        """Called by ``generate`` after the last token."""
+        """Do nothing; ``generate`` calls this method after the last token."""
 
     def next(self) -> int:
-        """The next token.
+        """The next token id.
 
         Raises:
-            BaseException: What stopped the generation.
+            BaseException: The exception that ended ``generate``.
         """
         found = self._queue.get()
         if isinstance(found, BaseException):
