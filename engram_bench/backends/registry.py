@@ -111,7 +111,7 @@ BACKENDS: dict[str, BackendSpec] = {
     ),
     "server": BackendSpec(
         "engram_bench.backends.server:ServerBackend",
-        "an OpenAI-compatible server (evaluation only)",
+        "an OpenAI-compatible server; evaluation only",
         device="engram_bench.backends.server:server_device",
         resolver="engram_bench.backends.server:served_model",
         check="engram_bench.backends.server:missing_options",

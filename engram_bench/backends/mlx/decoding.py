@@ -1,4 +1,4 @@
-"""Answers with mlx: packed or padded passes over a :class:`MlxNetwork`, finished rows taken out now and then."""
+"""Answers with mlx: packed or padded prefill passes, then batched decoding where finished rows leave now and then."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from engram_bench.records import GenerationSettings
 
 
 class MlxDecoder(BatchDecoder):
-    """Completes rows of token ids with one network."""
+    """Decoder of token rows with one network, which holds the adapter, and a memory if any."""
 
     def __init__(
         self,
@@ -40,10 +40,10 @@ class MlxDecoder(BatchDecoder):
         self._rows = DecodingRows(network.num_layers)
         self._packed = plan.packing and network.packs
 
-    # ── reading ─────────────────────────────────────────────────────────────────────────────────
+    # ── prefill ─────────────────────────────────────────────────────────────────────────────────
 
     def _prefill_order(self, rows: Sequence[PromptRow]) -> list[list[PromptRow]]:
-        """Groups of rows to read together, short ones first, so that long ones do not size their buffers."""
+        """Groups of rows that share a prefill pass; short rows come first, so that they get small buffers."""
         lengths = [len(row.prompt) + len(row.draft[:-1]) for row in rows]
         groups = group(lengths, max_tokens=self._plan.prefill_tokens, packed=self._packed)
         return [[rows[i] for i in members] for members in groups]
@@ -55,7 +55,7 @@ class MlxDecoder(BatchDecoder):
         mx.eval([(cache.keys, cache.values) for cache in self._prefix])
 
     def _prefill(self, rows: Sequence[PromptRow]) -> None:
-        """Read prompts and drafts in one pass; rows that go on join the decoding batch."""
+        """Run prompts and drafts through one pass; unfinished rows join the decoding batch."""
         started = time.perf_counter()
         past = self._prefix[0].length if self._prefix else 0
         inputs = [[*row.prompt, *row.draft[:-1]][past:] for row in rows]
@@ -73,23 +73,23 @@ class MlxDecoder(BatchDecoder):
         for row, end in zip(rows, ends, strict=True):
             self._accept(row, tokens[offset : offset + len(end)])
             offset += len(end)
-        kept = [place for place, row in enumerate(rows) if not self._is_done(row)]
+        kept = [index for index, row in enumerate(rows) if not self._is_done(row)]
         if kept:
-            self._rows.add(caches, kept, [rows[place].length for place in kept])
-            self._active += [rows[place] for place in kept]
+            self._rows.add(caches, kept, [rows[index].length for index in kept])
+            self._active += [rows[index] for index in kept]
         share_time(rows, time.perf_counter() - started)
 
     def _accept(self, row: PromptRow, tokens: Sequence[int]) -> None:
-        """Take over the draft as far as the model agrees, and the model's own token after that."""
-        for place, token in enumerate(tokens):
+        """Append draft tokens as long as the model agrees, then the model's own token."""
+        for index, token in enumerate(tokens):
             self._append(row, token)
-            if self._is_done(row) or place >= len(row.draft) or token != row.draft[place]:
+            if self._is_done(row) or index >= len(row.draft) or token != row.draft[index]:
                 return
 
     # ── decoding ────────────────────────────────────────────────────────────────────────────────
 
     def _decode_step(self) -> None:
-        """One more token for every row of the batch."""
+        """Decode one more token for every row of the batch."""
         started = time.perf_counter()
         self._rows.begin_step()
         readings = [Reading([*row.prompt, *row.new], row.content, row.length) for row in self._active]
@@ -110,8 +110,8 @@ class MlxDecoder(BatchDecoder):
         return batch_writes(self._memory, num_places, paths, readings) if self._memory is not None else None
 
     def _evict(self) -> None:
-        """Take out finished rows; moving the others costs a copy, so a few finished ones may stay for a while."""
-        kept = [place for place, row in enumerate(self._active) if not self._is_done(row)]
+        """Remove finished rows, unless they are few: the other rows must be copied."""
+        kept = [index for index, row in enumerate(self._active) if not self._is_done(row)]
         is_few = (len(self._active) - len(kept)) * 8 < len(self._active)
         if kept and (is_few or not self._plan.eviction):
             return
@@ -119,10 +119,15 @@ class MlxDecoder(BatchDecoder):
             self._rows.keep(kept)
         else:
             self._rows = DecodingRows(self._network.num_layers)
-        self._active = [self._active[place] for place in kept]
+        self._active = [self._active[index] for index in kept]
 
     def _choose(self, logits: mx.array, rows: Sequence[PromptRow]) -> list[int]:
-        """The next token after each of N positions, (N, V) logits, each of which belongs to a row."""
+        """The next token after each of N positions.
+
+        Args:
+            logits: Logits at the positions, (N, V).
+            rows: Row of each position, whose random numbers are used.
+        """
         if self._settings.temperature == 0:
             best: list[int] = mx.argmax(logits, axis=-1).tolist()
             return best
@@ -136,7 +141,7 @@ class MlxDecoder(BatchDecoder):
 def last_token_states(
     network: MlxNetwork, sequences: Sequence[Sequence[int]], block: int, plan: DecodingPlan, pad_id: int
 ) -> NDArray[np.float32]:
-    """What goes into *block* (N, hidden) at the last token of each sequence."""
+    """Hidden states (N, hidden) that enter *block* at the last token of each sequence."""
     found: dict[int, NDArray[np.float32]] = {}
     packed = plan.packing and network.packs
     for members in group([len(one) for one in sequences], max_tokens=plan.prefill_tokens, packed=packed):
@@ -144,9 +149,9 @@ def last_token_states(
         last = mx.array([int(path[-1]) for path in batch.paths])
         seen: list[mx.array] = []
 
-        def watch(index: int, hidden: mx.array, places: mx.array = last, kept: list[mx.array] = seen) -> mx.array:
+        def watch(index: int, hidden: mx.array, rows: mx.array = last, kept: list[mx.array] = seen) -> mx.array:
             if index == block:
-                kept.append(hidden.reshape(-1, hidden.shape[-1])[places])
+                kept.append(hidden.reshape(-1, hidden.shape[-1])[rows])
             return hidden
 
         hidden_states(network, batch, writes=watch)
@@ -163,7 +168,16 @@ def sequence_log_probs(
     memory: Memory | None = None,
     read: Callable[[Sequence[int]], Reading],
 ) -> list[NDArray[np.float32]]:
-    """Next-token log-probabilities (T, V) of each sequence; *read* tells a memory what in it is a question."""
+    """Next-token log-probabilities (nats) of each sequence, each (T, V).
+
+    Args:
+        network: Network with its adapter.
+        sequences: Token ids, each sequence not empty.
+        plan: Whether passes are packed, and their sizes.
+        pad_id: Token id that fills padded rows.
+        memory: Attached memory, if any.
+        read: Function that finds the question inside a sequence, for the memory.
+    """
     found: dict[int, NDArray[np.float32]] = {}
     packed = plan.packing and network.packs
     for members in group([len(one) for one in sequences], max_tokens=plan.prefill_tokens, packed=packed):

@@ -1,4 +1,4 @@
-"""A loaded model that completes prompts."""
+"""A loaded model that completes prompts with mlx."""
 
 from __future__ import annotations
 
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
 
 class MlxGenerator(TextGenerator):
-    """A network with the tokenizer and template of its model."""
+    """A network with the tokenizer of its model.
+
+    Args:
+        network: Network with its adapter, if any.
+        tokenizer: Tokenizer of the model, with its chat template.
+        context_length: Most tokens of prompt and answer together.
+        plan: Shortcuts and batch sizes.
+        drafts: Whether draft answers are checked.
+        memory: Attached memory, if any.
+    """
 
     def __init__(
         self,
@@ -47,7 +56,7 @@ class MlxGenerator(TextGenerator):
         self._plan = plan
 
     def close(self) -> None:
-        """Give the adapter's memory back. Safe to call twice."""
+        """Free the memory of the adapter. A second call has no effect."""
         self._network = self._memory = None
 
     def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> MlxDecoder:
