@@ -391,7 +391,7 @@ def test_loss_counts_answer_tokens_only(backend: Any, llama: Any, tmp_path: Path
     for example in EXAMPLES:
         ids, start = llama.tokenizer.encode_example(example.prompt, example.answer)
         log_probs = backend.load(llama, None).log_probs([ids])[0]
-        losses += [-log_probs[place - 1, ids[place]] for place in range(start, len(ids))]
+        losses += [-log_probs[t - 1, ids[t]] for t in range(start, len(ids))]
     assert record.loss_start == pytest.approx(np.mean(losses), rel=1e-4)
 
 

@@ -22,7 +22,7 @@ from engram_bench.backends.torch.llama.network import LlamaNetwork
 from engram_bench.errors import BackendError
 from engram_bench.models import ChatTokenizer, Model
 from engram_bench.records import GenerationSettings, Prompt, Recipe
-from tests.backends.contract import EXAMPLES, PROMPTS, facts, texts
+from tests.backends.contract import EXAMPLES, PROMPTS, texts, without_seconds
 from tests.tiny_models import TINY_MODELS, make_tiny_llama
 
 MIXED = [
@@ -55,8 +55,8 @@ def adapter(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(model: Model, adapter: Path) -> Mapping[str, list[Any]]:
     backend = CpuBackend(**PLAIN)
     return {
-        "bare": facts(backend.load(model, None).complete(MIXED, SETTINGS)),
-        "tuned": facts(backend.load(model, adapter).complete(MIXED, SETTINGS)),
+        "bare": without_seconds(backend.load(model, None).complete(MIXED, SETTINGS)),
+        "tuned": without_seconds(backend.load(model, adapter).complete(MIXED, SETTINGS)),
     }
 
 
@@ -83,7 +83,7 @@ def test_every_shortcut_gives_the_text_of_the_plain_way(
     half_right_drafts = [text[: len(text) // 2] + "?" for text in right_drafts]
 
     for drafts in (None, right_drafts, half_right_drafts):
-        assert facts(generator.complete(MIXED, SETTINGS, drafts=drafts)) == plain[side]
+        assert without_seconds(generator.complete(MIXED, SETTINGS, drafts=drafts)) == plain[side]
 
 
 def test_a_draft_in_other_tokens_that_reads_the_same_changes_nothing(
@@ -103,7 +103,7 @@ def test_a_draft_in_other_tokens_that_reads_the_same_changes_nothing(
     assert sum(len(draft) > 5 for draft in drafts if draft) > 2
     monkeypatch.setattr(ChatTokenizer, "encode_example", spelled)
 
-    assert facts(generator.complete(MIXED, SETTINGS, drafts=drafts)) == plain["tuned"]
+    assert without_seconds(generator.complete(MIXED, SETTINGS, drafts=drafts)) == plain["tuned"]
 
 
 def test_a_pack_longer_than_the_context_is_read_as_its_prompts_alone(tmp_path: Path) -> None:
@@ -115,7 +115,9 @@ def test_a_pack_longer_than_the_context_is_read_as_its_prompts_alone(tmp_path: P
     together = generator.complete(prompts, SETTINGS)
 
     assert pack(sequences).num_tokens > 2 * narrow.context_length
-    assert facts(together) == [facts(generator.complete([prompt], SETTINGS))[0] for prompt in prompts]
+    assert without_seconds(together) == [
+        without_seconds(generator.complete([prompt], SETTINGS))[0] for prompt in prompts
+    ]
 
 
 def test_one_very_long_prompt_among_short_ones_waits_for_them(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +135,9 @@ def test_one_very_long_prompt_among_short_ones_waits_for_them(model: Model, monk
 
     together = generator.complete(prompts, SETTINGS)
 
-    assert facts(together) == [facts(CpuBackend(**PLAIN).load(model, None).complete([p], SETTINGS))[0] for p in prompts]
+    assert without_seconds(together) == [
+        without_seconds(CpuBackend(**PLAIN).load(model, None).complete([p], SETTINGS))[0] for p in prompts
+    ]
     assert all(rows * length <= 2000 for rows, length in reserved)
     assert max(held) <= 2000  # the long one takes the room of short ones that are gone
     assert max(length for _, length in reserved) > 3 * reserved[0][1]  # the long one came last
@@ -222,7 +226,7 @@ def test_memory_that_runs_out_once_halves_the_batch(
     generator = CpuBackend().load(model, None)
     fail_on_call(monkeypatch, 4)
 
-    assert facts(generator.complete(MIXED, SETTINGS)) == plain["bare"]
+    assert without_seconds(generator.complete(MIXED, SETTINGS)) == plain["bare"]
 
 
 def test_memory_that_runs_out_twice_is_an_error_with_figures(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

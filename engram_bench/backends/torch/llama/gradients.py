@@ -132,12 +132,12 @@ class LlamaGradients:
         """
         normed, factor = self._blocks.norm(x, self._network.final_norm)
         log_probs = torch.log_softmax(self._head.forward(normed).float(), -1)  # (kept, V)
-        asked, held = run.index_in_kept[: len(labels)], run.index_in_kept[len(labels) :]
-        chosen = (asked, torch.from_numpy(labels).to(x.device))
+        answers, held = run.index_in_kept[: len(labels)], run.index_in_kept[len(labels) :]
+        chosen = (answers, torch.from_numpy(labels).to(x.device))
         losses: Floats = -log_probs[chosen].numpy(force=True)
         if scale is None:
             return losses, x
-        weight = torch.bincount(asked, minlength=len(x)).float() * scale  # how often each token is asked for
+        weight = torch.bincount(answers, minlength=len(x)).float() * scale  # number of labels at each token
         if anchor is not None:
             bare = torch.log_softmax(self._head.forward(anchor.reference).float(), -1)  # (N, V)
             wanted = bare.exp()
