@@ -116,7 +116,7 @@ def test_every_preset_stands_in_the_help_and_on_the_page() -> None:
 
 
 def test_pages_build_without_a_warning(tmp_path: Path) -> None:
-    if importlib.util.find_spec("mkdocs") is None or importlib.util.find_spec("material") is None:
+    if not all(map(importlib.util.find_spec, ("mkdocs", "material", "mkdocstrings"))):
         pytest.skip("needs mkdocs-material: pip install 'engram-bench[docs]'")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
 

@@ -1,73 +1,82 @@
-"""The stored adapters: list them, look into one, bring one to or from another tool, delete all but those to keep."""
+"""Work with the stored adapters: list or show them, exchange them with other tools, delete those no longer needed."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from engram_bench.adapters.store import Adapter, list_adapters, load, prune
 from engram_bench.cli.arguments import add_json, add_quiet, add_settings
 from engram_bench.cli.console import progress, say, say_error, say_json, table
 from engram_bench.cli.project import settings_of
 from engram_bench.errors import UsageError
+from engram_bench.models import resolve_model
+from engram_bench.records.plain import to_plain
 from engram_bench.reporting.clean import printable
 
-if TYPE_CHECKING:
-    from engram_bench.adapters.store import Adapter
-    from engram_bench.models import Model
-    from engram_bench.system.progress import Progress
-
 _FORMATS = "peft for transformers and vLLM, mlx for mlx-lm, merged into the model, gguf-lora for llama.cpp."
+_NAMED = "Name or start of a name of an adapter, or the path of a folder."
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """One subcommand per deed."""
-    deeds = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, run_it, summary in (
-        ("list", _list, "every stored adapter, oldest first"),
-        ("show", _show, "one adapter: base model, recipe, training, files"),
-        ("export", _export, "write an adapter in the form another tool reads"),
-        ("import", _import, "take in an adapter that another tool made, checked against the model"),
-        ("prune", _prune, "delete adapters, all but those to keep"),
+    """Declare a subcommand per action."""
+    actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, action, summary in (
+        ("list", _list, "list every stored adapter, oldest first"),
+        ("show", _show, "show one adapter: base model, recipe, training, files"),
+        ("export", _export, "write an adapter in the format of another tool"),
+        ("import", _import, "store an adapter that another tool made, after a check against the model"),
+        ("prune", _prune, "delete all adapters but those to keep"),
     ):
-        deed = deeds.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        sub = actions.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if name == "show":
-            deed.add_argument("name", metavar="NAME", help="Name or start of a name, or the path of a folder.")
+            sub.add_argument("name", metavar="NAME", help=_NAMED)
         if name == "export":
-            deed.add_argument("name", metavar="NAME", help="Name or start of a name, or the path of a folder.")
-            deed.add_argument("folder", metavar="DIR", help="Where to: a new or empty folder.")
-            deed.add_argument(
+            sub.add_argument("name", metavar="NAME", help=_NAMED)
+            sub.add_argument("folder", metavar="DIR", help="New or empty folder to write to.")
+            sub.add_argument(
                 "--format",
                 choices=("peft", "mlx", "merged", "gguf-lora"),
                 default="peft",
                 help=f"{_FORMATS} Default: peft.",
             )
         if name == "import":
-            deed.add_argument("source", metavar="SOURCE", help="A folder of PEFT or mlx-lm, or a Hub id of one.")
-            deed.add_argument("--name", metavar="NAME", help="What to call it. Default: the folder's name and a hash.")
-        if name in ("export", "import"):
-            add_quiet(deed)
-        if name == "prune":
-            deed.add_argument(
-                "--keep", action="append", default=[], metavar="NAME", help="Keep this one; repeatable. Default: none."
+            sub.add_argument(
+                "source",
+                metavar="SOURCE",
+                help="Folder in the format of PEFT or mlx-lm, or the id of one on the Hugging Face Hub.",
             )
-            deed.add_argument("--newest", type=int, default=1, metavar="N", help="Keep the newest N. Default: 1.")
-            deed.add_argument("--dry-run", action="store_true", help="Only say what would be deleted.")
-        add_settings(deed, "adapter-dir", *(["model"] if name in ("export", "import") else []))
-        add_json(deed)
-        deed.set_defaults(deed=run_it)
+            sub.add_argument(
+                "--name", metavar="NAME", help="Name of the stored adapter. Default: the folder's name and a hash."
+            )
+        if name in ("export", "import"):
+            add_quiet(sub)
+        if name == "prune":
+            sub.add_argument(
+                "--keep",
+                action="append",
+                default=[],
+                metavar="NAME",
+                help="Keep this adapter; repeatable. Default: none.",
+            )
+            sub.add_argument(
+                "--newest", type=int, default=1, metavar="N", help="Keep the newest N adapters. Default: 1."
+            )
+            sub.add_argument("--dry-run", action="store_true", help="Print what would be deleted, and delete nothing.")
+        add_settings(sub, "adapter-dir", *(["model"] if name in ("export", "import") else []))
+        add_json(sub)
+        sub.set_defaults(action=action)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do the deed."""
-    return int(args.deed(args))
+    """Run the subcommand and return the exit status."""
+    return int(args.action(args))
 
 
-def facts(adapter: Adapter) -> dict[str, Any]:
-    """What a script wants to know about an adapter."""
-    from engram_bench.records.plain import to_plain
-
+def adapter_document(adapter: Adapter) -> dict[str, Any]:
+    """An adapter as a JSON document: its path, its fingerprint and its manifest without the losses of each step."""
     manifest: dict[str, Any] = to_plain(adapter.manifest)
     if manifest["training"]:
         manifest["training"].pop("losses")
@@ -75,8 +84,6 @@ def facts(adapter: Adapter) -> dict[str, Any]:
 
 
 def _stored(root: Path) -> tuple[Adapter, ...]:
-    from engram_bench.adapters.store import list_adapters
-
     return list_adapters(root, on_broken=lambda error: say_error(f"left out: {error}"))
 
 
@@ -84,7 +91,7 @@ def _list(args: argparse.Namespace) -> int:
     root = settings_of(args).adapter_dir
     adapters = _stored(root)
     if args.json:
-        say_json([facts(adapter) for adapter in adapters])
+        say_json([adapter_document(adapter) for adapter in adapters])
     elif adapters:
         rows = [
             (
@@ -104,7 +111,7 @@ def _list(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     adapter = named(settings_of(args).adapter_dir, args.name)
-    about = facts(adapter)
+    about = adapter_document(adapter)
     if args.json:
         say_json(about)
         return 0
@@ -129,7 +136,10 @@ def _export(args: argparse.Namespace) -> int:
     adapter = named(settings.adapter_dir, args.name)
     reference = args.engram_model or adapter.manifest.base_reference or settings.model
     with progress(quiet=args.quiet or args.json) as show:
-        files = export_adapter(adapter, args.format, Path(args.folder), model=_model(reference, show), progress=show)
+        folder = Path(args.folder)
+        files = export_adapter(
+            adapter, args.format, folder, model=resolve_model(reference, progress=show), progress=show
+        )
     if args.json:
         say_json({"adapter": adapter.name, "format": args.format, "files": [str(path) for path in files]})
     else:
@@ -142,25 +152,17 @@ def _import(args: argparse.Namespace) -> int:
 
     settings = settings_of(args)
     with progress(quiet=args.quiet or args.json) as show:
-        model = _model(settings.model, show)
+        model = resolve_model(settings.model, progress=show)
         adapter = import_adapter(args.source, settings.adapter_dir, model=model, name=args.name, progress=show)
     if args.json:
-        say_json(facts(adapter))
+        say_json(adapter_document(adapter))
     else:
         path = printable(str(adapter.path))
         say(f"imported {printable(adapter.name)}", f"ask it with: --adapter {path}, or pytest --engram-adapter={path}")
     return 0
 
 
-def _model(reference: str, show: Progress) -> Model:
-    from engram_bench.models import resolve_model
-
-    return resolve_model(reference, progress=show)
-
-
 def _prune(args: argparse.Namespace) -> int:
-    from engram_bench.adapters.store import prune
-
     if args.newest < 0:
         msg = f"--newest: got {args.newest}, expected a whole number of at least 0"
         raise UsageError(msg)
@@ -182,13 +184,11 @@ def _prune(args: argparse.Namespace) -> int:
 
 
 def named(root: Path, name: str) -> Adapter:
-    """The adapter of a name, the start of one, or a path.
+    """The adapter of this name, of the only name that starts so, or of this folder.
 
     Raises:
-        UsageError: There is none, or more than one.
+        UsageError: No adapter matches, or more than one does.
     """
-    from engram_bench.adapters.store import load
-
     if Path(name).is_dir():
         return load(Path(name))
     names = sorted(path.name for path in root.glob("[!.]*") if path.is_dir() and path.name.startswith(name))

@@ -9,13 +9,13 @@ from engram_bench.session.options import OPTIONS
 PATTERNS = ("patterns",)
 TRAINING = (*PATTERNS, "backend", "model", "kind", "load-in-4bit", "adapter-dir", "retrain", "steps", "seed")
 OF_TESTS = ("items", "gate-only")
-"""What only a session of tests does: make items, tell misses from gates."""
+"""Settings that only a session of tests has: how many items there are, and whether a miss fails its test."""
 EVERYTHING = tuple(option.name for option in OPTIONS if option.name not in OF_TESTS)
-"""Of a whole evaluation."""
+"""Settings of a whole evaluation."""
 
 
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Declare these settings as ``--NAME``, with the help and the default that pytest's options have."""
+    """Declare these settings as ``--NAME``, with the help texts and the defaults of pytest's options."""
     group = parser.add_argument_group(
         "settings", "an ini key engram_NAME of the project's pytest configuration counts too"
     )
@@ -27,7 +27,9 @@ def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
 def add_speed(parser: argparse.ArgumentParser) -> None:
     """Declare ``--speed``."""
     parser.add_argument(
-        "--speed", action="store_true", help="Time the sides too, as pattern files of kind speed say: minutes on a CPU."
+        "--speed",
+        action="store_true",
+        help="Time both sides too, as pattern files of kind speed say. Takes minutes on a CPU.",
     )
 
 
@@ -38,4 +40,4 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
     """Declare ``-q``."""
-    parser.add_argument("-q", "--quiet", action="store_true", help="No progress bars.")
+    parser.add_argument("-q", "--quiet", action="store_true", help="Show no progress bars.")

@@ -1,7 +1,7 @@
-"""Teach the same facts in every way there is and put the same questions to each: one table, one plot.
+"""Compare the variants of an adapter: train each on the same patterns, ask each the same questions; one table, one plot.
 
-Adapters and answers are stored, so a second run trains and asks only what is new; decoding is timed anew, with --speed.
-Leaves arms.json, arms.md and plots/arms.svg in the report folder.
+Adapters and answers are stored, so a second run trains and asks only what is new. Decoding is timed again on every run with
+--speed. The results are arms.json, arms.md and plots/arms.svg in the report folder.
 """
 
 from __future__ import annotations
@@ -13,81 +13,79 @@ from engram_bench.cli.arguments import TRAINING, add_json, add_quiet, add_settin
 from engram_bench.cli.bench import open_bench
 from engram_bench.cli.console import say, say_json, width
 from engram_bench.errors import UsageError
+from engram_bench.records.plain import to_plain
+from engram_bench.reporting.plots import standalone
+from engram_bench.reporting.variants import counts_words, variants_markdown, variants_plot, variants_table
+from engram_bench.scoring.variants import VariantRow
+from engram_bench.session.variants import DEFAULT_ARMS, arm_settings, load_arms, run_arms, save_arms
+from engram_bench.system.files import write_atomic
 
-OF_ARMS = ("kind", "retrain")
-"""Settings that the arms decide, or that would train each of them anew."""
+OF_VARIANTS = ("kind", "retrain")
+"""Settings that each variant decides, or that would train every variant again."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Which arms, what is at hand already, and the settings they share."""
-    from engram_bench.session.variants import DEFAULT_ARMS
-
+    """Declare which variants to compare, the adapters that exist already, and the settings that all variants share."""
     parser.add_argument(
         "--arms",
-        metavar="ARM,…",
+        metavar="VARIANT,…",
         default=",".join(DEFAULT_ARMS),
-        help="baseline, or KIND or KIND+ROUTE as --kind and --route have them. Default: %(default)s.",
+        help="Variants to compare: baseline, KIND, or KIND+ROUTE, as --kind and --route have them. Default: %(default)s.",
     )
     parser.add_argument(
         "--adapter",
         action="append",
         default=[],
-        metavar="ARM=PATH",
-        help="Take this adapter, train none for the arm. Default: none.",
+        metavar="VARIANT=PATH",
+        help="Use the adapter in this folder for the variant and train none. Default: none.",
     )
     parser.add_argument(
         "--beside",
         action="append",
         default=[],
         metavar="FILE",
-        help="Show the rows of this arms.json too, in table and plot. Default: none.",
+        help="Show the rows of this arms.json too, in the table and the plot. Default: none.",
     )
     shared = (*TRAINING, "report-dir", "max-tokens", "limit", "no-cache", "speed-rounds")
-    add_settings(parser, *(name for name in shared if name not in OF_ARMS))
+    add_settings(parser, *(name for name in shared if name not in OF_VARIANTS))
     add_speed(parser)
     add_quiet(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table; 0 unless an arm cannot be trained or asked."""
-    from engram_bench.records.plain import to_plain
-    from engram_bench.reporting.plots import standalone
-    from engram_bench.reporting.variants import arms_markdown, arms_plot, arms_table, counts_words
-    from engram_bench.scoring.variants import ArmRow
-    from engram_bench.session.variants import arm_settings, load_arms, run_arms, save_arms
-    from engram_bench.system.files import write_atomic
-
+    """Print the table and return 0; an error unless every variant can be trained and asked."""
     names = list(dict.fromkeys(part.strip() for part in args.arms.split(",") if part.strip()))
     adapters = dict(_pair(text) for text in args.adapter)
     beside = [row for path in args.beside for row in load_arms(Path(path)).rows]
 
-    def watch(row: ArmRow) -> None:
+    def watch(row: VariantRow) -> None:
         if not args.json and not args.quiet:
-            say(f"{row.arm}: {row.adapter or 'the bare model'}")
+            say(f"{row.variant}: {row.adapter or 'the bare model'}")
 
     with open_bench(args) as bench:
         settings = arm_settings(bench.settings, names, adapters)
-        arms = run_arms(bench, settings, speed=args.speed, watch=watch)
+        found = run_arms(bench, settings, speed=args.speed, watch=watch)
         report_dir = bench.settings.report_dir
-    rows = [*beside, *arms.rows]
-    made = arms.provenance
+    rows = [*beside, *found.rows]
+    made = found.provenance
     origin = f"{made.machine}, backend {made.backend}, commit {made.commit}, {made.started}."
-    save_arms(report_dir / "arms.json", arms)
-    write_atomic(report_dir / "arms.md", arms_markdown(rows, origin))
-    if plot := arms_plot(rows):
+    save_arms(report_dir / "arms.json", found)
+    write_atomic(report_dir / "arms.md", variants_markdown(rows, origin))
+    if plot := variants_plot(rows):
         write_atomic(report_dir / "plots" / "arms.svg", standalone(plot))
     if args.json:
-        say_json(to_plain(arms))
+        say_json(to_plain(found))
         return 0
-    for line in (*arms_table(rows).plain(width()), f"n: {counts_words(rows)}", origin):
+    for line in (*variants_table(rows).plain(width()), f"n: {counts_words(rows)}", origin):
         say(line)
     return 0
 
 
 def _pair(text: str) -> tuple[str, str]:
-    arm, equals, path = text.partition("=")
-    if not (arm and equals and path):
-        msg = f"--adapter: got {text!r}, expected ARM=PATH"
+    """Variant and folder of one ``VARIANT=PATH``."""
+    variant, equals, path = text.partition("=")
+    if not (variant and equals and path):
+        msg = f"--adapter: got {text!r}, expected VARIANT=PATH"
         raise UsageError(msg)
-    return arm, str(Path.cwd() / path)
+    return variant, str(Path.cwd() / path)

@@ -1,4 +1,4 @@
-"""Every backend: whether it can run on this machine, on which device, and what is missing where it cannot."""
+"""List every backend: whether it can run on this machine, on which device, and what is missing where it cannot."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from engram_bench.backends.registry import backends_table, choose_backend
 from engram_bench.cli.arguments import add_json
 from engram_bench.cli.console import say, say_json, width
 from engram_bench.reporting.clean import printable
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Only the form of the output."""
+    """Declare the form of the output."""
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """List them; 3 if none can run."""
-    from engram_bench.backends.registry import backends_table, choose_backend
-
+    """Print the list; 3 if no backend can run."""
     rows = backends_table()
     auto, reason = choose_backend()
     if args.json:

@@ -7,34 +7,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from engram_bench.adapters.store import Adapter
+from engram_bench.backends.registry import choose_backend
 from engram_bench.cli.console import encoding, progress, say, say_error, say_json, width
 from engram_bench.cli.project import find_project
 from engram_bench.errors import UsageError
-
-if TYPE_CHECKING:
-    from engram_bench.adapters.store import Adapter
-    from engram_bench.records import Run
-    from engram_bench.session.bench import Bench
-    from engram_bench.session.conclusion import Conclusion
-    from engram_bench.session.options import Settings
+from engram_bench.models import default_cache_dir
+from engram_bench.records import Run
+from engram_bench.reporting.changes import change_lines
+from engram_bench.reporting.json_report import json_report
+from engram_bench.reporting.terminal import comparison_lines, line_colour
+from engram_bench.reporting.words import training_words
+from engram_bench.runs.store import find_run, load_run
+from engram_bench.scoring.comparison import compare_runs
+from engram_bench.scoring.gates import session_gates
+from engram_bench.session.bench import Bench, evaluate, load_sets
+from engram_bench.session.conclusion import Conclusion, conclude, save
+from engram_bench.session.inspection import check_guards
+from engram_bench.session.options import Settings
+from engram_bench.session.speed_tests import with_speed
 
 
 @contextmanager
 def open_bench(args: argparse.Namespace) -> Iterator[Bench]:
-    """A bench over the project's patterns under a command's settings; what would fail after a training fails here.
+    """A bench over the project's patterns under a command's settings; a mistake in the settings is found before a training.
 
     Raises:
         PatternFileError: A pattern file has mistakes.
         UsageError: An option cannot be read, or there is no such backend, gate or run.
     """
-    from engram_bench.backends.registry import choose_backend
-    from engram_bench.models import default_cache_dir
-    from engram_bench.runs.store import find_run
-    from engram_bench.scoring.gates import session_gates
-    from engram_bench.session.bench import Bench, load_sets
-
     cwd = Path.cwd()
     project = find_project(cwd)
     settings = project.settings(vars(args), cwd)
@@ -49,9 +51,7 @@ def open_bench(args: argparse.Namespace) -> Iterator[Bench]:
 
 
 def adapter_words(adapter: Adapter | None, *, was_stored: bool) -> str:
-    """One line on an adapter: what it is, and how its training went."""
-    from engram_bench.reporting.words import training_words
-
+    """One line on an adapter: its name, where it comes from, and how its training went."""
     if adapter is None:
         return "none: the bare model is the candidate"
     training = adapter.manifest.training
@@ -60,23 +60,30 @@ def adapter_words(adapter: Adapter | None, *, was_stored: bool) -> str:
     return f"{adapter.name}, {'stored' if was_stored else 'trained'}: {training_words(training)}"
 
 
-def evaluate_and_show(bench: Bench, args: argparse.Namespace) -> int:
-    """Ask both sides, save the run and its reports, show them; the exit status."""
-    from engram_bench.runs import store as run_store
-    from engram_bench.session.bench import evaluate
-    from engram_bench.session.conclusion import conclude, save
-    from engram_bench.session.inspection import check_guards
+def older_run(settings: Settings) -> Run | None:
+    """The saved run that the setting ``compare`` names; None where it names none.
 
+    Raises:
+        UsageError: There is no such run.
+        StoreError: The run's file cannot be read.
+    """
+    return load_run(find_run(settings.report_dir, settings.compare)) if settings.compare else None
+
+
+def evaluate_and_show(bench: Bench, args: argparse.Namespace) -> int:
+    """Ask both sides, save the run and its reports, show them, and return the exit status.
+
+    Raises:
+        UsageError: Speed is asked for, and no pattern file is of kind speed.
+    """
     settings = bench.settings
     is_timed = getattr(args, "speed", False)
     if is_timed and not any(each.speed for each in bench.sets):
         raise UsageError("--speed: no pattern file is of kind speed, expected one with prompts to time")
-    older = run_store.load_run(run_store.find_run(settings.report_dir, settings.compare)) if settings.compare else None
+    older = older_run(settings)
     run = evaluate(bench)
     run = replace(run, guards=check_guards(bench))
     if is_timed:
-        from engram_bench.session.speed_tests import with_speed
-
         run, failed = with_speed(bench, run)
         for name, reason in failed.items():
             say_error(f"{name}: {reason}")
@@ -88,21 +95,25 @@ def evaluate_and_show(bench: Bench, args: argparse.Namespace) -> int:
 def show(
     conclusion: Conclusion, settings: Settings, *, page: Path, older: Run | None = None, as_json: bool = False
 ) -> int:
-    """Print a conclusion, and what changed since an *older* run; 0 if its gates, required cases and scores are all right.
+    """Print a conclusion, and what changed since an *older* run.
 
-    Lists that are cut refer to *page*.
+    Args:
+        conclusion: The run with its comparison and verdicts.
+        settings: Settings that say which cases are listed.
+        page: Report that holds every list in full; a list that is cut names it.
+        older: Run to compare with; None prints no changes.
+        as_json: Print one JSON document instead of text.
+
+    Returns:
+        0 if every gate passes, every required pattern is answered correctly and every case has a score; else 1.
     """
     run, comparison, verdicts = conclusion.run, conclusion.comparison, conclusion.verdicts
     missed = [
         entry.case_id for entry in comparison.ledger if entry.required and not entry.state.endswith(("right", "fixed"))
     ]
     if as_json:
-        from engram_bench.reporting.json_report import json_report
-
         say_json(json_report(run, comparison, verdicts))
     else:
-        from engram_bench.reporting.terminal import comparison_lines, line_colour
-
         for line in comparison_lines(
             run, comparison, verdicts, width=width(), encoding=encoding(), report=str(page), show=settings.show
         ):
@@ -117,10 +128,6 @@ def show(
 
 def show_changes(older: Run, newer: Run) -> None:
     """Print what changed between two runs."""
-    from engram_bench.reporting.changes import change_lines
-    from engram_bench.reporting.terminal import line_colour
-    from engram_bench.scoring.comparison import compare_runs
-
     comparison = compare_runs(older, newer)
     for line in change_lines(older, newer, comparison, width=width(), encoding=encoding()):
         say(line, style=line_colour(line))

@@ -1,4 +1,4 @@
-"""The cache of this user: models fetched and converted, and answers that need not be computed again."""
+"""Show the cache of this user, or clear it: models, and answers that need not be computed again."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from typing import Any
 
 from engram_bench.cli.arguments import add_json
 from engram_bench.cli.console import say, say_json
+from engram_bench.inference.store import STORE_FILE, CompletionStore
+from engram_bench.models import default_cache_dir
 from engram_bench.reporting.clean import printable
 
 PARTS = ("completions", "models")
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """What to clear."""
+    """Declare what to clear."""
     parser.add_argument(
         "--clear",
         action="append",
         choices=PARTS,
         default=[],
-        help="Delete the stored completions or the models; may be repeated. Default: nothing.",
+        help="Delete the stored completions or the models; repeatable. Default: none.",
     )
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Clear what was asked for, then say what is there."""
-    from engram_bench.inference.store import STORE_FILE, CompletionStore
-    from engram_bench.models import default_cache_dir
-
+    """Clear what was asked for, then print what is left."""
     folder = default_cache_dir()
     store_file = folder / STORE_FILE
     if "models" in args.clear:

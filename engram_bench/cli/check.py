@@ -1,4 +1,4 @@
-"""Look for mistakes in pattern files: all of them at once, with file and line, before any model is loaded."""
+"""Look for mistakes in pattern files. Each is named with its file and line; no model is loaded."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from engram_bench import matchers
 from engram_bench.cli.arguments import PATTERNS, add_json, add_settings
 from engram_bench.cli.console import say, say_error, say_json, table
 from engram_bench.cli.project import find_project
 from engram_bench.errors import PatternFileError
-
-if TYPE_CHECKING:
-    from engram_bench.records import PatternSet
+from engram_bench.patterns.load import check_across, find_pattern_files, load_pattern_file
+from engram_bench.records import PatternSet
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Paths and the patterns setting."""
+    """Declare the paths to check and the setting that they default to."""
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="Pattern files or folders. Default: those of --patterns."
     )
@@ -28,8 +28,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
-    """Something wrong in a pattern file."""
+class Finding:
+    """A mistake in a pattern file."""
 
     path: str
     line: int | None
@@ -40,9 +40,7 @@ class Mistake:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 without mistakes; 2 with, each as ``path:line: what is wrong``."""
-    from engram_bench.patterns.load import find_pattern_files
-
+    """Print the mistakes, each as ``path:line: what is wrong``, and return 2; without any, print a table and return 0."""
     cwd = Path.cwd()
     project = find_project(cwd)
     paths = [Path(path) for path in args.paths] or project.settings(vars(args), cwd).patterns
@@ -60,12 +58,9 @@ def run(args: argparse.Namespace) -> int:
     return 2 if mistakes else 0
 
 
-def _load(paths: Sequence[Path], root: Path) -> tuple[list[PatternSet], list[Mistake]]:
-    from engram_bench import matchers
-    from engram_bench.patterns.load import check_across, load_pattern_file
-
+def _load(paths: Sequence[Path], root: Path) -> tuple[list[PatternSet], list[Finding]]:
     sets: list[PatternSet] = []
-    mistakes: list[Mistake] = []
+    mistakes: list[Finding] = []
     for path in paths:
         try:
             sets.append(load_pattern_file(path, root=root, known_matchers=matchers.names()))
@@ -78,14 +73,14 @@ def _load(paths: Sequence[Path], root: Path) -> tuple[list[PatternSet], list[Mis
     return sets, mistakes
 
 
-def _mistakes(error: PatternFileError) -> Iterator[Mistake]:
+def _mistakes(error: PatternFileError) -> Iterator[Finding]:
     for text in error.mistakes:
-        place = re.match(r"(?:(?P<file>[^:\s]+): )?(?:line (?P<line>\d+): )?(?P<rest>.*)", text, re.DOTALL)
-        assert place  # every part is optional
-        is_file = place["file"] and (Path(str(error.path)) / place["file"]).exists()
-        path = (Path(str(error.path)) / place["file"]).as_posix() if is_file else str(error.path)
-        rest = place["rest"] if is_file or not place["file"] else text
-        yield Mistake(path, int(place["line"]) if place["line"] else None, rest)
+        parts = re.match(r"(?:(?P<file>[^:\s]+): )?(?:line (?P<line>\d+): )?(?P<rest>.*)", text, re.DOTALL)
+        assert parts  # every part is optional
+        is_file = parts["file"] and (Path(str(error.path)) / parts["file"]).exists()
+        path = (Path(str(error.path)) / parts["file"]).as_posix() if is_file else str(error.path)
+        rest = parts["rest"] if is_file or not parts["file"] else text
+        yield Finding(path, int(parts["line"]) if parts["line"] else None, rest)
 
 
 def _facts(pattern_set: PatternSet) -> dict[str, Any]:
@@ -100,5 +95,5 @@ def _facts(pattern_set: PatternSet) -> dict[str, Any]:
     }
 
 
-def _plain(mistake: Mistake) -> dict[str, Any]:
+def _plain(mistake: Finding) -> dict[str, Any]:
     return {"path": mistake.path, "line": mistake.line, "message": mistake.message}

@@ -1,4 +1,4 @@
-"""What changed between two saved runs: newly broken cases first, then newly right ones, then the figures of both."""
+"""Show what changed between two saved runs: newly broken cases, newly correct ones, then the figures of both runs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from engram_bench.cli.arguments import add_json, add_settings
 from engram_bench.cli.bench import show_changes
 from engram_bench.cli.console import say_json
 from engram_bench.cli.project import settings_of
+from engram_bench.reporting.changes import differences
+from engram_bench.reporting.json_report import json_report
+from engram_bench.runs.store import find_run, load_run
+from engram_bench.scoring.comparison import compare_runs
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Two runs."""
+    """Declare the two runs."""
     parser.add_argument("older", metavar="RUN", help="The run to compare with: a number, a name, a file or latest.")
     parser.add_argument("newer", nargs="?", default="latest", metavar="RUN", help="The newer run. Default: latest.")
     parser.add_argument("--fail-on-broken", action="store_true", help="Exit with 1 if a case is newly broken.")
@@ -20,19 +24,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show the changes; 1 only with ``--fail-on-broken`` and a newly broken case."""
-    from engram_bench.runs import store as run_store
-    from engram_bench.scoring.comparison import compare_runs
-
+    """Print the changes; 1 only with ``--fail-on-broken`` and a newly broken case."""
     report_dir = settings_of(args).report_dir
-    older, newer = (
-        run_store.load_run(run_store.find_run(report_dir, reference)) for reference in (args.older, args.newer)
-    )
+    older, newer = (load_run(find_run(report_dir, reference)) for reference in (args.older, args.newer))
     comparison = compare_runs(older, newer)
     if args.json:
-        from engram_bench.reporting.changes import differences
-        from engram_bench.reporting.json_report import json_report
-
         was_trained = json_report(older, comparison, ())["training"]
         facts = {"older": older.name, "older_training": was_trained, "differ": differences(older, newer)}
         say_json({**facts, **json_report(newer, comparison, ())})

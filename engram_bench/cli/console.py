@@ -1,4 +1,4 @@
-"""What commands print, on any terminal: its width, its encoding, with colour or without, or no terminal at all."""
+"""Output of commands on any terminal, of any width and encoding, with colours or without, or to a file."""
 
 from __future__ import annotations
 
@@ -20,32 +20,34 @@ STYLES = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 
 
 def say(*lines: str, style: str = "") -> None:
-    """Print lines to stdout in what its encoding has; *style* is a name of ``STYLES`` and needs a terminal.
+    """Print lines to standard output, with characters that its encoding lacks replaced.
 
-    The lines' untrusted parts must have gone through ``printable`` before.
+    Args:
+        lines: Lines of text; untrusted parts must have gone through ``printable`` before.
+        style: Name in ``STYLES``, used where standard output shows colours; empty for plain text.
     """
     for line in lines:
         print(styled(encodable(line, encoding()), style))
 
 
 def say_error(message: str) -> None:
-    """Print an error to stderr, its lines made printable."""
+    """Print an error to standard error, its lines made printable."""
     for line in message.splitlines():
         print(encodable(printable(line), sys.stderr.encoding or "ascii"), file=sys.stderr)
 
 
 def say_json(document: Any) -> None:
-    """Print one JSON document to stdout, in ASCII."""
+    """Print one JSON document to standard output, in ASCII."""
     print(json.dumps(document, indent=2, allow_nan=False))
 
 
 def styled(text: str, style: str) -> str:
-    """*text* with the escapes of a style where stdout shows colours."""
+    """*text* with the escapes of a style where standard output shows colours."""
     return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if style and has_colour(sys.stdout) else text
 
 
 def has_colour(stream: IO[str]) -> bool:
-    """Whether to colour: on a terminal that can, unless ``NO_COLOR`` is set; anywhere if ``FORCE_COLOR`` is."""
+    """Whether a stream shows colours: a terminal does unless ``NO_COLOR`` is set; any stream does with ``FORCE_COLOR``."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
@@ -54,26 +56,27 @@ def has_colour(stream: IO[str]) -> bool:
 
 
 def encoding() -> str:
-    """Of stdout."""
+    """Encoding of standard output."""
     return sys.stdout.encoding or "ascii"
 
 
 def width() -> int:
-    """Columns to fill: ``COLUMNS``, the terminal's, else 80."""
+    """Columns of the terminal: the variable ``COLUMNS``, else the terminal's own width, else 80."""
     return shutil.get_terminal_size((80, 24)).columns
 
 
 def table(rows: Iterable[Iterable[str]], *headers: str, align: str = "") -> list[str]:
-    """Lines of a table under headers, its last column wrapped into the terminal; cells are made printable."""
-    from engram_bench.reporting.tables import Table
+    """Lines of a table under headers that fits the terminal: its last column wraps. Cells are made printable."""
+    # Here because tables need the metrics and tabulate, and every command imports this module.
+    from engram_bench.reporting.tables import ReportTable
 
     cells = tuple(tuple(map(printable, row)) for row in rows)
-    return Table("", headers, align or "l" * len(headers), cells).plain(max(width(), 20))
+    return ReportTable("", headers, align or "l" * len(headers), cells).plain(max(width(), 20))
 
 
 @contextmanager
 def progress(*, quiet: bool = False) -> Iterator[Progress]:
-    """A bar for the stage at work on stderr, gone when it is done; where that is no terminal, or *quiet*, messages alone."""
+    """A progress bar on standard error, gone when its stage ends; only messages without a terminal or with *quiet*."""
     if quiet or not sys.stderr.isatty():
         yield say_message
         return
@@ -85,20 +88,20 @@ def progress(*, quiet: bool = False) -> Iterator[Progress]:
 
 
 def say_message(stage: str, done: int, total: int, note: str) -> None:
-    """The note on stderr, if it is a message and no state of a work."""
+    """Print the note to standard error if the stage is one of messages, not of progress."""
     if stage in MESSAGES:
         say_error(f"engram-bench: {note}")
 
 
 class StageBars:
-    """Progress as a bar that is there only while a stage is at work: between stages nothing touches the terminal."""
+    """A progress bar that exists only while a stage is at work: between stages nothing touches the terminal."""
 
     def __init__(self) -> None:
         self._stage = ""
         self._bars: Bars | None = None
 
     def __call__(self, stage: str, done: int, total: int, note: str) -> None:
-        """Show a state of a stage; its last one, or another stage, ends it."""
+        """Show the progress of a stage; the bar goes away at the stage's end and when another stage begins."""
         if stage != self._stage:
             self.clear()
         if stage in MESSAGES:
@@ -112,7 +115,7 @@ class StageBars:
             self.clear()
 
     def clear(self) -> None:
-        """Take the bar away, for who wants the terminal for itself."""
+        """Take the bar away, so that something else can use the terminal."""
         if self._bars is not None:
             self._bars.stop()
         self._stage, self._bars = "", None
@@ -136,6 +139,6 @@ def _started_bars(stage: str, total: int) -> Bars:
 
 
 def clear_progress(progress: Progress) -> None:
-    """Take a bar away that *progress* may be showing, as a training that ends early leaves one."""
+    """Take the bar of *progress* away, if there is one: a training that ends early leaves its bar."""
     if isinstance(progress, StageBars):
         progress.clear()

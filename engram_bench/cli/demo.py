@@ -1,8 +1,8 @@
-"""Before and after, side by side: both models answer the same prompts, token by token.
+"""Show the bare and the tuned model side by side: both answer the same prompts, token by token.
 
-Plays prompts of the project's patterns, some in wordings that were never trained on. In a terminal it then asks for prompts
-of your own; --quick and --prompts play theirs only. Where no adapter is stored, --quick trains a small one on the patterns
-it shows.
+The prompts are those of the project's patterns, some in wordings that were never trained on. On a terminal the demo then
+asks for prompts of your own; with --quick or --prompts it does not. Where no adapter is stored, --quick trains a small one
+on the patterns it shows.
 """
 
 from __future__ import annotations
@@ -14,43 +14,50 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TextIO, cast
 
+from rich.console import Console
+from rich.live import Live
+
+from engram_bench.backends.protocol import Generator
 from engram_bench.cli.arguments import TRAINING, add_quiet, add_settings
 from engram_bench.cli.bench import open_bench
 from engram_bench.cli.console import clear_progress, say
+from engram_bench.cli.demo_view import View
+from engram_bench.cli.duel import Lanes, duel
+from engram_bench.cli.recording import Recorder
 from engram_bench.errors import UsageError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from engram_bench.backends.protocol import Generator
-    from engram_bench.cli.demo_view import View
-    from engram_bench.cli.duel import Lanes
-    from engram_bench.cli.recording import Recorder
-    from engram_bench.records import Case, PatternSet, Side
-    from engram_bench.session.bench import Bench
+from engram_bench.inference.ask import with_limit
+from engram_bench.patterns.expand import accuracy_cases, retention_cases, wording_cases
+from engram_bench.patterns.load import SUFFIXES, load_pattern_file
+from engram_bench.patterns.wordings import normalise_prompt
+from engram_bench.records import Case, GenerationSettings, PatternSet, Prompt, Side
+from engram_bench.session.bench import COMPARED, Bench
+from engram_bench.session.plan import free_case
 
 PROMPTS, QUICK_PROMPTS = 6, 3
 QUICK_STEPS = 30
-"""Steps at most of the small adapter of ``--quick``; that it recalls its few patterns ends it earlier."""
+"""Largest number of training steps with ``--quick``; training ends earlier once the few patterns are recalled."""
 FRAME_S = 1 / 12
+"""Shortest time between two updates of the screen."""
 PAUSE_S = 1.2
-"""After each prompt of a recording, for whoever watches it."""
+"""Seconds of rest after each prompt of a recording, so that a viewer can read the answers."""
 RECORDED = (80, 24)
-"""Columns and lines of a recording."""
+"""Columns and lines of a recording's terminal."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """What to play, and where to record it."""
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PROMPTS} prompts, under a minute.")
+    """Declare which prompts to play, and where to record the demo."""
+    parser.add_argument(
+        "--quick", action="store_true", help=f"Play {QUICK_PROMPTS} prompts, which takes less than a minute."
+    )
     parser.add_argument(
         "--prompts",
         metavar="FILE",
-        help="Play these: a pattern file, or text with a prompt a line. Default: the patterns'.",
+        help="Play the prompts of this pattern file, or of this text file with one prompt per line. Default: the patterns'.",
     )
     parser.add_argument(
-        "-i", "--interactive", action="store_true", help="Only ask for prompts, on a terminal or piped in."
+        "-i", "--interactive", action="store_true", help="Only play prompts from standard input, typed or piped in."
     )
     parser.add_argument(
         "--record", metavar="FILE", help="Record the demo as asciicast v2 into this file. Default: none."
@@ -60,9 +67,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play, then ask where someone is there to be asked."""
+    """Play the prompts, then ask for more on a terminal; 0."""
     if args.quick and args.prompts:
-        msg = "--quick: it chooses its prompts itself, expected not with --prompts"
+        msg = "--quick: got it together with --prompts, expected only one of the two"
         raise UsageError(msg)
     with open_bench(args) as whole, _console(args.record) as (console, recorder), ExitStack() as stack:
         bench = whole
@@ -84,11 +91,14 @@ def quick_demo(bench: Bench) -> None:
 
 
 def choose(sets: Sequence[PatternSet], number: int) -> list[Case]:
-    """That many cases, spread evenly over the patterns of kind memory whatever their answers; every third one in a held-out
-    wording, where its pattern has one.
-    """
-    from engram_bench.patterns.expand import wording_cases
+    """Cases for a demo, spread evenly over the patterns of kind memory.
 
+    Every third case takes a held-out wording, where its pattern has one.
+
+    Args:
+        sets: Pattern sets of the project.
+        number: Number of cases wanted; fewer come out where there are fewer patterns.
+    """
     patterns = [pattern for each in sets if each.kind == "memory" for pattern in each.patterns]
     spread = [patterns[index * len(patterns) // number] for index in range(number)] if patterns else []
     cases = []
@@ -104,15 +114,12 @@ def _number(args: argparse.Namespace) -> int:
 
 
 def _from_file(path: Path, bench: Bench) -> list[Case]:
-    """The prompts of a pattern file or of a text file, those that are patterns of the project with their answers.
+    """The prompts of a pattern file or a text file; a prompt of one of the project's patterns comes with its answers.
 
     Raises:
         UsageError: The text file cannot be read or holds no prompt.
         PatternFileError: The pattern file has mistakes.
     """
-    from engram_bench.patterns.expand import accuracy_cases, retention_cases
-    from engram_bench.patterns.load import SUFFIXES, load_pattern_file
-
     if path.suffix in SUFFIXES:
         loaded = load_pattern_file(path)
         return [*accuracy_cases(loaded), *retention_cases(loaded)]
@@ -124,13 +131,13 @@ def _from_file(path: Path, bench: Bench) -> list[Case]:
     known = _known(bench.sets)
     cases = [_case_of(line, known) for line in lines if line and not line.startswith("#")]
     if not cases:
-        msg = f"--prompts: {path}: no prompt, expected one a line"
+        msg = f"--prompts: {path}: no prompt, expected one per line"
         raise UsageError(msg)
     return cases
 
 
 def _typed(sets: Sequence[PatternSet], console: Console) -> Iterator[Case]:
-    """What is typed, until an empty line or the end of the input."""
+    """Cases of the prompts that are typed, until an empty line or the end of the input."""
     known = _known(sets)
     console.print("Type a prompt; an empty line ends.", style="dim")
     while True:
@@ -142,10 +149,7 @@ def _typed(sets: Sequence[PatternSet], console: Console) -> Iterator[Case]:
 
 
 def _known(sets: Iterable[PatternSet]) -> dict[str, Case]:
-    """Every wording of every pattern, normalised, with its case."""
-    from engram_bench.patterns.expand import wording_cases
-    from engram_bench.patterns.wordings import normalise_prompt
-
+    """Normalised wording → its case, for every wording of every pattern."""
     return {
         normalise_prompt(case.prompt.user): case
         for each in sets
@@ -156,18 +160,12 @@ def _known(sets: Iterable[PatternSet]) -> dict[str, Case]:
 
 
 def _case_of(line: str, known: dict[str, Case]) -> Case:
-    from engram_bench.patterns.wordings import normalise_prompt
-    from engram_bench.records import Prompt
-    from engram_bench.session.plan import free_case
-
     case = known.get(normalise_prompt(line))
     return replace(case, prompt=Prompt(line, case.prompt.system)) if case else free_case(Prompt(line))
 
 
 def _quickly_trained(bench: Bench, cases: Sequence[Case], *, quiet: bool) -> Bench:
-    """The bench, or one whose adapter is trained in seconds on the patterns shown if its own is not stored."""
-    from engram_bench.session.bench import Bench
-
+    """The bench if its adapter is stored, else a bench whose small adapter is trained in seconds on the patterns shown."""
     if bench.is_trained:
         return bench
     shown = {(case.set_name, case.pattern_id) for case in cases}
@@ -185,9 +183,6 @@ def _quickly_trained(bench: Bench, cases: Sequence[Case], *, quiet: bool) -> Ben
 
 
 def _play(bench: Bench, cases: Iterable[Case], console: Console, *, pause_s: float = 0.0) -> None:
-    from engram_bench.cli.demo_view import View
-    from engram_bench.session.bench import COMPARED
-
     generators: dict[Side, Generator] = {side: bench.open_generator(side) for side in COMPARED}
     clear_progress(bench.progress)
     view = View(console)
@@ -211,20 +206,12 @@ def _play(bench: Bench, cases: Iterable[Case], console: Console, *, pause_s: flo
 
 
 def _warm_up(generators: Mapping[Side, Generator], case: Case) -> None:
-    """One token from each side: the first call compiles and fills caches, and would be timed as decoding."""
-    from engram_bench.records import GenerationSettings
-
+    """Ask each side for one token: the first call compiles and fills caches, which would be timed as decoding."""
     for generator in generators.values():
         list(generator.stream(case.prompt, GenerationSettings(max_tokens=1)))
 
 
 def _show(view: View, generators: Mapping[Side, Generator], case: Case, max_tokens: int) -> Lanes:
-    from rich.live import Live
-
-    from engram_bench.cli.duel import duel
-    from engram_bench.inference.ask import with_limit
-    from engram_bench.records import GenerationSettings
-
     settings = with_limit(GenerationSettings(max_tokens=max_tokens), case)
     lanes: Lanes = {}
     if not view.console.is_terminal:
@@ -243,14 +230,10 @@ def _show(view: View, generators: Mapping[Side, Generator], case: Case, max_toke
 
 @contextmanager
 def _console(record: str | None) -> Iterator[tuple[Console, Recorder | None]]:
-    """Where to play: standard output, or a recording of fixed size that standard output shows if it is a terminal."""
-    from rich.console import Console
-
+    """The console to play on: standard output, or a recording of fixed size that a terminal shows at the same time."""
     if record is None:
         yield Console(highlight=False, emoji=False, markup=False), None
         return
-    from engram_bench.cli.recording import Recorder
-
     width, height = RECORDED
     recorder = Recorder(sys.stdout if sys.stdout.isatty() else None)
     console = Console(

@@ -1,11 +1,10 @@
-"""How a demo looks: the prompt, both answers side by side while they come, a mark and a speed under each."""
+"""The look of a demo: the prompt, both answers side by side while they are decoded, a mark and a speed under each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -13,15 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from engram_bench.cli.duel import Lane, Lanes
+from engram_bench.records import Case
 from engram_bench.reporting.clean import encodable, printable
 
-if TYPE_CHECKING:
-    from engram_bench.records import Case
-
 SIDE_BY_SIDE = 60
-"""Columns from which the answers stand beside each other."""
+"""Columns of a console from which the two answers stand side by side."""
 LINES = 6
-"""Of an answer; of a longer one the end is shown."""
+"""Lines shown of an answer; of a longer answer the end is shown."""
 
 TITLES = {"baseline": "before", "candidate": "after"}
 SPLITS = {"seen": "trained on", "held_out": "a wording never trained on", "control": "a control"}
@@ -29,25 +26,31 @@ SPLITS = {"seen": "trained on", "held_out": "a wording never trained on", "contr
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Draws for one console."""
+    """Renderer of a demo for one console."""
 
     console: Console
 
     def text(self, text: str, style: str = "") -> Text:
-        """Untrusted text as it may stand on this console: nothing in it is markup or an escape."""
+        """Untrusted text made safe for this console: nothing in the text is markup or an escape sequence."""
         return Text(encodable(printable(text), self.console.encoding), style=style, overflow="fold")
 
     def heading(self, case: Case, number: int, total: int) -> RenderableType:
-        """The prompt, where it comes from and what is expected."""
-        place = f"{number}/{total}  " if total else ""
-        lines = [self.text(f"{place}{case.prompt.user}", "bold")]
+        """The prompt, its category and split, and the expected answer.
+
+        Args:
+            case: Case to be played.
+            number: Number of the case, from 1.
+            total: Number of all cases; 0 where it is not known, which hides the number.
+        """
+        counter = f"{number}/{total}  " if total else ""
+        lines = [self.text(f"{counter}{case.prompt.user}", "bold")]
         if case.answers:
             about = f"{case.category}, {SPLITS[case.split]}; expected: {case.answers[0]}"
-            lines.append(self.text(f"{' ' * len(place)}{about}", "dim"))
+            lines.append(self.text(f"{' ' * len(counter)}{about}", "dim"))
         return Group(*lines)
 
     def lanes(self, lanes: Lanes) -> RenderableType:
-        """Both answers in boxes of one height."""
+        """Both answers in boxes of equal height."""
         is_wide = self.console.width >= SIDE_BY_SIDE
         inner = (self.console.width // 2 if is_wide else self.console.width) - 4
         boxes = [self._box(side, lane, inner) for side, lane in lanes.items()]
@@ -75,17 +78,17 @@ class View:
         )
 
     def _state(self, lane: Lane) -> Text:
-        """``✓ 3 tokens, 24.1 tok/s``: in all when it is done, so far before."""
+        """``✓ 3 tokens, 24.1 tok/s, 0.12 s``, with ``…`` at the end until the answer is complete."""
         mark = "" if lane.score is None else "✓ " if lane.score.passed else "✗ "
         tokens = f"{lane.tokens} token{'s' * (lane.tokens != 1)}"
         speed = f", {lane.tokens_per_s:.1f} tok/s, {lane.seconds:.2f} s" if lane.tokens else ""
         return self.text(f"{mark}{tokens}{speed}{'' if lane.is_done else ' …'}")
 
     def summary(self, played: Sequence[tuple[Case, Lanes]]) -> RenderableType:
-        """Both sides over all prompts: how many right, tokens and seconds to an answer, tok/s."""
+        """A table of both sides over all prompts: correct answers, tokens and seconds per answer, tokens per second."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("")
-        for heading in ("right", "tokens to answer", "time to answer", "tok/s"):
+        for heading in ("correct", "tokens to answer", "time to answer", "tok/s"):
             table.add_column(heading, justify="right")
         for side in ("baseline", "candidate"):
             lanes = [lanes[side] for _, lanes in played]  # type: ignore[index]

@@ -1,15 +1,14 @@
-"""One prompt put to both sides at once, token by token: what a demo shows."""
+"""One prompt answered by both sides at once, token by token, as a demo shows it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from engram_bench.backends.protocol import Generator
-    from engram_bench.records import Case, GenerationSettings, Score, Side
+from engram_bench.backends.protocol import Generator
+from engram_bench.matchers import match
+from engram_bench.records import Case, GenerationSettings, Score, Side
 
 
 @dataclass
@@ -19,18 +18,19 @@ class Lane:
     text: str = ""
     tokens: int = 0
     seconds: float = 0.0
-    """Spent on this side alone; the sides take turns."""
+    """Seconds spent on this side alone; the sides take turns."""
     is_done: bool = False
     score: Score | None = None
-    """Once it is done, where an answer is expected."""
+    """Score of the complete answer; None before, and where no answer is expected."""
 
     @property
     def tokens_per_s(self) -> float:
-        """0 before the first token."""
+        """Decode speed in tokens per second; 0 before the first token."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
-Lanes = Mapping["Side", Lane]
+Lanes = Mapping[Side, Lane]
+"""Side → its answer so far."""
 
 
 def duel(
@@ -40,12 +40,16 @@ def duel(
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Lanes]:
-    """The lanes after every token, the sides taking turns until both are done; the last ones are scored.
+    """The lanes after every token; the sides take turns until both are done, and the last lanes are scored.
 
-    Each side's seconds are those its own tokens took, so the speeds are as if it had run alone.
+    The seconds of a side are those of its own tokens, so each speed is that of a side that runs alone.
+
+    Args:
+        generators: Loaded model of each side.
+        case: Case whose prompt is asked.
+        settings: Settings of the decoding.
+        clock: Source of the time in seconds.
     """
-    from engram_bench.matchers import match
-
     lanes: dict[Side, Lane] = {side: Lane() for side in generators}
     streams = {side: generator.stream(case.prompt, settings) for side, generator in generators.items()}
     while streams:

@@ -1,7 +1,7 @@
-"""Ask the bare and the tuned model everything the patterns ask, compare case by case, judge the gates, save the run.
+"""Ask the bare and the tuned model every question of the patterns, compare the answers, judge the gates, save the run.
 
-The same cases as pytest's, the same run file and reports; with --speed, the same timed sides. The gates and required
-patterns decide the exit status; for a test per case, run: pytest
+The cases, the run file and the reports are the same as with pytest, and so are the timed sides with --speed. The gates and
+the required patterns decide the exit status. For one test per case, run: pytest
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from engram_bench.cli.bench import evaluate_and_show, open_bench
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """The settings of training, answering and judging."""
+    """Declare the settings of training, answering and judging."""
     add_speed(parser)
     add_settings(parser, *EVERYTHING)
     add_quiet(parser)
@@ -21,6 +21,6 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate; 1 if a gate fails, a required pattern is missed or a case could not be scored."""
+    """Evaluate the adapter; 1 if a gate fails, a required pattern is missed or a case could not be scored."""
     with open_bench(args) as bench:
         return evaluate_and_show(bench, args)

@@ -9,14 +9,18 @@ from engram_bench.cli.arguments import PATTERNS, add_json, add_settings
 from engram_bench.cli.console import say, say_json
 from engram_bench.cli.project import find_project
 from engram_bench.errors import UsageError
+from engram_bench.patterns.render import training_examples, write_chat_jsonl
 from engram_bench.reporting.clean import printable
+from engram_bench.session.bench import load_sets
 
 OUT = "data/engram"
+"""Default folder of the training data, relative to the current folder."""
 VALID_SHARE = 0.1
+"""Default share of the examples for validation."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Where to write and how much of it is for validation."""
+    """Declare where to write, and the share of examples for validation."""
     parser.add_argument("-o", "--out", metavar="DIR", default=OUT, help=f"Folder of the two files. Default: {OUT}.")
     parser.add_argument(
         "--valid-share",
@@ -30,10 +34,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write both files and say how many examples each has."""
-    from engram_bench.patterns.render import training_examples, write_chat_jsonl
-    from engram_bench.session.bench import load_sets
-
+    """Write both files and print how many examples each has."""
     if not 0 <= args.valid_share < 1:
         msg = f"--valid-share: got {args.valid_share}, expected at least 0 and below 1"
         raise UsageError(msg)

@@ -1,4 +1,4 @@
-"""Accuracy, held-out accuracy, consistency, retention and speed ratio of every saved run, oldest first."""
+"""Show accuracy, held-out accuracy, consistency, retention and speed ratio of every saved run, oldest first."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import argparse
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from engram_bench.cli.arguments import add_json, add_settings
 from engram_bench.cli.console import say, say_error, say_json, table, width
 from engram_bench.cli.project import settings_of
 from engram_bench.errors import UsageError
+from engram_bench.records.plain import to_plain
 from engram_bench.reporting.clean import printable
-
-if TYPE_CHECKING:
-    from engram_bench.runs.history import Point, RunRow
+from engram_bench.reporting.trend import trend_svg
+from engram_bench.runs.history import TREND, Point, RunRow, read_history
+from engram_bench.system.files import write_atomic
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """How many runs, and where to plot them."""
-    parser.add_argument("-n", "--last", type=int, default=20, metavar="N", help="Newest runs to show. Default: 20.")
+    """Declare how many runs to show, and where to plot them."""
+    parser.add_argument(
+        "-n", "--last", type=int, default=20, metavar="N", help="Number of runs to show, the newest ones. Default: 20."
+    )
     parser.add_argument(
         "--plot", metavar="FILE", help="Draw the trend of these runs as SVG into this file. Default: none."
     )
@@ -29,9 +31,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show the runs; a file that cannot be read is named on stderr and left out."""
-    from engram_bench.runs.history import read_history
-
+    """Print the runs. A file that cannot be read is left out and named on standard error."""
     if args.last < 1:
         msg = f"--last: got {args.last}, expected a whole number of at least 1"
         raise UsageError(msg)
@@ -41,12 +41,9 @@ def run(args: argparse.Namespace) -> int:
         say_error(f"left out: {reason}")
     rows = history.rows[-args.last :]
     if args.plot and rows:
-        from engram_bench.reporting.trend import trend_svg
-        from engram_bench.system.files import write_atomic
-
         write_atomic(Path(args.plot), trend_svg(rows))
     if args.json:
-        say_json([_plain(row) for row in rows])
+        say_json(to_plain(rows))
     elif rows:
         _print(rows, len(history.rows))
     else:
@@ -55,8 +52,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(rows: Sequence[RunRow], total: int) -> None:
-    from engram_bench.runs.history import TREND
-
     names = [name for name in TREND if any(name in row.points for row in rows)]
     headers = ("run", "started", "commit", *(name.replace(" ", "\n") for name in names))
     cells = [
@@ -86,16 +81,9 @@ def _figures(row: RunRow, names: Sequence[str]) -> list[str]:
 
 
 def _mixed(word: str, rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[str]:
-    """Which runs are of which model or backend, if not all are of one."""
+    """The runs of each model or backend, where there is more than one."""
     if len(set(names)) > 1:
         yield f"different {word}, compare with care:"
         for name in dict.fromkeys(names):
             numbers = [row.name.split("-")[0] for row, own in zip(rows, names, strict=True) if own == name]
             yield f"- {printable(name)}: {', '.join(numbers)}"
-
-
-def _plain(row: RunRow) -> dict[str, Any]:
-    from engram_bench.records.plain import to_plain
-
-    plain: dict[str, Any] = to_plain(row)
-    return plain

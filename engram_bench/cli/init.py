@@ -1,13 +1,12 @@
-"""Scaffold a project: example patterns, pytest configuration, a CI workflow and .gitignore lines.
+"""Create the files of a project: example patterns, pytest configuration, a CI workflow and .gitignore lines.
 
-What is there already is never overwritten: files stay as they are, .gitignore and a pyproject.toml without pytest
-configuration get lines at their end.
+Existing files are never overwritten. Only .gitignore, and a pyproject.toml without pytest configuration, get lines at
+their end.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -17,10 +16,11 @@ from typing import Literal
 from engram_bench.cli.arguments import add_json
 from engram_bench.cli.console import say, say_json
 from engram_bench.cli.project import pytest_config
+from engram_bench.patterns.schema import schema_text
 from engram_bench.reporting.clean import printable
 
 IGNORED = ("/adapters/", "/reports/", "/data/engram/")
-"""What commands make anew."""
+"""Folders that commands can make again."""
 
 _INI = """\
 [pytest]
@@ -36,8 +36,8 @@ engram_gate = ["accuracy >= +10pp"]
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
-    """What was done about one file."""
+class Outcome:
+    """What became of one file of the project."""
 
     path: str
     outcome: Literal["made", "extended", "kept"]
@@ -45,22 +45,22 @@ class Deed:
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Where to."""
+    """Declare the folder of the project."""
     parser.add_argument(
-        "folder", nargs="?", default=".", metavar="DIR", help="The project. Default: the current folder."
+        "folder", nargs="?", default=".", metavar="DIR", help="Folder of the project. Default: the current folder."
     )
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make what is missing, and say what to do next."""
-    deeds = list(scaffold(Path(args.folder)))
+    """Create what is missing, and print what to do next."""
+    found = list(scaffold(Path(args.folder)))
     if args.json:
-        say_json([{"path": deed.path, "outcome": deed.outcome, "note": deed.note} for deed in deeds])
+        say_json([{"path": each.path, "outcome": each.outcome, "note": each.note} for each in found])
         return 0
-    for deed in deeds:
-        note = f"  ({deed.note})" if deed.note else ""
-        say(f"{deed.outcome:<9} {printable(deed.path)}{note}", style="" if deed.outcome == "kept" else "green")
+    for each in found:
+        note = f"  ({each.note})" if each.note else ""
+        say(f"{each.outcome:<9} {printable(each.path)}{note}", style="" if each.outcome == "kept" else "green")
     into = "" if args.folder == "." else f"cd {printable(args.folder)}, then "
     say(
         "",
@@ -70,12 +70,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def scaffold(root: Path) -> Iterator[Deed]:
-    """Make each file of a project that is missing in *root*, and report on each."""
+def scaffold(root: Path) -> Iterator[Outcome]:
+    """Create each missing file of a project in *root*; one outcome per file."""
     templates = resources.files("engram_bench.cli").joinpath("templates")
     patterns = root / "patterns"
     if any(path.suffix in (".yaml", ".yml", ".jsonl") for path in patterns.glob("*")):
-        yield Deed("patterns/", "kept", "has pattern files")
+        yield Outcome("patterns/", "kept", "has pattern files")
     else:
         yield _make(root, "patterns/example.yaml", templates.joinpath("example.yaml").read_text("utf-8"))
     yield _make(root, "patterns/pattern.schema.json", _schema())
@@ -85,48 +85,46 @@ def scaffold(root: Path) -> Iterator[Deed]:
 
 
 def _schema() -> str:
-    """For editors that complete and check YAML by the first line of a pattern file."""
-    from engram_bench.patterns.schema import pattern_schema
-
-    return json.dumps(pattern_schema(), indent=2) + "\n"
+    """The JSON schema with which editors complete and check a pattern file, as its first line asks them to."""
+    return schema_text()
 
 
-def _make(root: Path, name: str, text: str) -> Deed:
+def _make(root: Path, name: str, text: str) -> Outcome:
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except FileExistsError:
-        return Deed(name, "kept")
-    return Deed(name, "made")
+        return Outcome(name, "kept")
+    return Outcome(name, "made")
 
 
-def _configure_pytest(root: Path) -> Deed:
-    """A second configuration file would hide the first from pytest, so there is at most one."""
+def _configure_pytest(root: Path) -> Outcome:
+    """Configure pytest, unless the project does: a second configuration file would hide the first from pytest."""
     if (config := pytest_config(root)) is not None:
-        return Deed(config.name, "kept", "configures pytest; engram_* keys may be added there")
+        return Outcome(config.name, "kept", "configures pytest; engram_* keys may be added there")
     project = root / "pyproject.toml"
     if project.exists():
         return _append(project, _TOML)
     return _make(root, "pytest.ini", _INI)
 
 
-def _ignore(root: Path) -> Deed:
+def _ignore(root: Path) -> Outcome:
     path = root / ".gitignore"
     there = path.read_text("utf-8").splitlines() if path.exists() else []
     names = {line.strip().strip("/") for line in there}
     missing = [line for line in IGNORED if line.strip("/") not in names]
     if not missing:
-        return Deed(path.name, "kept")
+        return Outcome(path.name, "kept")
     return _append(path, "\n".join(missing) + "\n")
 
 
-def _append(path: Path, text: str) -> Deed:
-    """The text at the end of the file, on a line of its own."""
+def _append(path: Path, text: str) -> Outcome:
+    """Add the text at the end of the file, on a line of its own."""
     is_there = path.exists()
     with path.open("a+", encoding="utf-8", newline="") as file:
         file.seek(0)
         before = file.read()
         file.write(("" if not before or before.endswith("\n") else "\n") + text)
-    return Deed(path.name, "extended" if is_there else "made")
+    return Outcome(path.name, "extended" if is_there else "made")

@@ -1,4 +1,4 @@
-"""The project around the current folder: its root and its ``engram_*`` ini keys, found where pytest finds them."""
+"""The project around the current folder: its root and its ``engram_*`` ini keys, found as pytest finds them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _SECTIONS = {
     "tox.ini": ("pytest",),
     "setup.cfg": ("tool:pytest",),
 }
-"""Configuration files in pytest's order, with the table that makes them one."""
+"""Configuration files in pytest's order → the table that pytest reads in each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """Where paths of ini keys and defaults start, and what the ini keys say."""
+    """The root folder that relative paths start from, and the values of the ini keys."""
 
     root: Path
     ini: Mapping[str, Any] = field(default_factory=dict)
     config: Path | None = None
-    """The file with pytest's configuration; None where there is none."""
+    """File with pytest's configuration; None where there is none."""
 
     def settings(self, flags: Mapping[str, Any], cwd: Path) -> Settings:
-        """The settings of a command: its flags, else the ini keys, else the defaults.
+        """The settings of a command: a flag beats the ini key, which beats the default.
 
         Raises:
             UsageError: An option cannot be read.
@@ -44,7 +44,7 @@ class Project:
 
 
 def find_project(cwd: Path) -> Project:
-    """The project that pytest would find from *cwd*: the nearest folder upwards with pytest configuration, else *cwd*.
+    """The project that pytest would find from *cwd*: the nearest folder upwards with pytest configuration, or *cwd* itself.
 
     Raises:
         UsageError: A configuration file cannot be read; names it.
@@ -56,7 +56,7 @@ def find_project(cwd: Path) -> Project:
 
 
 def pytest_config(folder: Path) -> Path | None:
-    """The file that configures pytest in this very folder; None if none does.
+    """The file that configures pytest in exactly this folder; None if there is none.
 
     Raises:
         UsageError: A configuration file cannot be read; names it.
@@ -78,7 +78,7 @@ def _configurations(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
 
 
 def _read(path: Path, table: tuple[str, ...]) -> Mapping[str, Any] | None:
-    """The keys of the file's pytest table; None if it has none. ``pytest.ini`` counts even when it is empty."""
+    """The keys of the file's pytest table; None without such a table. ``pytest.ini`` counts even when it is empty."""
     try:
         if path.suffix == ".toml":
             return _toml_keys(tomllib.loads(path.read_text("utf-8")), table)
@@ -103,7 +103,7 @@ def _toml_keys(document: Mapping[str, Any], table: tuple[str, ...]) -> Mapping[s
 
 
 def _ours(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Our keys, each in the type that pytest would give it."""
+    """The package's own keys, each in the type that pytest would give its value."""
     values = {option.dest: keys[option.dest] for option in OPTIONS if keys.get(option.dest) is not None}
     for option in OPTIONS:
         if option.dest in values:

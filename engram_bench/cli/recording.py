@@ -17,7 +17,7 @@ from engram_bench.system.files import write_atomic
 
 
 class Recorder(io.TextIOBase):
-    """A stream that notes what is written to it and when, and passes it on."""
+    """A stream that records each text written to it with its time, and passes the text on."""
 
     encoding = "utf-8"
 
@@ -29,7 +29,7 @@ class Recorder(io.TextIOBase):
         self._events: list[tuple[float, str]] = []
 
     def write(self, text: str) -> int:
-        """Note and pass on."""
+        """Record the text and pass it on; the number of characters."""
         if text:
             self._events.append((self._clock() - self._started, text))
         if self._through is not None:
@@ -37,16 +37,22 @@ class Recorder(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Pass on."""
+        """Flush the stream behind this one."""
         if self._through is not None:
             self._through.flush()
 
     def isatty(self) -> bool:
-        """It is to be played on one."""
+        """True: a recording is made to be played on a terminal."""
         return True
 
     def asciicast(self, *, width: int, height: int, title: str) -> str:
-        """The file's text: a header line, then a line per write. The header says where the recording comes from."""
+        """Text of the recording: a header line with its provenance, then a line per write.
+
+        Args:
+            width: Columns of the terminal.
+            height: Lines of the terminal.
+            title: Title that a player shows.
+        """
         header = {
             "version": 2,
             "width": width,
@@ -64,9 +70,9 @@ class Recorder(io.TextIOBase):
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
     def save(self, path: Path, *, width: int, height: int, title: str) -> None:
-        """Write the file.
+        """Write the recording to *path*; the other arguments are those of :meth:`asciicast`.
 
         Raises:
-            StoreError: It cannot be written.
+            StoreError: The file cannot be written.
         """
         write_atomic(path, self.asciicast(width=width, height=height, title=title))

@@ -1,6 +1,6 @@
-"""The whole pipeline: check the patterns, write the training data, train, ask both sides, report, and show a quick demo.
+"""Run the whole pipeline: check the patterns, write the training data, train, ask both sides, report, show a short demo.
 
-The gates and required patterns decide the exit status.
+The gates and the required patterns decide the exit status.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from pathlib import Path
 from engram_bench.cli.arguments import EVERYTHING, add_quiet, add_settings, add_speed
 from engram_bench.cli.bench import adapter_words, evaluate_and_show, open_bench
 from engram_bench.cli.console import say
+from engram_bench.cli.demo import quick_demo
 from engram_bench.cli.generate import OUT
+from engram_bench.patterns.render import write_chat_jsonl
 from engram_bench.system.provenance import utc_now
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """The settings of everything, and what to leave out."""
+    """Declare the settings of every stage, and the stages to leave out."""
     parser.add_argument("-o", "--out", metavar="DIR", default=OUT, help=f"Folder of the training data. Default: {OUT}.")
-    parser.add_argument("--skip-demo", action="store_true", help="No demo at the end.")
+    parser.add_argument("--skip-demo", action="store_true", help="Show no demo at the end.")
     add_speed(parser)
     add_settings(parser, *EVERYTHING)
     add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run every stage; the exit status of the evaluation."""
-    from engram_bench.patterns.render import write_chat_jsonl
-
+    """Run every stage and return the exit status of the evaluation."""
     started = utc_now()
     with open_bench(args) as bench:
         patterns = sum(len(each.patterns) for each in bench.sets)
@@ -44,8 +44,6 @@ def run(args: argparse.Namespace) -> int:
         say("")
         _stage(5, f"reports: {bench.settings.report_dir / 'latest.html'}")
         if not args.skip_demo:
-            from engram_bench.cli.demo import quick_demo
-
             _stage(6, "demo (leave it out with --skip-demo)")
             quick_demo(bench)
     return status

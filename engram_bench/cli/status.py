@@ -1,7 +1,7 @@
-"""The Training, Evaluation and Improvement tables of the newest run of each model and backend, as Markdown.
+"""Print the training, evaluation and improvement tables of the newest run of each model and backend, as Markdown.
 
-With --write FILE the tables replace what stands between the two marker lines of that file, so that a page of the
-documentation shows figures of real runs only.
+With --write FILE the tables replace the text between the two marker lines of that file, so that a page of documentation
+shows figures of real runs only.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ from engram_bench.cli.arguments import add_settings
 from engram_bench.cli.console import say, say_error
 from engram_bench.cli.project import settings_of
 from engram_bench.errors import StoreError, UsageError
+from engram_bench.reporting.status import status_markdown
+from engram_bench.runs.history import read_history
+from engram_bench.runs.store import find_run, load_run
+from engram_bench.system.files import write_atomic
 
 BEGIN, END = "<!-- engram-bench status: begin -->", "<!-- engram-bench status: end -->"
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Which runs, and where to write."""
+    """Declare which runs to show, and where to write the tables."""
     parser.add_argument(
         "runs",
         nargs="*",
@@ -34,11 +38,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print or write the tables."""
-    from engram_bench.reporting.status import status_markdown
-    from engram_bench.runs.store import find_run, load_run
-    from engram_bench.system.files import write_atomic
-
+    """Print or write the tables; 0."""
     report_dir = settings_of(args).report_dir
     paths = [find_run(report_dir, reference) for reference in args.runs] or _newest(report_dir)
     text = status_markdown([load_run(path) for path in paths])
@@ -52,8 +52,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _newest(report_dir: Path) -> list[Path]:
     """The newest run of each model and backend, oldest first."""
-    from engram_bench.runs.history import read_history
-
     history = read_history(report_dir)
     for reason in history.unreadable:
         say_error(f"left out: {reason}")
@@ -65,6 +63,7 @@ def _newest(report_dir: Path) -> list[Path]:
 
 
 def _between_markers(path: Path, text: str) -> str:
+    """The text of the file with *text* between its marker lines."""
     try:
         page = path.read_text("utf-8")
     except OSError as error:

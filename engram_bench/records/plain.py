@@ -1,7 +1,7 @@
 """Records as plain JSON values and back, by their type hints: lossless, checked, without a second schema to maintain.
 
-A dataclass is an object with every field written out, a tuple an array. JSON has no NaN and no infinity, so such a
-float is ``{"float": "nan"}``, ``{"float": "inf"}`` or ``{"float": "-inf"}``: other readers see valid JSON.
+A dataclass becomes an object with every field written out, and a tuple becomes an array. JSON has no NaN and no infinity,
+so such a float becomes ``{"float": "nan"}``, ``{"float": "inf"}`` or ``{"float": "-inf"}``: other readers see valid JSON.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from functools import cache
 from itertools import islice, repeat
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+JSON_KEY = "json"
+"""Metadata key of a field with another name in JSON, ``field(metadata={JSON_KEY: "old_name"})``: older files stay readable."""
+
 T = TypeVar("T")
 Reader = Callable[[Any], Any]
 
@@ -24,40 +27,40 @@ Reader = Callable[[Any], Any]
 class RecordMismatch(ValueError):
     """A plain value does not fit its record: ``results[3].score.outcome: found 'ok', expected …``.
 
-    For the module that knows the file to turn into an error of its own.
+    The module that knows the file turns this error into one of its own.
     """
 
     def __init__(self, found: str) -> None:
         super().__init__(found)
-        self.trail = ""
+        self.path = ""
 
     def inside(self, step: str | int) -> RecordMismatch:
-        """The same mismatch seen from one level further out: in the field or at the index *step*."""
-        self.trail = (f"[{step}]" if isinstance(step, int) else f".{step}") + self.trail
+        """The same mismatch seen from one level further out, where *step* is the field or the index."""
+        self.path = (f"[{step}]" if isinstance(step, int) else f".{step}") + self.path
         return self
 
     def __str__(self) -> str:
-        return f"{self.trail.lstrip('.')}: {self.args[0]}" if self.trail else str(self.args[0])
+        return f"{self.path.lstrip('.')}: {self.args[0]}" if self.path else str(self.args[0])
 
 
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def to_plain(value: object) -> Any:
-    """The value built of dict, list, str, int, float, bool and None, ready for ``json.dumps(allow_nan=False)``.
+    """A value made of dict, list, str, int, float, bool and None, ready for ``json.dumps(allow_nan=False)``.
 
-    Numbers of other libraries (NumPy's) become Python's.
+    Numbers of other libraries, such as NumPy's, become Python's.
 
     Raises:
-        TypeError: There is something in it that no record holds, such as a set.
+        TypeError: The value holds something that no record holds, such as a set.
     """
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {"float": repr(float(value))}
     kind: Any = type(value)
-    if names := _field_names(kind):
-        return {name: to_plain(getattr(value, name)) for name in names}
+    if keys := _json_keys(kind):
+        return {key: to_plain(getattr(value, name)) for name, key in keys.items()}
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -71,20 +74,20 @@ def to_plain(value: object) -> Any:
 
 
 def to_json(plain: object) -> str:
-    """JSON text of a plain value in one line, letters of every language kept as they are."""
+    """JSON text of a plain value on one line; letters of every language stay as they are."""
     return _LETTERS_KEPT.encode(plain)
 
 
 def to_json_lines(plain: Mapping[str, Any]) -> str:
-    """JSON text of an object with a line per key, and a line per row where a value is an array of objects.
+    """JSON text of an object with one line per key, and one line per row where a value is an array of objects.
 
-    So a file of many rows stays small, and a diff of two shows the rows that differ.
+    A file of many rows stays small this way, and a diff of two files shows the rows that differ.
     """
     return "{" + ",\n".join(f"{to_json(key)}: {_rows(value)}" for key, value in plain.items()) + "}\n"
 
 
 def canonical_json(value: object) -> str:
-    """One text per value, whatever the order of its mappings' keys: what fingerprints are taken of."""
+    """One JSON text per value, whatever the order of keys in its mappings; fingerprints are computed from this text."""
     return json.dumps(to_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -98,21 +101,27 @@ def _rows(value: Any) -> str:
 
 
 @cache
-def _field_names(kind: Any) -> tuple[str, ...]:
-    """Names of a record's fields in order; empty for any other type."""
-    return tuple(each.name for each in fields(kind)) if is_dataclass(kind) else ()
+def _json_keys(kind: Any) -> Mapping[str, str]:
+    """Each field of a record with its key in JSON, in order; empty for any other type."""
+    return {each.name: _json_key(each) for each in fields(kind)} if is_dataclass(kind) else {}
+
+
+def _json_key(each: Field[Any]) -> str:
+    """The field's own name, or the one that its metadata keep for files of older versions."""
+    return str(each.metadata.get(JSON_KEY, each.name))
 
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def from_plain(kind: type[T], plain: object) -> T:
-    """The *kind* that :func:`to_plain` wrote. Instances of a record inside *plain* are taken as they are.
+    """The *kind* that :func:`to_plain` wrote. Records inside *plain* that are read already are taken as they are.
 
-    A field that is missing takes its default, so files written before the field existed can be read.
+    A missing field takes its default, so files written before the field existed can be read.
 
     Raises:
-        RecordMismatch: A required field is missing, a key is unknown or a value has another type; names the place.
+        RecordMismatch: A required field is missing, a key is unknown or a value has another type. The message names the
+            path to the value.
     """
     hint: Any = kind
     value: T = _reader(hint)(plain)
@@ -121,7 +130,7 @@ def from_plain(kind: type[T], plain: object) -> T:
 
 @cache
 def _reader(hint: Any) -> Reader:
-    """The function that reads one value of a type hint; built once per hint."""
+    """The function that reads one value of a type hint, built once per hint."""
     origin, args = get_origin(hint), get_args(hint)
     if is_dataclass(hint):
         return _record_reader(hint)  # type: ignore[arg-type]  # is_dataclass also accepts instances
@@ -138,7 +147,8 @@ def _reader(hint: Any) -> Reader:
 
 def _record_reader(kind: type) -> Reader:
     readers: dict[str, Reader] = {}
-    required = {each.name for each in fields(kind) if _has_no_default(each)}
+    required = {_json_key(each) for each in fields(kind) if _has_no_default(each)}
+    names = {key: name for name, key in _json_keys(kind).items()}
 
     def read(value: Any) -> Any:
         if isinstance(value, kind):
@@ -150,11 +160,11 @@ def _record_reader(kind: type) -> Reader:
             raise RecordMismatch(msg)
         if unknown := value.keys() - readers.keys():
             raise _mismatch(min(unknown), f"one of {', '.join(readers)}")
-        values = dict(zip(value, _read_all([readers[name] for name in value], value.values(), value), strict=True))
-        return kind(**values)
+        read_values = _read_all([readers[key] for key in value], value.values(), value)
+        return kind(**{names[key]: each for key, each in zip(value, read_values, strict=True)})
 
     hints = get_type_hints(kind)
-    readers.update((name, _reader(hints[name])) for name in _field_names(kind))
+    readers.update((key, _reader(hints[name])) for key, name in names.items())
     return read
 
 
@@ -188,7 +198,7 @@ def _literal_reader(allowed: tuple[Any, ...]) -> Reader:
 
 
 def _tuple_reader(members: tuple[Any, ...]) -> Reader:
-    """Reads ``tuple[X, ...]`` of any length, ``tuple[X, Y]`` of that one."""
+    """Reader of ``tuple[X, ...]`` of any length, or of ``tuple[X, Y]`` of exactly that length."""
     any_length = members[-1] is Ellipsis
     readers = [_reader(member) for member in members if member is not Ellipsis]
 
@@ -230,7 +240,7 @@ def _read_float(value: Any) -> float:
 
 
 def _read_all(readers: Iterable[Reader], values: Iterable[Any], steps: Iterable[str | int]) -> list[Any]:
-    """Each value read by its reader; a mismatch learns at which of the steps it was found."""
+    """Each value read by its reader; a mismatch is extended by the step at which it was found."""
     read: list[Any] = []
     try:
         for reader, value in zip(readers, values, strict=False):

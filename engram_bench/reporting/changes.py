@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from engram_bench.records import Comparison, LedgerEntry, Run, State, TrainingRecord
 from engram_bench.reporting.clean import encodable, printable
-from engram_bench.reporting.tables import SPLITS, TABLED, Table, category_table, entries, measure_table
+from engram_bench.reporting.tables import SPLITS, TABLED, ReportTable, category_table, entries, measure_table
 from engram_bench.reporting.terminal import MAX_CATEGORIES, entry_lines, outside_lines
 
 MAX_ENTRIES = 50
@@ -62,7 +62,7 @@ def differences(old: Run, new: Run) -> dict[str, tuple[str, str]]:
     return {name: (before, after) for name, (before, after) in facts.items() if before != after}
 
 
-def training_table(old: Run, new: Run) -> Table | None:
+def training_table(old: Run, new: Run) -> ReportTable | None:
     """How the adapters of both runs were trained, side by side, each on its own machine; None where it is one and the same.
 
     Nothing in it is set against the other: seconds of two machines make no ratio.
@@ -71,7 +71,7 @@ def training_table(old: Run, new: Run) -> Table | None:
         return None
     columns = [_training_facts(run.training) for run in (old, new) if run.training]
     rows = tuple((name, *(column[name] for column in columns)) for name in columns[0])
-    return Table("training: each on its own machine", ("", "older", "newer"), "lll", rows)
+    return ReportTable("training: each on its own machine", ("", "older", "newer"), "lll", rows)
 
 
 def _training_facts(training: TrainingRecord) -> dict[str, str]:
@@ -127,7 +127,7 @@ def _tables(old: Run, new: Run, comparison: Comparison, width: int) -> Iterator[
             yield [*_wrapped(table.title, width), *_renamed(table).plain(width)]
 
 
-def _renamed(table: Table) -> Table:
+def _renamed(table: ReportTable) -> ReportTable:
     """The table with its sides called what they are here: two runs."""
     return replace(table, headers=tuple(_SIDES.get(header, header) for header in table.headers))
 

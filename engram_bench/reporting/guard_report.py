@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from engram_bench.records import GuardOutcome, GuardResult, Run
-from engram_bench.reporting.tables import Table
+from engram_bench.reporting.tables import ReportTable
 from engram_bench.scoring.guards import GUARDS
 
 OUTCOMES: Mapping[GuardOutcome, str] = {"holds": "holds", "broken": "broken", "not_told": "cannot be told"}
@@ -22,7 +22,7 @@ def guard_sentences(run: Run) -> list[str]:
     return [f"sanity guards: {counts}", *(_sentence(guard) for guard in run.guards if guard.outcome != "holds")]
 
 
-def guard_table(run: Run) -> Table | None:
+def guard_table(run: Run) -> ReportTable | None:
     """A row per guard over all files, with what it guards or why it does not hold; None where none was run."""
     if not run.guards:
         return None
@@ -33,7 +33,7 @@ def guard_table(run: Run) -> Table | None:
         held = sum(guard.outcome == "holds" for guard in same)
         reasons = "; ".join(f"{guard.set_name}: {guard.reason}" for guard in same if guard.reason)
         rows.append((name, OUTCOMES[worst.outcome], f"{held} of {len(same)}", reasons or GUARDS.get(name, "")))
-    return Table("sanity guards", ("guard", "verdict", "files", "what it says"), "llrl", tuple(rows))
+    return ReportTable("sanity guards", ("guard", "verdict", "files", "what it says"), "llrl", tuple(rows))
 
 
 def _sentence(guard: GuardResult) -> str:

@@ -10,7 +10,7 @@ from engram_bench.reporting.clean import printable
 from engram_bench.reporting.guard_report import guard_table
 from engram_bench.reporting.speed_table import speed_table, timed_metrics
 from engram_bench.reporting.sweep_report import sweep_sentence, sweep_table
-from engram_bench.reporting.tables import SPLITS, TABLED, Table, category_table, entries, measure_tables
+from engram_bench.reporting.tables import SPLITS, TABLED, ReportTable, category_table, entries, measure_tables
 from engram_bench.reporting.words import OUTCOMES, outside, run_facts
 
 MAX_ENTRIES = 500
@@ -75,7 +75,7 @@ def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[str]:
         )
         for verdict in verdicts
     )
-    yield Table("", ("gate", "verdict", "measured", "wanted", "p", "reason"), "llllrl", rows).markdown()
+    yield ReportTable("", ("gate", "verdict", "measured", "wanted", "p", "reason"), "llllrl", rows).markdown()
 
 
 def _guards(run: Run) -> Iterator[str]:
@@ -116,11 +116,11 @@ def _ledger(comparison: Comparison, states: Sequence[State], max_entries: int) -
                 yield f"… and {len(found) - max_entries} more in `latest.json`"
 
 
-def _entry_table(found: Sequence[LedgerEntry]) -> Table:
+def _entry_table(found: Sequence[LedgerEntry]) -> ReportTable:
     rows = tuple(
         tuple(
             map(code, (entry.case_id, entry.prompt, entry.expected, entry.baseline, entry.candidate, str(entry.source)))
         )
         for entry in found
     )
-    return Table("", ("case", "prompt", "expected", "baseline", "candidate", "where"), "llllll", rows)
+    return ReportTable("", ("case", "prompt", "expected", "baseline", "candidate", "where"), "llllll", rows)

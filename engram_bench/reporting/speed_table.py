@@ -6,14 +6,14 @@ import re
 from collections.abc import Sequence
 
 from engram_bench.records import Comparison, SpeedSummary, Verdict
-from engram_bench.reporting.tables import Table
+from engram_bench.reporting.tables import ReportTable
 from engram_bench.reporting.words import OUTCOMES, ratio_words
 from engram_bench.scoring.figures import number
 
 _HEADERS = ("test", "side", "n", "tok/s (IQR)", "ms p50/p90", "against baseline")
 
 
-def speed_table(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> Table | None:
+def speed_table(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> ReportTable | None:
     """Every timed side with rounds, median tok/s, milliseconds of a round, and the paired ratio; None where none was timed.
 
     A round of ``time to answer`` is one prompt answered to its end: its p50 and p90 are the latency per prompt.
@@ -24,7 +24,7 @@ def speed_table(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> Tab
     title = "speed: medians of timed rounds; ratio of pairs with 95 % interval" + f" ({conditions})" * bool(conditions)
     outcomes = {_metric(verdict): OUTCOMES[verdict.outcome] for verdict in verdicts}
     rows = tuple(_row(summary, outcomes.get(summary.metric, "")) for summary in comparison.speed)
-    return Table(title, _HEADERS, "llrrrl", rows)
+    return ReportTable(title, _HEADERS, "llrrrl", rows)
 
 
 def timed_metrics(comparison: Comparison) -> tuple[str, ...]:

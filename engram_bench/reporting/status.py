@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from engram_bench.records import Comparison, Estimate, Measure, Run
 from engram_bench.reporting.markdown import code, escaped
-from engram_bench.reporting.tables import Table
+from engram_bench.reporting.tables import ReportTable
 from engram_bench.reporting.words import change_words
 from engram_bench.scoring.comparison import compare
 from engram_bench.scoring.figures import figure
@@ -39,7 +39,7 @@ def status_markdown(runs: Sequence[Run]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _training(runs: Sequence[Run]) -> Table:
+def _training(runs: Sequence[Run]) -> ReportTable:
     rows = tuple(
         (
             _number(run),
@@ -55,10 +55,10 @@ def _training(runs: Sequence[Run]) -> Table:
         if run.training is not None
     )
     headers = ("run", "model", "backend", "examples", "steps", "seconds", "loss", "recall")
-    return Table("", headers, "lllrrrrr", rows)
+    return ReportTable("", headers, "lllrrrrr", rows)
 
 
-def _evaluation(compared: Sequence[tuple[Run, Comparison]]) -> Table:
+def _evaluation(compared: Sequence[tuple[Run, Comparison]]) -> ReportTable:
     rows = [
         (
             _number(run),
@@ -71,17 +71,17 @@ def _evaluation(compared: Sequence[tuple[Run, Comparison]]) -> Table:
         for measure in _measures(comparison)
         if measure.candidate is not None
     ]
-    return Table("", ("run", "measure", "n", "baseline", "candidate"), "llrrr", tuple(rows))
+    return ReportTable("", ("run", "measure", "n", "baseline", "candidate"), "llrrr", tuple(rows))
 
 
-def _improvement(compared: Sequence[tuple[Run, Comparison]]) -> Table:
+def _improvement(compared: Sequence[tuple[Run, Comparison]]) -> ReportTable:
     rows = [
         (_number(run), measure.name, change_words(measure), _counts(measure))
         for run, comparison in compared
         for measure in _measures(comparison)
         if change_words(measure)
     ]
-    return Table("", ("run", "measure", "change", "fixed / broken"), "llrr", tuple(rows))
+    return ReportTable("", ("run", "measure", "change", "fixed / broken"), "llrr", tuple(rows))
 
 
 def _measures(comparison: Comparison) -> list[Measure]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from engram_bench.records import Estimate, Run, SweepPoint
 from engram_bench.reporting.plots import WIDTH, svg, tag, text
-from engram_bench.reporting.tables import Table
+from engram_bench.reporting.tables import ReportTable
 from engram_bench.scoring.figures import counts, number
 from engram_bench.scoring.sweep import RULE, best
 
@@ -15,7 +15,7 @@ CURVES: Mapping[str, str] = {"recall": "recall", "held_out": "held-out", "retent
 DASHES = {"recall": "none", "held_out": "7 4", "retention": "2 4"}
 
 
-def sweep_table(run: Run) -> Table | None:
+def sweep_table(run: Run) -> ReportTable | None:
     """A row per checkpoint; None without a sweep."""
     if not run.sweep:
         return None
@@ -30,7 +30,7 @@ def sweep_table(run: Run) -> Table | None:
         for point in run.sweep
     )
     title = "checkpoints: recall, held-out wordings and retention (%, with 95 % interval)"
-    return Table(title, ("step", *CURVES.values(), "mean", ""), "rrrrrl", rows)
+    return ReportTable(title, ("step", *CURVES.values(), "mean", ""), "rrrrrl", rows)
 
 
 def sweep_sentence(run: Run) -> str:

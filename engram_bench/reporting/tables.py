@@ -38,7 +38,7 @@ _PLAIN = TableFormat(None, Line("", "-", "  ", ""), None, None, _ROW, _ROW, 0, N
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ReportTable:
     """Rows of cells under headers."""
 
     title: str
@@ -129,7 +129,9 @@ _NARROW = (
 )
 
 
-def category_table(comparison: Comparison, metric: str, *, width: int = 200, max_rows: int = 1000) -> Table | None:
+def category_table(
+    comparison: Comparison, metric: str, *, width: int = 200, max_rows: int = 1000
+) -> ReportTable | None:
     """A metric of ``TABLED`` per category and in total, or None where it was not measured.
 
     Within *width* columns: category names are cut to 20 characters, then counts share a column, then names are cut to 8. Of
@@ -150,11 +152,11 @@ def category_table(comparison: Comparison, metric: str, *, width: int = 200, max
     if len(rows) < len(slices) and rows:
         title += f"; the weakest {len(rows)} of {len(slices)} categories"
 
-    def table(columns: Sequence[_Column], name_width: int) -> Table:
+    def table(columns: Sequence[_Column], name_width: int) -> ReportTable:
         def row(name: str, measure: Measure, states: _States) -> tuple[str, ...]:
             return (printable(name, name_width), *(column.cell(measure, states) for column in columns))
 
-        return Table(
+        return ReportTable(
             title,
             ("category", *(column.header for column in columns)),
             "l" + "r" * len(columns),
@@ -180,7 +182,7 @@ def section_of(name: str) -> str:
     return "speed" if metric.unit in MACHINE_UNITS else "retention"
 
 
-def measure_tables(comparison: Comparison, *, skip: Sequence[str] = tuple(TABLED)) -> list[Table]:
+def measure_tables(comparison: Comparison, *, skip: Sequence[str] = tuple(TABLED)) -> list[ReportTable]:
     """Every other measure on both sides, a table per section that has any."""
     tables = []
     for section, title in SECTIONS.items():
@@ -196,7 +198,7 @@ def measure_table(
     title: str = "other measures",
     skip: Sequence[str] = tuple(TABLED),
     only: Sequence[str] | None = None,
-) -> Table | None:
+) -> ReportTable | None:
     """Every other measure (or *only* those named) on both sides, one a row; None where there is none."""
     rows = [
         (
@@ -210,7 +212,7 @@ def measure_table(
         if (name not in skip if only is None else name in only)
     ]
     headers = ("measure", "n", "baseline", "candidate", "change")
-    return Table(f"{title} (rates in %, with 95 % interval)", headers, "lrrrl", tuple(rows)) if rows else None
+    return ReportTable(f"{title} (rates in %, with 95 % interval)", headers, "lrrrl", tuple(rows)) if rows else None
 
 
 def entries(ledger: Sequence[LedgerEntry], state: State) -> dict[Split, list[LedgerEntry]]:

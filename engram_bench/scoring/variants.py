@@ -1,78 +1,79 @@
-"""What one way of teaching facts (an *arm*) learned, what it forgot and what it costs: a row of the arms table."""
+"""One variant of an adapter (a kind with its route): what it learned, what it forgot and what it costs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from engram_bench.records import CaseResult, Comparison, Estimate, Provenance, TrainingRecord
+from engram_bench.records.plain import JSON_KEY
 from engram_bench.stats import rates
 
 
 @dataclass(frozen=True, slots=True)
-class ArmRow:
-    """One arm at one size; a field is None where there was nothing to measure it on."""
+class VariantRow:
+    """One variant trained on one number of patterns. A field is None where nothing was measured."""
 
-    arm: str
+    variant: str = field(metadata={JSON_KEY: "arm"})
     """``baseline``, or the adapter's kind with its route: ``memory``, ``lora+keys``."""
     patterns: int
-    """Patterns that were taught."""
+    """Number of patterns in the training set."""
     adapter: str = ""
-    """The stored adapter's name; empty for the bare model."""
+    """Name of the stored adapter; empty for the bare model."""
     recall: Estimate | None = None
-    """Prompts as written, answered rightly."""
+    """Share of prompts as written that are answered correctly."""
     wrapped: Estimate | None = None
-    """The same prompts in words never trained on, answered rightly."""
+    """Share of the same prompts, in words never trained on, that are answered correctly."""
     held_out: Estimate | None = None
-    """Held-out wordings answered rightly."""
+    """Share of held-out wordings that are answered correctly."""
     consistency: Estimate | None = None
-    """Pairs of wordings that get the same answer."""
+    """Share of pairs of wordings that get the same answer."""
     retention: Estimate | None = None
-    """Controls the bare model knew that are still right."""
+    """Share of the controls known to the bare model that are still answered correctly."""
     agreement: Estimate | None = None
-    """Controls answered as the bare model does."""
+    """Share of controls with the same answer as the bare model's."""
     perplexity: Estimate | None = None
     """Perplexity of ordinary text over the bare model's; 1.0 is no change."""
     fires: Estimate | None = None
-    """Places of the bare model's answers to controls at which the adapter takes part."""
+    """Share of positions in the bare model's answers to controls at which the adapter takes part."""
     stored: int = 0
-    """Trained values."""
+    """Number of trained values."""
     touched: int = 0
-    """Trained values that the prediction of one token reads, at most."""
+    """Largest number of trained values that the prediction of one token reads."""
     examples: int = 0
     steps: int = 0
     train_s: float = 0.0
-    """Wall seconds of the training, measured when it was trained."""
+    """Wall seconds of the training, measured when the adapter was trained."""
     train_memory_mb: float | None = None
-    """Most memory the training process held."""
+    """Most memory that the training process held."""
     decode_ratio: Estimate | None = None
-    """New tokens a second over the bare model's, paired, the adapter attached as it was trained."""
+    """New tokens per second over the bare model's, in pairs, with the adapter attached as trained."""
 
 
 @dataclass(frozen=True, slots=True)
-class Arms:
-    """Rows with where they come from."""
+class VariantTable:
+    """Rows of variants, with their provenance."""
 
-    rows: tuple[ArmRow, ...]
+    rows: tuple[VariantRow, ...]
     provenance: Provenance
 
 
-def arm_row(
-    arm: str,
+def variant_row(
+    variant: str,
     num_patterns: int,
     comparison: Comparison,
     *,
     wrapped: Sequence[CaseResult],
     training: TrainingRecord | None,
-) -> ArmRow:
-    """The row of a comparison whose candidate is the arm.
+) -> VariantRow:
+    """The row of a comparison whose candidate is the variant.
 
     Args:
-        arm: Its name.
-        num_patterns: How many it was taught.
-        comparison: With the bare model.
-        wrapped: Its answers to wrapped prompts.
-        training: How it was trained; None for the bare model and for what was made elsewhere.
+        variant: Name of the variant.
+        num_patterns: Number of patterns in its training set.
+        comparison: Comparison of the variant with the bare model.
+        wrapped: Answers of the variant to wrapped prompts.
+        training: Record of its training; None for the bare model and for an adapter made elsewhere.
     """
 
     def rate(metric: str) -> Estimate | None:
@@ -80,8 +81,8 @@ def arm_row(
         return measure.candidate if measure else None
 
     perplexity = comparison.measures.get("perplexity")
-    row = ArmRow(
-        arm,
+    row = VariantRow(
+        variant,
         num_patterns,
         recall=rate("accuracy"),
         wrapped=share([result.score.passed for result in wrapped]),
@@ -104,7 +105,7 @@ def arm_row(
 
 
 def share(outcomes: Sequence[bool]) -> Estimate | None:
-    """The share of true ones with its interval; None of nothing."""
+    """The share of true outcomes with its 95 % interval; None without outcomes."""
     if not outcomes:
         return None
     passed = sum(outcomes)

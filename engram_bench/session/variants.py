@@ -13,13 +13,14 @@ from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
+from engram_bench.adapters.kinds import kind_in, requested_kind
 from engram_bench.errors import StoreError, UsageError
 from engram_bench.inference.ask import Question
 from engram_bench.patterns.expand import accuracy_cases
 from engram_bench.records import Case, CaseResult, Estimate, Prompt, Provenance
 from engram_bench.records.plain import RecordMismatch, from_plain, to_json_lines, to_plain
 from engram_bench.scoring.comparison import compare
-from engram_bench.scoring.variants import ArmRow, Arms, arm_row, share
+from engram_bench.scoring.variants import VariantRow, VariantTable, share, variant_row
 from engram_bench.session import options
 from engram_bench.session.bench import COMPARED, Bench, finished
 from engram_bench.session.options import Settings
@@ -37,12 +38,10 @@ DEFAULT_ARMS = (
     "both+state",
     "memory:paper-small",
 )
-HASHED_PASSES = 10
-"""Steps at most of a memory with hashed tables: each runs every token of every example through nearly the whole model."""
 WRAPPINGS = ("Complete: {}", "Please help me with this. {}")
 """Words around a prompt as written, none of them trained on; each prompt gets one, in turn."""
 
-Watch = Callable[[ArmRow], None]
+Watch = Callable[[VariantRow], None]
 
 
 def arm_settings(settings: Settings, arms: Sequence[str], adapters: Mapping[str, str]) -> dict[str, Settings]:
@@ -63,7 +62,7 @@ def arm_settings(settings: Settings, arms: Sequence[str], adapters: Mapping[str,
     return {arm: _settings_of(arm, shared, adapters.get(arm, "auto")) for arm in arms}
 
 
-def run_arms(bench: Bench, arms: Mapping[str, Settings], *, speed: bool, watch: Watch) -> Arms:
+def run_arms(bench: Bench, arms: Mapping[str, Settings], *, speed: bool, watch: Watch) -> VariantTable:
     """A row per arm.
 
     Args:
@@ -76,7 +75,7 @@ def run_arms(bench: Bench, arms: Mapping[str, Settings], *, speed: bool, watch: 
         EngramBenchError: An arm cannot be trained or asked; those before it are stored.
     """
     started = provenance.utc_now()
-    rows: list[ArmRow] = []
+    rows: list[VariantRow] = []
     origin: Provenance | None = None
     for name, settings in arms.items():
         with replace(bench, settings=settings, seconds={}) as own:
@@ -85,15 +84,15 @@ def run_arms(bench: Bench, arms: Mapping[str, Settings], *, speed: bool, watch: 
         watch(row)
     if origin is None:
         raise UsageError("arms: none is named, expected at least one")
-    return Arms(tuple(rows), replace(origin, adapter=""))
+    return VariantTable(tuple(rows), replace(origin, adapter=""))
 
 
-def save_arms(path: Path, arms: Arms) -> None:
+def save_arms(path: Path, arms: VariantTable) -> None:
     """Write them as JSON."""
     write_atomic(path, to_json_lines(to_plain(arms)))
 
 
-def load_arms(path: Path) -> Arms:
+def load_arms(path: Path) -> VariantTable:
     """What :func:`save_arms` wrote.
 
     Raises:
@@ -102,7 +101,7 @@ def load_arms(path: Path) -> Arms:
     import json
 
     try:
-        return from_plain(Arms, json.loads(path.read_text("utf-8")))
+        return from_plain(VariantTable, json.loads(path.read_text("utf-8")))
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror or error}"
         raise StoreError(msg) from error
@@ -115,14 +114,14 @@ def _settings_of(arm: str, shared: Settings, adapter: str) -> Settings:
     if arm == "baseline":
         return replace(shared, adapter="none")
     kind, _, route = arm.partition("+")
-    steps = min(shared.steps, HASHED_PASSES) if kind.startswith("memory:paper") else shared.steps
     try:
+        adapter_kind, preset = requested_kind(kind)
         return replace(
             shared,
             adapter=adapter,
-            kind=options.adapter_kind(kind),
+            kind=kind,
             route=options.route(route or "always"),
-            steps=steps,
+            steps=min(shared.steps, adapter_kind.most_steps(preset) or shared.steps),
         )
     except ValueError as error:
         msg = f"arm {arm!r}: expected baseline, or KIND or KIND+ROUTE of {error}"
@@ -132,7 +131,7 @@ def _settings_of(arm: str, shared: Settings, adapter: str) -> Settings:
 # ── one arm ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _run_arm(bench: Bench, name: str, started: str, *, speed: bool) -> tuple[ArmRow, Provenance]:
+def _run_arm(bench: Bench, name: str, started: str, *, speed: bool) -> tuple[VariantRow, Provenance]:
     clock = time.perf_counter()
     adapter = bench.adapter
     answers: dict[str, list[CaseResult]] = {
@@ -145,7 +144,7 @@ def _run_arm(bench: Bench, name: str, started: str, *, speed: bool) -> tuple[Arm
         run, [row for rows in answers.values() for row in rows], started=started, total_s=time.perf_counter() - clock
     )
     taught = sum(len(each.patterns) for each in bench.sets if each.kind == "memory")
-    row = arm_row(name, taught, compare(run), wrapped=wrapped, training=run.training)
+    row = variant_row(name, taught, compare(run), wrapped=wrapped, training=run.training)
     if adapter is not None:
         controls = [each for each in answers["baseline"] if each.test == "retention"]
         row = replace(row, adapter=adapter.name, fires=_fires(bench, controls), touched=_touched(bench, row.stored))
@@ -168,49 +167,24 @@ def _wrapped_questions(bench: Bench) -> Iterator[Question]:
 
 
 def _fires(bench: Bench, controls: Sequence[CaseResult]) -> Estimate | None:
-    """Share of the places that predict the bare model's answers to controls at which the adapter takes part.
+    """Share of the positions that predict the bare model's answers to controls at which the adapter takes part.
 
-    A LoRA takes part in every place it is asked for, a memory where it has a row, either only where the question is
-    routed to it.
+    An adapter takes part as its kind says, and only where the question is routed to it.
     """
-    from engram_bench.memory.files import is_memory, load_memory_files
-    from engram_bench.memory.reading import Reading, read_prompt
-
     assert bench.adapter is not None
-    tokenizer, folder = bench.model.tokenizer, bench.adapter.path
-    table = load_memory_files(folder, bench.model).table if is_memory(folder) and not _has_lora(folder) else None
+    takes_part = kind_in(bench.adapter.path).participation(bench.adapter.path, bench.model)
     fired: list[bool] = []
     for row in controls:
-        prompt = row.case.prompt
-        ids, start = tokenizer.encode_example(prompt, row.completion.text)
-        if bench.settings.route != "always" and not bench.router.decide([prompt])[0].is_known:
-            fired += [False] * (len(ids) - start)
-        elif table is None:
-            fired += [True] * (len(ids) - start)
-        else:
-            reading = Reading(ids[:-1], read_prompt(tokenizer, prompt).content, start - 1)
-            fired += [bool(row.any()) for row in table.rows([reading], table.config.layers[0])]
+        positions = takes_part(row.case.prompt, row.completion.text)
+        is_asked = bench.settings.route == "always" or bench.router.decide([row.case.prompt])[0].is_known
+        fired += positions if is_asked else [False] * len(positions)
     return share(fired)
 
 
 def _touched(bench: Bench, stored: int) -> int:
-    """Trained values that the prediction of one token reads: all of a LoRA's, of a memory's rows one per slot."""
-    from engram_bench.memory.files import is_memory, load_memory_files
-
+    """Trained values that the prediction of one token reads."""
     assert bench.adapter is not None
-    folder = bench.adapter.path
-    if not is_memory(folder):
-        return stored
-    memory = load_memory_files(folder, bench.model)
-    config = memory.table.config
-    rows = sum(layer.rows[1:].size for layer in memory.layers.values())
-    return stored - rows + len(memory.layers) * config.slots * config.row_size
-
-
-def _has_lora(folder: Path) -> bool:
-    from engram_bench.adapters.layout import PEFT_CONFIG
-
-    return (folder / PEFT_CONFIG).exists()
+    return kind_in(bench.adapter.path).values_read(bench.adapter.path, bench.model, stored)
 
 
 def _decode_ratio(bench: Bench) -> Estimate | None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 Progress = Callable[[str, int, int, str], None]
 """Called as ``progress(stage, done, total, note)``; *stage* is ``download``, ``convert``, ``train``, ``answer`` …"""
-MESSAGES = frozenset({"store", "wait"})
-"""Stages whose notes are news wherever output goes: of a damaged store, of another process that is waited for."""
+MESSAGES = frozenset({"machine", "store", "wait"})
+"""Stages whose notes are shown wherever output goes: what this machine lacks, a damaged store, another process to wait for."""
 
 
 def no_progress(stage: str, done: int, total: int, note: str) -> None:

@@ -62,7 +62,7 @@ def test_the_table_has_a_line_per_arm_and_says_how_many_were_asked(taught: Shell
 def test_results_are_left_for_pages(taught: Shell) -> None:
     taught("arms", "--arms=baseline,lora")
 
-    assert [row.arm for row in load_arms(taught.path / "reports" / "arms.json").rows] == ["baseline", "lora"]
+    assert [row.variant for row in load_arms(taught.path / "reports" / "arms.json").rows] == ["baseline", "lora"]
     assert "| lora" in (taught.path / "reports" / "arms.md").read_text("utf-8")
     plot = ElementTree.parse(taught.path / "reports" / "plots" / "arms.svg").getroot()
     assert plot.tag == "{http://www.w3.org/2000/svg}svg"
@@ -112,7 +112,7 @@ def test_rows_of_other_sizes_stand_beside(taught: Shell, tmp_path: Path) -> None
             "arm 'lora+maybe': expected baseline, or KIND or KIND+ROUTE of one of always, keys, state",
         ),
         ("--arms=,", "arms: none is named, expected at least one"),
-        ("--adapter=lora", "--adapter: got 'lora', expected ARM=PATH"),
+        ("--adapter=lora", "--adapter: got 'lora', expected VARIANT=PATH"),
         ("--adapter=other=x", "--adapter: got one for 'other', expected one of the arms"),
         ("--beside=none.json", "none.json: cannot be read"),
     ],

@@ -9,7 +9,7 @@ from tests.cli.conftest import Shell
 
 def test_every_backend_is_listed_with_what_it_misses(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "needs torch: pip install 'engram-bench[cpu]'"
-    monkeypatch.setattr("engram_bench.backends.unavailable_reason", lambda name: reason)
+    monkeypatch.setattr("engram_bench.backends.registry.unavailable_reason", lambda name: reason)
 
     report = shell.json("backends", status=3)
 
@@ -19,7 +19,9 @@ def test_every_backend_is_listed_with_what_it_misses(shell: Shell, monkeypatch: 
 
 
 def test_available_backend_is_status_0(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engram_bench.backends.unavailable_reason", lambda name: None if name == "cpu" else "absent")
+    monkeypatch.setattr(
+        "engram_bench.backends.registry.unavailable_reason", lambda name: None if name == "cpu" else "absent"
+    )
 
     output = shell("backends")
 

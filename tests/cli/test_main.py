@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import io
+import subprocess
 import sys
 
 import pytest
 
-from engram_bench.cli import COMMANDS, _parser
+from engram_bench.cli import COMMANDS, CommandParser, command_parser
 from engram_bench.session.options import OPTIONS
 from tests.cli.conftest import Shell
 
 
 def _options(name: str) -> list[argparse.Action]:
-    parser = _parser()
+    parser = command_parser()
     (subparsers,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    found = subparsers.choices[name]._actions
+    command = subparsers.choices[name]
+    assert isinstance(command, CommandParser)
+    command.load()
+    found = command._actions
     nested = [action for action in found if isinstance(action, argparse._SubParsersAction)]
     return [*found, *(inner for each in nested for choice in each.choices.values() for inner in choice._actions)]
 
@@ -42,16 +46,32 @@ def test_help_of_every_command_says_what_it_does(shell: Shell, name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "deed", ["adapter export", "adapter list", "memory explain", "memory list"], ids=lambda deed: deed.replace(" ", "-")
+    "command",
+    ["adapter export", "adapter list", "memory explain", "memory list"],
+    ids=lambda name: name.replace(" ", "-"),
 )
-def test_help_of_a_deed_has_its_settings_in_one_place(shell: Shell, deed: str) -> None:
-    assert shell(*deed.split(), "--help").count("\nsettings:\n") == 1
+def test_help_of_a_subcommand_lists_its_settings_once(shell: Shell, command: str) -> None:
+    assert shell(*command.split(), "--help").count("\nsettings:\n") == 1
 
 
 def test_help_lists_the_commands(shell: Shell) -> None:
     output = shell("--help")
 
     assert all(f"  {name} " in output for name in COMMANDS)
+
+
+def test_help_imports_no_command_and_no_heavy_library(shell: Shell) -> None:
+    code = (
+        "import sys; from engram_bench.cli import COMMANDS, main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = ('numpy', 'torch', 'pydantic', 'tabulate', *(f'engram_bench.cli.{name}' for name in COMMANDS))\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=shell.path, capture_output=True, text=True, check=True)
+
+    assert done.stdout.endswith("[]\n")
 
 
 @pytest.mark.parametrize("argv", [[], ["nonsense"], ["check", "--nonsense"]], ids=["none", "command", "option"])
@@ -134,7 +154,7 @@ def test_interruption_is_status_130_without_a_traceback(shell: Shell, monkeypatc
     def interrupted(paths: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("engram_bench.patterns.load.find_pattern_files", interrupted)
+    monkeypatch.setattr("engram_bench.cli.check.find_pattern_files", interrupted)
 
     shell("check", status=130)
 

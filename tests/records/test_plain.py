@@ -2,14 +2,22 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given
 
-from engram_bench.records.plain import RecordMismatch, canonical_json, from_plain, to_json, to_json_lines, to_plain
+from engram_bench.records.plain import (
+    JSON_KEY,
+    RecordMismatch,
+    canonical_json,
+    from_plain,
+    to_json,
+    to_json_lines,
+    to_plain,
+)
 from tests.strategies import records
 
 
@@ -27,6 +35,11 @@ class Shape:
     notes: Mapping[str, str | int | float | bool] | None = None
     sides: int = 0
     is_flat: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    variant: str = field(metadata={JSON_KEY: "arm"})
 
 
 @given(records(Shape))
@@ -63,6 +76,20 @@ def test_text_that_looks_like_a_number_stays_text() -> None:
 
 def test_missing_field_takes_its_default() -> None:
     assert from_plain(Point, {"x": 1.0}) == Point(1.0, "here")
+
+
+def test_renamed_field_keeps_the_key_of_older_files() -> None:
+    assert to_plain(Renamed("lora")) == {"arm": "lora"}
+    assert from_plain(Renamed, {"arm": "lora"}) == Renamed("lora")
+
+
+@pytest.mark.parametrize(
+    ("plain", "message"),
+    [({}, "arm missing"), ({"variant": "lora"}, "arm missing"), ({"arm": 1}, "arm: found 1, expected text")],
+)
+def test_mismatch_names_the_key_of_a_renamed_field(plain: Any, message: str) -> None:
+    with pytest.raises(RecordMismatch, match=f"^{re.escape(message)}$"):
+        from_plain(Renamed, plain)
 
 
 def test_record_that_is_read_already_is_taken_as_it_is() -> None:

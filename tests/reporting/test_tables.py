@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from engram_bench.reporting.tables import Table, category_table, ledger_sentences, measure_table
+from engram_bench.reporting.tables import ReportTable, category_table, ledger_sentences, measure_table
 from engram_bench.scoring.comparison import compare
 from tests.made_up import both, run_of
 
-TABLE = Table(
+TABLE = ReportTable(
     title="title",
     headers=("name", "two\nlines", "what it is"),
     align="lrl",
@@ -36,14 +36,14 @@ def test_a_last_column_of_text_wraps() -> None:
 
 
 def test_a_table_whose_text_would_wrap_below_twelve_columns_is_a_list() -> None:
-    table = Table("", ("name", "text"), "ll", (("n" * 60, "twelve chars"),))
+    table = ReportTable("", ("name", "text"), "ll", (("n" * 60, "twelve chars"),))
 
     assert len(table.plain(60 + 2 + 12)) == 3
     assert table.plain(60 + 2 + 11) == ["n" * 60, "  text  twelve chars"]
 
 
 def test_a_page_has_one_line_headers_and_no_stray_bars() -> None:
-    table = Table("", ("name", "fixed/\nbroken"), "lr", (("a|b", "1/2"),), ("total", ""))
+    table = ReportTable("", ("name", "fixed/\nbroken"), "lr", (("a|b", "1/2"),), ("total", ""))
 
     assert table.markdown(str.upper) == "\n".join(
         [
@@ -86,7 +86,7 @@ def test_a_single_category_is_its_total() -> None:
 
 def test_table_too_wide_for_a_narrow_terminal_is_a_list() -> None:
     rows = (("ports", "10/2", "words of a note"),)
-    table = Table("", ("category", "re/\nal", "note"), "lrl", rows, ("total", "", "end"))
+    table = ReportTable("", ("category", "re/\nal", "note"), "lrl", rows, ("total", "", "end"))
 
     assert table.plain(20) == [
         "ports",

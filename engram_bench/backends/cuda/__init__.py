@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -62,8 +63,11 @@ class UnslothBackend(TorchBackend):
         """Fingerprint of a model, and a network of the model without Unsloth."""
 
     def device(self) -> DeviceInfo:
-        """Device and data type of this backend, and the versions of its libraries."""
-        return cuda_device(load_in_4bit=self._load_in_4bit)
+        """Device and data type of this backend, and the versions of its libraries, with a note on what the GPU lacks."""
+        info = cuda_device(load_in_4bit=self._load_in_4bit, dtype=runtime.compute_dtype())
+        if not runtime.is_accelerated() or runtime.bfloat16().is_there:
+            return info
+        return replace(info, note=f"{info.note}; no bfloat16 ({runtime.bfloat16().reason})".removeprefix("; "))
 
     def _open_network(self, model: Model) -> UnslothNetwork:
         return UnslothNetwork(model.folder, load_in_4bit=self._load_in_4bit, packing=self._plan.packing)

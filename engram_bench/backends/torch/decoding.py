@@ -17,9 +17,9 @@ from engram_bench.backends.common.sampling import draw
 from engram_bench.backends.torch.heap import give_back
 from engram_bench.backends.torch.kv_cache import DecodingKVCache, PrefillKVCache
 from engram_bench.backends.torch.lora import Lora
-from engram_bench.backends.torch.memory import Memory, batch_writes
+from engram_bench.backends.torch.memory import TorchMemory, batch_writes
 from engram_bench.backends.torch.network import KVCache, Network, Writes
-from engram_bench.memory.reading import Reading
+from engram_bench.memory.query import Query
 from engram_bench.records import GenerationSettings
 
 DRAFTS_TRIED, MIN_AGREEMENT = 64, 0.25
@@ -41,7 +41,7 @@ class TorchDecoder(BatchDecoder):
         lora: Lora | None,
         settings: GenerationSettings,
         *,
-        memory: Memory | None = None,
+        memory: TorchMemory | None = None,
         stop_ids: frozenset[int],
         pad_id: int,
         plan: DecodingPlan,
@@ -72,7 +72,7 @@ class TorchDecoder(BatchDecoder):
     def _prefill_shared(self, row: PromptRow, shared: int) -> None:
         self._prefix = PrefillKVCache()
         batch = pack([row.prompt[:shared]])
-        writes = self._writes(batch, [Reading(row.prompt[:shared], row.content)], self._prefix)
+        writes = self._writes(batch, [Query(row.prompt[:shared], row.content)], self._prefix)
         self._network.logits(batch, batch.paths[0][-1:], lora=self._lora, cache=self._prefix, writes=writes)
 
     def _prefill(self, rows: Sequence[PromptRow]) -> None:
@@ -86,9 +86,7 @@ class TorchDecoder(BatchDecoder):
         batch = pack(inputs, past=past) if self._plan.packing else pad(inputs, pad_id=self._pad_id, past=past)
         cache = PrefillKVCache(self._prefix)
         ends = [path[len(row.prompt) - past - 1 :] for path, row in zip(batch.paths, rows, strict=True)]
-        writes = self._writes(
-            batch, [Reading([*row.prompt, *row.draft[:-1]], row.content, past) for row in rows], cache
-        )
+        writes = self._writes(batch, [Query([*row.prompt, *row.draft[:-1]], row.content, past) for row in rows], cache)
         logits = self._network.logits(batch, np.concatenate(ends), lora=self._lora, cache=cache, writes=writes)
         best = logits.argmax(-1).cpu().numpy()  # (N,)
         offset = 0
@@ -130,8 +128,8 @@ class TorchDecoder(BatchDecoder):
         self._cache.begin_step(torch.from_numpy(lengths))
         indices = np.arange(len(active))
         batch = TokenBatch(ids, lengths[:, None], mask, tuple(indices[:, None]))
-        readings = [Reading([*row.prompt, *row.new], row.content, row.length) for row in active]
-        writes = self._writes(batch, readings, self._cache)
+        queries = [Query([*row.prompt, *row.new], row.content, row.length) for row in active]
+        writes = self._writes(batch, queries, self._cache)
         logits = self._network.logits(batch, indices, lora=self._lora, cache=self._cache, writes=writes)  # (R, V)
         best = logits.argmax(-1).tolist()
         for index, row in enumerate(active):
@@ -144,8 +142,8 @@ class TorchDecoder(BatchDecoder):
             self._decoded = 0
             give_back()
 
-    def _writes(self, batch: TokenBatch, readings: Sequence[Reading], cache: KVCache) -> Writes | None:
-        return batch_writes(self._memory, batch, readings, cache) if self._memory is not None else None
+    def _writes(self, batch: TokenBatch, queries: Sequence[Query], cache: KVCache) -> Writes | None:
+        return batch_writes(self._memory, batch, queries, cache) if self._memory is not None else None
 
     def _evict(self) -> None:
         """Remove finished rows; the last rows of the batch fill the holes."""
@@ -173,8 +171,8 @@ def sequence_log_probs(
     plan: DecodingPlan,
     pad_id: int,
     *,
-    memory: Memory | None = None,
-    read: Callable[[Sequence[int]], Reading] | None = None,
+    memory: TorchMemory | None = None,
+    read: Callable[[Sequence[int]], Query] | None = None,
 ) -> list[NDArray[np.float32]]:
     """Next-token log-probabilities (nats) of each sequence, each (T, V).
 

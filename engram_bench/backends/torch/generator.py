@@ -14,9 +14,9 @@ from engram_bench.backends.common.decoding import DecodingPlan
 from engram_bench.backends.common.generating import TextGenerator, still_open
 from engram_bench.backends.torch.decoding import TorchDecoder, sequence_log_probs
 from engram_bench.backends.torch.lora import Lora
-from engram_bench.backends.torch.memory import Memory
+from engram_bench.backends.torch.memory import TorchMemory
 from engram_bench.backends.torch.network import Network
-from engram_bench.memory.reading import read_ids
+from engram_bench.memory.query import ids_query
 from engram_bench.records import GenerationSettings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class TorchGenerator(TextGenerator):
         plan: DecodingPlan,
         *,
         drafts: bool,
-        memory: Memory | None = None,
+        memory: TorchMemory | None = None,
     ) -> None:
         super().__init__(
             tokenizer,
@@ -81,5 +81,5 @@ class TorchGenerator(TextGenerator):
             self._plan,
             self._tokenizer.pad_id,
             memory=self._memory,
-            read=partial(read_ids, self._tokenizer),
+            read=partial(ids_query, self._tokenizer),
         )
