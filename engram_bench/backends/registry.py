@@ -37,10 +37,7 @@ class BackendSpec:
     extra: str = ""
     """Extra of this package that installs the required distributions: ``pip install 'engram-bench[EXTRA]'``."""
     device: str = "engram_bench.backends.machine.devices:cpu_device"
-    """Function, as ``module:function``, that returns the DeviceInfo without importing the library.
-
-    A session whose answers are all in the completion store never imports the library.
-    """
+    """Function, as ``module:function``, that returns the DeviceInfo without importing the library."""
     resolver: str = "engram_bench.models:resolve_model"
     """Function, as ``module:function``, that turns a model reference into a Model for this backend."""
     check: str = ""
@@ -222,11 +219,7 @@ def backends_table() -> list[dict[str, Any]]:
 
 
 def is_evaluation_only(name: str) -> bool:
-    """Whether this backend asks models that another program serves, and neither trains nor loads adapters.
-
-    Raises:
-        UsageError: No backend has this name.
-    """
+    """Whether this backend asks models that another program serves, and neither trains nor loads adapters."""
     return _spec(name).is_evaluation_only
 
 
