@@ -184,7 +184,7 @@ class UpperPasses:
         def replaced(block: int, computed: mx.array) -> mx.array:
             return writes(block, given.astype(computed.dtype) if block == self._block else computed)
 
-        ids = mx.zeros(hidden.shape[:2], dtype=mx.int32)  # nobody reads what is made of them
+        ids = mx.zeros(hidden.shape[:2], dtype=mx.int32)  # their embeddings are replaced below
         last = self._network.hidden(ids, caches, replaced, first_block=self._block)
         positions = [
             np.arange(self._predicts[index] - self.firsts[index], len(self._hidden[index])) + row * hidden.shape[1]

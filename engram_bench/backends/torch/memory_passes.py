@@ -54,7 +54,7 @@ class Passes(Protocol):
 def open_passes(
     network: Network, examples: Sequence[Example], *, block: int, pad_id: int, cached: bool, progress: Progress
 ) -> Passes:
-    """Passes over *examples* of a memory that writes to no block below *block*; everything anew if not *cached*."""
+    """Passes over *examples* of a memory that writes to no block below *block*; if not *cached*, each pass computes all."""
     if isinstance(network, LlamaNetwork):
         if cached:
             return CachedPasses(network, examples, block, progress)

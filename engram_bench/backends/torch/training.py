@@ -88,7 +88,7 @@ class TorchLearner:
 
     # ── a step ──────────────────────────────────────────────────────────────────────────────────
 
-    def teach(self, ordinary: Sequence[int]) -> None:
+    def keep_references(self, ordinary: Sequence[int]) -> None:
         """Store the bare model's values for the answers of these ordinary prompts, in one pass, before training starts."""
         states = iter(self._adapter_gradients.reference(*self._batch(ordinary)))
         for index in ordinary:
