@@ -192,7 +192,7 @@ def test_crash_of_the_backend_is_an_error_and_no_miss(project: BenchProject, wor
 
     result.assert_outcomes(errors=2)
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*told to crash*"])
+    result.stdout.fnmatch_lines(["*crash at prompt*"])
 
 
 def test_limit_takes_the_first_patterns_of_each_file(project: BenchProject) -> None:

@@ -21,12 +21,13 @@ from engram_bench.backends.machine.blas import describe, preload_blas
 from engram_bench.backends.machine.devices import installed_versions, mlx_device, mlx_note
 from engram_bench.backends.machine.remarks import tell
 from engram_bench.backends.mlx import runtime
-from engram_bench.backends.mlx.decoding import read_states
+from engram_bench.backends.mlx.decoding import last_token_states
 from engram_bench.backends.mlx.generator import MlxGenerator
 from engram_bench.backends.mlx.memory import check_supported, load_memory
 from engram_bench.backends.mlx.memory_training import MlxMemoryEngine
-from engram_bench.backends.mlx.network import Network, open_network
+from engram_bench.backends.mlx.network import MlxNetwork, open_network
 from engram_bench.backends.mlx.training import MlxLearner
+from engram_bench.errors import UnsupportedError
 from engram_bench.memory.config import config_of
 from engram_bench.memory.files import load_memory_files
 from engram_bench.memory.recipe import train_memory
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from engram_bench.models import Model
 
 
-READ_TOKENS = 1024
+PREFILL_TOKENS = 1024
 """Most tokens of a prefill pass, filler included."""
 
 
@@ -79,7 +80,7 @@ class MlxBackend:
         self._packing = packing
         self._curriculum = curriculum
         self._max_batch_tokens = max_batch_tokens
-        self._network: Network | None = None
+        self._network: MlxNetwork | None = None
         self._fingerprint = ""
 
     def device(self) -> DeviceInfo:
@@ -169,6 +170,23 @@ class MlxBackend:
             trained = train_memory(engine, model, examples, recipe, folder, progress=progress)
         return trained.log.record(self.device(), peak_memory_mb=runtime.peak_mb())
 
+    def extend_memory(
+        self,
+        model: Model,
+        adapter: Path,
+        examples: Sequence[TrainingExample],
+        folder: Path,
+        *,
+        steps: int,
+        progress: Progress = no_progress,
+    ) -> TrainingRecord:
+        """Raise an error, because mlx cannot extend a memory yet.
+
+        Raises:
+            UnsupportedError: Always.
+        """
+        raise UnsupportedError("backend 'mlx' cannot extend a memory, expected backend cpu or cuda")
+
     def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> MlxGenerator:
         """The model with the adapter of a PEFT-layout folder; the bare model for None.
 
@@ -198,7 +216,7 @@ class MlxBackend:
         network = self._open(model)
         check_sequences(sequences, model.context_length)
         block = block_at(depth, network.num_layers)
-        return read_states(network, sequences, block, self._plan(), model.tokenizer.pad_id)
+        return last_token_states(network, sequences, block, self._plan(), model.tokenizer.pad_id)
 
     def close(self) -> None:
         """Drop base weights. Safe to call twice."""
@@ -212,10 +230,10 @@ class MlxBackend:
             packing=self._packing,
             eviction=self._eviction,
             max_batch_tokens=self._max_batch_tokens,
-            max_read_tokens=READ_TOKENS,
+            max_prefill_tokens=PREFILL_TOKENS,
         )
 
-    def _open(self, model: Model) -> Network:
+    def _open(self, model: Model) -> MlxNetwork:
 
         if self._network is None or self._fingerprint != model.fingerprint:
             self.close()

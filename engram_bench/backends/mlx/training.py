@@ -24,7 +24,7 @@ from engram_bench.backends.common.packing import Integers
 from engram_bench.backends.common.training_loop import State
 from engram_bench.backends.common.training_plan import ADAM_BETAS
 from engram_bench.backends.mlx.batches import Batch, loss_of, losses_of, plan_batch, states_of
-from engram_bench.backends.mlx.network import Network, attach, lora_updates
+from engram_bench.backends.mlx.network import MlxNetwork, attach, lora_updates
 from engram_bench.backends.mlx.passes import group
 from engram_bench.models.encoding import Encoded
 from engram_bench.records import Recipe
@@ -42,12 +42,12 @@ class MlxLearner:
     """
 
     def __init__(
-        self, network: Network, examples: Sequence[Encoded], recipe: Recipe, *, pad_id: int, packing: bool = True
+        self, network: MlxNetwork, examples: Sequence[Encoded], recipe: Recipe, *, pad_id: int, packing: bool = True
     ) -> None:
         names = adapted_layers(recipe.targets, network.shapes)
         self._module = attach(network.module, names, rank=recipe.rank, scale=recipe.alpha / recipe.rank)
         self._module.load_weights(starting_values(network, names, recipe), strict=False)
-        self._network = Network(self._module, packs=network.packs)
+        self._network = MlxNetwork(self._module, packs=network.packs)
         self._packed = packing and network.packs
         self._examples = examples
         self._recipe = recipe
@@ -145,7 +145,7 @@ class MlxLearner:
         self._optimizer.state = tree_unflatten(_part(state, "optimizer."))
 
 
-def starting_values(network: Network, names: Sequence[str], recipe: Recipe) -> list[tuple[str, mx.array]]:
+def starting_values(network: MlxNetwork, names: Sequence[str], recipe: Recipe) -> list[tuple[str, mx.array]]:
     """LoRA matrices as PEFT and mlx-lm start them, of the seed alone: A uniform within ±1/√in, B zero."""
     random = np.random.default_rng(recipe.seed)
     values = []

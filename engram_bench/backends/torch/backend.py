@@ -22,7 +22,7 @@ from engram_bench.backends.common.training_loop import Trainer
 from engram_bench.backends.common.training_plan import identity_of, peak_memory_mb
 from engram_bench.backends.machine.remarks import tell
 from engram_bench.backends.torch.both_recipe import TrainedLora, train_both
-from engram_bench.backends.torch.generation import read_states
+from engram_bench.backends.torch.decoding import last_token_states
 from engram_bench.backends.torch.generator import TorchGenerator
 from engram_bench.backends.torch.lora import Lora, load_lora, new_lora
 from engram_bench.backends.torch.memory import load_memory
@@ -242,7 +242,7 @@ class TorchBackend(ABC):
         network = self._memory_network(model)
         check_sequences(sequences, network.context_length)
         block = block_at(depth, model.config["num_hidden_layers"])
-        return read_states(network, sequences, block, self._plan, model.tokenizer.pad_id)
+        return last_token_states(network, sequences, block, self._plan, model.tokenizer.pad_id)
 
     def close(self) -> None:
         """Drop base weights. Safe to call twice."""

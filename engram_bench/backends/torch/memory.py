@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engram_bench.backends.common.packing import TokenBatch
-from engram_bench.backends.torch.cache import PackCache, RowCache
+from engram_bench.backends.torch.kv_cache import DecodingKVCache, PrefillKVCache
 from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.files import Layer, StoredMemory
 from engram_bench.memory.query import Query
@@ -100,7 +100,7 @@ class Earlier:
     """(B, T)."""
     columns: NDArray[np.int64]
     """(M, K - 1): nearest first; -1 before the sequence."""
-    cache: PackCache | RowCache | None = None
+    cache: PrefillKVCache | DecodingKVCache | None = None
     """Keeps what was written for later passes, and has what earlier ones wrote."""
 
     def of(self, value: Tensor, index: int) -> Tensor:
@@ -136,7 +136,10 @@ class TorchMemoryWrites:
 
 
 def batch_writes(
-    memory: TorchMemory, batch: TokenBatch, queries: Sequence[Query], cache: PackCache | RowCache | None = None
+    memory: TorchMemory,
+    batch: TokenBatch,
+    queries: Sequence[Query],
+    cache: PrefillKVCache | DecodingKVCache | None = None,
 ) -> TorchMemoryWrites:
     """The memory's part in a batch whose paths lead through the queries' positions; *cache* is that of the pass."""
     slots = batch_slots(memory.table, batch.ids.size, batch.paths, queries)
@@ -152,7 +155,10 @@ def padded_earlier(config: MemoryConfig, num_rows: int, length: int) -> Earlier 
 
 
 def batch_earlier(
-    config: MemoryConfig, batch: TokenBatch, queries: Sequence[Query], cache: PackCache | RowCache | None = None
+    config: MemoryConfig,
+    batch: TokenBatch,
+    queries: Sequence[Query],
+    cache: PrefillKVCache | DecodingKVCache | None = None,
 ) -> Earlier | None:
     """The earlier positions in a batch whose paths lead through those of the queries; None without a convolution."""
     if not config.kernel:
