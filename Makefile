@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help backends rivals test-backends bench bench-full arms test test-model test-browser docs lint types format clean
+.PHONY: help backends rivals test-backends bench bench-full arms test test-model test-browser docs rooms lint types format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -41,6 +41,10 @@ test-browser: $(VENV)/.ready ## the HTML report in a headless Chromium, installe
 
 docs: $(VENV)/.ready ## the pages of docs/ as site/, warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+rooms: ## measure the package by its imports and draw docs/img/rooms.svg
+	$(PYTHON) docs/rooms.py
+	$(PYTHON) docs/rooms.py --svg docs/img/rooms.svg
 
 lint: $(VENV)/.ready ## ruff
 	$(BIN)/ruff format --check .
