@@ -19,6 +19,9 @@ from engram_bench.cli.console import say, say_json
 from engram_bench.cli.project import pytest_config
 from engram_bench.reporting.clean import printable
 
+PACKAGE = Path(__file__).parents[1]
+"""Folder of the package: a wheel has the shipped patterns in it, a checkout beside it."""
+
 IGNORED = ("/adapters/", "/reports/", "/data/engram/")
 """What commands make anew."""
 
@@ -49,12 +52,17 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", nargs="?", default=".", metavar="DIR", help="The project. Default: the current folder."
     )
+    parser.add_argument(
+        "--example",
+        action="store_true",
+        help="Copy the patterns that are shipped with engram-bench, in place of one small example.",
+    )
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Make what is missing, and say what to do next."""
-    deeds = list(scaffold(Path(args.folder)))
+    deeds = list(scaffold(Path(args.folder), example=args.example))
     if args.json:
         say_json([{"path": deed.path, "outcome": deed.outcome, "note": deed.note} for deed in deeds])
         return 0
@@ -70,11 +78,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def scaffold(root: Path) -> Iterator[Deed]:
-    """Make each file of a project that is missing in *root*, and report on each."""
+def scaffold(root: Path, *, example: bool = False) -> Iterator[Deed]:
+    """Make each file of a project that is missing in *root*, and report on each.
+
+    Args:
+        root: Folder of the project; made if it is missing.
+        example: The shipped patterns are copied, also beside pattern files of the project's own.
+
+    Raises:
+        FileNotFoundError: The package was installed without the shipped patterns.
+    """
     templates = resources.files("engram_bench.cli").joinpath("templates")
     patterns = root / "patterns"
-    if any(path.suffix in (".yaml", ".yml", ".jsonl") for path in patterns.glob("*")):
+    if example:
+        for path in shipped_patterns():
+            yield _make(root, f"patterns/{path.name}", path.read_text("utf-8"))
+    elif any(path.suffix in (".yaml", ".yml", ".jsonl") for path in patterns.glob("*")):
         yield Deed("patterns/", "kept", "has pattern files")
     else:
         yield _make(root, "patterns/example.yaml", templates.joinpath("example.yaml").read_text("utf-8"))
@@ -82,6 +101,17 @@ def scaffold(root: Path) -> Iterator[Deed]:
     yield _configure_pytest(root)
     yield _make(root, ".github/workflows/engram-bench.yml", templates.joinpath("workflow.yml").read_text("utf-8"))
     yield _ignore(root)
+
+
+def shipped_patterns() -> list[Path]:
+    """The shipped pattern files by name: those of the checkout, else those inside the installed package.
+
+    Raises:
+        FileNotFoundError: There are neither.
+    """
+    is_checkout = (PACKAGE.parent / "pyproject.toml").exists()
+    folder = PACKAGE.parent / "patterns" if is_checkout else PACKAGE / "shipped_patterns"
+    return sorted(path for path in folder.iterdir() if path.suffix == ".yaml")
 
 
 def _schema() -> str:
