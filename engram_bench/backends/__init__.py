@@ -74,7 +74,7 @@ BACKENDS: dict[str, BackendSpec] = {
     "cpu": BackendSpec(
         "engram_bench.backends.cpu:CpuBackend",
         "torch + PEFT",
-        requires=("torch>=2.6", "transformers>=5", "peft>=0.17"),
+        requires=("torch>=2.6", "transformers>=5", "peft>=0.18"),
         extra="cpu",
         limits=("max_batch_tokens",),
         shortcuts=_OFF,
@@ -93,7 +93,7 @@ BACKENDS: dict[str, BackendSpec] = {
         "engram_bench.backends.cuda:UnslothBackend",
         "Unsloth",
         # Calendar versions; 2026.10.9 is the first that computes on a processor, the tests' only way to it without a GPU.
-        requires=("unsloth>=2026.10.9,<2028", "torch>=2.6", "transformers>=5", "peft>=0.17"),
+        requires=("unsloth>=2026.10.9,<2028", "torch>=2.6", "transformers>=5", "peft>=0.18"),
         extra="cuda",
         device="engram_bench.backends.devices:cuda_device",
         check="engram_bench.backends.nvidia:missing_gpu",

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 SESSION: pytest.StashKey[BenchSession] = pytest.StashKey()
 
-pytest_plugins = ["engram_bench.plugin.fixtures", "engram_bench.plugin.timed"]
+# timed first: fixtures imports it, and what is imported before its turn cannot be rewritten for better assertions
+pytest_plugins = ["engram_bench.plugin.timed", "engram_bench.plugin.fixtures"]
 
 MARKERS = (
     "accuracy: the candidate gives the answer to a pattern's prompt as written",
