@@ -79,7 +79,7 @@ BACKENDS: dict[str, BackendSpec] = {
     "cpu": BackendSpec(
         "engram_bench.backends.torch:CpuBackend",
         "torch + PEFT",
-        requires=("torch>=2.6", "transformers>=5", "peft>=0.17"),
+        requires=("torch>=2.6", "transformers>=5", "peft>=0.18"),
         extra="cpu",
         limits=("max_batch_tokens",),
         shortcuts=_TURN_OFF,
@@ -98,7 +98,7 @@ BACKENDS: dict[str, BackendSpec] = {
         "engram_bench.backends.cuda:UnslothBackend",
         "Unsloth",
         # Calendar versions. 2026.10.9 is the first that can compute on a processor, which tests without a GPU need.
-        requires=("unsloth>=2026.10.9,<2028", "torch>=2.6", "transformers>=5", "peft>=0.17"),
+        requires=("unsloth>=2026.10.9,<2028", "torch>=2.6", "transformers>=5", "peft>=0.18"),
         extra="cuda",
         device="engram_bench.backends.machine.devices:cuda_device",
         check="engram_bench.backends.machine.nvidia:missing_gpu",
