@@ -12,7 +12,7 @@ INLINE_CODE = re.compile(r"(?<!`)(`{1,9})(?!`)([^`]+)\1(?!`)")
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class FencedBlock:
     """One fenced block."""
 
     language: str
@@ -22,7 +22,7 @@ class Block:
     """Whether nothing but space stands outside the block in its text."""
 
 
-def blocks(text: str) -> Iterator[Block]:
+def blocks(text: str) -> Iterator[FencedBlock]:
     """The fenced blocks of a text in order; a fence that is left open runs to the end.
 
     A fence is three or more backticks or tildes. The closing one stands alone on its line, is of the same character and at
@@ -42,7 +42,7 @@ def blocks(text: str) -> Iterator[Block]:
         end = next((row for row in range(at + 1, len(lines)) if _closes(lines[row], opening[1])), len(lines))
         is_alone = not before.strip() and not any(line.strip() for line in lines[end + 1 :])
         language = (opening[2].split() or [""])[0].lower()
-        yield Block(language, "\n".join(lines[at + 1 : end]), is_alone)
+        yield FencedBlock(language, "\n".join(lines[at + 1 : end]), is_alone)
         before, at = before + "x", end + 1
 
 
