@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help backends rivals test-backends bench bench-full arms test test-model test-browser docs lint types format clean
+.PHONY: help backends rivals test-backends test-plain test-avx2 test-none bench bench-full arms test test-model test-browser docs lint types format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,6 +21,19 @@ arms: $(VENV)/.ready ## every way to teach the shipped patterns side by side: on
 
 test: $(VENV)/.ready ## the project's own tests: no model, no network, under 3 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "not model and not browser" -n 2  # two workers, a core each
+
+# Where a processor makes a difference; `make test` runs these files with whatever this machine can do.
+PLAIN_TESTS := $(addprefix tests/backends/,machine torch/test_operators.py torch/test_products.py torch/test_training.py \
+  torch/test_generation.py torch/test_memory.py torch/test_both.py mlx/test_kernels.py cuda/test_runtime.py)
+PLAIN := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PLAIN_TESTS) -n 2
+
+test-plain: test-avx2 test-none ## the tests in which a processor makes a difference, on a plain one and without its abilities
+
+test-avx2: $(VENV)/.ready
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PLAIN)
+
+test-none: $(VENV)/.ready
+	ENGRAM_CAPABILITIES=none $(PLAIN)
 
 test-model: $(VENV)/.ready ## the tests that need the default model
 	$(BIN)/python -m pytest tests -m model

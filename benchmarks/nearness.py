@@ -17,12 +17,12 @@ from pathlib import Path
 from tabulate import tabulate
 
 from engram_bench.memory import nearest
-from engram_bench.memory.background import background_readings
+from engram_bench.memory.background import background_queries
 from engram_bench.memory.compression import compressed_ids, word_parts
 from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.nearest import KnownQuestions, Question, Weighing, known_questions
-from engram_bench.memory.plan import facts_of
-from engram_bench.memory.reading import read_prompt
+from engram_bench.memory.plan import keyed_examples
+from engram_bench.memory.query import prompt_query
 from engram_bench.models import resolve_model
 from engram_bench.models.presets import DEFAULT_MODEL
 from engram_bench.patterns.augment import AS_WRITTEN
@@ -58,8 +58,8 @@ class Words:
     def __init__(self, paths: Sequence[Path], limit: int | None) -> None:
         sets = [load_pattern_file(path) for path in find_pattern_files(paths)]
         self._model = resolve_model(DEFAULT_MODEL)
-        facts = facts_of(self._model, training_examples(sets, augment=AS_WRITTEN), 2048)
-        names = {name: place for place, name in enumerate(dict.fromkeys(fact.pattern for fact in facts))}
+        facts = keyed_examples(self._model, training_examples(sets, augment=AS_WRITTEN), 2048)
+        names = {name: position for position, name in enumerate(dict.fromkeys(fact.pattern for fact in facts))}
         self.owners = [names[fact.pattern] for fact in facts]
         self.trained: list[Question] = [fact.question for fact in facts]
         asked = [replace(one, patterns=one.patterns[:limit]) for one in sets]
@@ -68,7 +68,7 @@ class Words:
         controls = load_pattern_file(PATTERNS / "controls.yaml")
         self.controls = [self._question(case) for case in retention_cases(controls)]
         self._classes, self._parts = compressed_ids(self._model.tokenizer), word_parts(self._model.tokenizer)
-        self._ordinary = [reading.question for reading in background_readings(self._model.tokenizer)]
+        self._ordinary = [query.question for query in background_queries(self._model.tokenizer)]
 
     def _asked(self, cases: Iterable[Case], names: Mapping[str, int]) -> list[Asked]:
         return [(self._question(case), names[f"{case.set_name}/{case.pattern_id}"]) for case in cases]
@@ -76,12 +76,12 @@ class Words:
     def memory(self, share: float, without: Sequence[int] = ()) -> KnownQuestions:
         """What is known of all trained questions but those of these indices."""
         left_out = frozenset(without)
-        left = [place for place in range(len(self.trained)) if place not in left_out]
-        questions, owners = [self.trained[place] for place in left], [self.owners[place] for place in left]
+        left = [position for position in range(len(self.trained)) if position not in left_out]
+        questions, owners = [self.trained[position] for position in left], [self.owners[position] for position in left]
         return known_questions(questions, owners, self._ordinary, self._classes, self._parts, false_positives=share)
 
     def _question(self, case: Case) -> Question:
-        return read_prompt(self._model.tokenizer, case.prompt).question
+        return prompt_query(self._model.tokenizer, case.prompt).question
 
 
 def main() -> None:
@@ -134,16 +134,16 @@ def left_out(words: Words, share: float) -> list[bool]:
     wordings = Counter(words.owners)
     seen: Counter[int] = Counter()
     turns: dict[int, list[int]] = {}
-    for place, owner in enumerate(words.owners):
+    for position, owner in enumerate(words.owners):
         if wordings[owner] > 1:
-            turns.setdefault(seen[owner], []).append(place)
+            turns.setdefault(seen[owner], []).append(position)
             seen[owner] += 1
     found = []
-    for places in turns.values():
-        memory, firsts = words.memory(share, places), first_questions(words, places)
-        for place in places:
-            read = memory.nearest(words.trained[place])[0]
-            found.append(read is not None and read == firsts.get(words.owners[place]))
+    for positions in turns.values():
+        memory, firsts = words.memory(share, positions), first_questions(words, positions)
+        for position in positions:
+            read = memory.nearest(words.trained[position])[0]
+            found.append(read is not None and read == firsts.get(words.owners[position]))
     return found
 
 
@@ -151,8 +151,8 @@ def first_questions(words: Words, without: Iterable[int] = ()) -> dict[int, Ques
     """Pattern → what its wordings are read as."""
     left_out = frozenset(without)
     found: dict[int, Question] = {}
-    for place, (question, owner) in enumerate(zip(words.trained, words.owners, strict=True)):
-        if place not in left_out:
+    for position, (question, owner) in enumerate(zip(words.trained, words.owners, strict=True)):
+        if position not in left_out:
             found.setdefault(owner, question)
     return found
 

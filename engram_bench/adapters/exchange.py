@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 from engram_bench.adapters import store as adapter_store
 from engram_bench.adapters.files import read_config
+from engram_bench.adapters.kinds import LORA
 from engram_bench.adapters.layout import (
     MLX_WEIGHTS,
-    PEFT_CONFIG,
-    PEFT_WEIGHTS,
     Updates,
     check_fits,
     read_mlx,
@@ -24,7 +23,7 @@ from engram_bench.adapters.layout import (
     write_mlx,
     write_peft,
 )
-from engram_bench.adapters.manifest import MANIFEST_FILE, foreign_manifest, write_manifest
+from engram_bench.adapters.manifest import MANIFEST_FILE, PEFT_CONFIG, PEFT_WEIGHTS, foreign_manifest, write_manifest
 from engram_bench.adapters.store import Adapter
 from engram_bench.errors import AdapterError, UsageError
 from engram_bench.models.tensors import linear_shapes, stored_tensors
@@ -132,10 +131,8 @@ def import_adapter(
 
 def _updates_for(adapter: Adapter, model: Model) -> Updates:
     recipe = adapter.manifest.recipe
-    if recipe is not None and recipe.kind != "lora":
-        msg = (
-            f"{adapter.path}: the adapter's kind is {recipe.kind!r}, expected 'lora' (only LoRA has other tools' forms)"
-        )
+    if recipe is not None and recipe.kind != LORA.name:
+        msg = f"{adapter.path}: the adapter's kind is {recipe.kind!r}, expected {LORA.name!r} (only LoRA has other tools' forms)"
         raise AdapterError(msg)
     trained_on = adapter.manifest.base_fingerprint
     if trained_on and trained_on != model.fingerprint:

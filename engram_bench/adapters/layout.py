@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 
 from engram_bench.adapters.files import Floats, read_config, read_tensors, write_json, write_tensors
+from engram_bench.adapters.manifest import PEFT_CONFIG, PEFT_WEIGHTS
 from engram_bench.errors import AdapterError
 
 Shapes = Mapping[str, tuple[int, int]]
 """Module path of each linear layer of a model → (outputs, inputs)."""
 
-PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
-MLX_WEIGHTS, MLX_CONFIG = "adapters.safetensors", "adapter_config.json"
+MLX_WEIGHTS, MLX_CONFIG = "adapters.safetensors", PEFT_CONFIG
 PREFIX = "base_model.model."
 PLAIN_LORA: Mapping[str, tuple[Any, ...]] = {
     "use_dora": (False, None),
@@ -41,7 +41,7 @@ PLAIN_LORA: Mapping[str, tuple[Any, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class LoraUpdate:
     """What an adapter adds to one linear layer: *scale* · B A."""
 
     a: Floats
@@ -56,14 +56,14 @@ class Update:
         return len(self.a)
 
 
-Updates = Mapping[str, Update]
+Updates = Mapping[str, LoraUpdate]
 """Module path in the model (``model.layers.0.self_attn.q_proj``) → its update."""
 
 
 # ── PEFT ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_peft(folder: Path) -> dict[str, Update]:
+def read_peft(folder: Path) -> dict[str, LoraUpdate]:
     """The updates of an adapter folder in PEFT's layout, in order of their names.
 
     Raises:
@@ -75,7 +75,7 @@ def read_peft(folder: Path) -> dict[str, Update]:
     path = folder / PEFT_WEIGHTS
     pairs = _pairs(path, read_tensors(path), r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight")
     return {
-        name: Update(a, b, _peft_scale(config, name, rank=len(a))) for name, (a, b) in _matched(path, pairs).items()
+        name: LoraUpdate(a, b, _peft_scale(config, name, rank=len(a))) for name, (a, b) in _matched(path, pairs).items()
     }
 
 
@@ -110,7 +110,7 @@ def write_peft(folder: Path, updates: Updates, *, rank: int, alpha: float, base:
 # ── mlx-lm ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_mlx(folder: Path) -> dict[str, Update]:
+def read_mlx(folder: Path) -> dict[str, LoraUpdate]:
     """The updates of an adapter folder written by mlx-lm.
 
     Raises:
@@ -128,7 +128,7 @@ def read_mlx(folder: Path) -> dict[str, Update]:
     path = folder / MLX_WEIGHTS
     pairs = _pairs(path, read_tensors(path), r"(.+)\.lora_([ab])")
     transposed = {name: {part: matrix.T for part, matrix in pair.items()} for name, pair in pairs.items()}
-    return {name: Update(a, b, float(scale)) for name, (a, b) in _matched(path, transposed).items()}
+    return {name: LoraUpdate(a, b, float(scale)) for name, (a, b) in _matched(path, transposed).items()}
 
 
 def write_mlx(folder: Path, updates: Updates, *, num_layers: int) -> None:
@@ -151,7 +151,7 @@ def write_mlx(folder: Path, updates: Updates, *, num_layers: int) -> None:
     write_json(folder / MLX_CONFIG, config)
 
 
-def uniform(updates: Updates) -> tuple[int, float, dict[str, Update]]:
+def uniform(updates: Updates) -> tuple[int, float, dict[str, LoraUpdate]]:
     """One rank and scale for all *updates*, and the updates in these terms.
 
     Smaller ranks are filled up with zeros and differing scales folded into B: no product changes but for rounding, and
@@ -163,7 +163,7 @@ def uniform(updates: Updates) -> tuple[int, float, dict[str, Update]]:
     for name, update in updates.items():
         missing = rank - update.rank
         b = update.b if update.scale == scale else update.b * np.float32(update.scale / scale)
-        same[name] = Update(np.pad(update.a, ((0, missing), (0, 0))), np.pad(b, ((0, 0), (0, missing))), scale)
+        same[name] = LoraUpdate(np.pad(update.a, ((0, missing), (0, 0))), np.pad(b, ((0, 0), (0, missing))), scale)
     return rank, scale, same
 
 

@@ -15,8 +15,8 @@ from engram_bench.system.files import sync, write_atomic
 
 MANIFEST_FILE = "manifest.json"
 MANIFEST_SCHEMA = 1
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
+PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""Files of a LoRA in PEFT's layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +94,15 @@ def foreign_manifest(folder: Path) -> Manifest:
     Raises:
         AdapterError: The configuration or the safetensors file is missing. Pickled weights are not accepted.
     """
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
+    for name in (PEFT_CONFIG, PEFT_WEIGHTS):
         if not (folder / name).is_file():
             pickled = (
                 " (adapter_model.bin is a pickle and never loaded)" if (folder / "adapter_model.bin").exists() else ""
             )
             msg = f"{folder}: no {name}{pickled}, expected an adapter in PEFT's layout"
             raise AdapterError(msg)
-    base = _read_object(folder / CONFIG_FILE).get("base_model_name_or_path")
-    files = _describe(folder, [folder / CONFIG_FILE, folder / WEIGHTS_FILE])
+    base = _read_object(folder / PEFT_CONFIG).get("base_model_name_or_path")
+    files = _describe(folder, [folder / PEFT_CONFIG, folder / PEFT_WEIGHTS])
     return Manifest(
         schema=MANIFEST_SCHEMA,
         name=f"{folder.resolve().name}-{fingerprint(files)[:12]}",

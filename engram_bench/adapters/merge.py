@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engram_bench.adapters.layout import Update, Updates
+from engram_bench.adapters.layout import LoraUpdate, Updates
 from engram_bench.errors import ModelError
 from engram_bench.models.folder import read_json
 from engram_bench.models.tensors import StoredTensor, stored_tensors
@@ -58,7 +58,7 @@ def write_merged(source: Path, updates: Updates, folder: Path, *, progress: Prog
     write_safetensors(folder / "model.safetensors", merged, progress=progress)
 
 
-def _sum(tensor: StoredTensor, update: Update | None) -> NDArray[np.float32]:
+def _sum(tensor: StoredTensor, update: LoraUpdate | None) -> NDArray[np.float32]:
     import numpy as np
 
     weight = tensor.read()

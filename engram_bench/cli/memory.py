@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from engram_bench.adapters import manifest as adapter_manifest
+from engram_bench.adapters.kinds import kind_in, kind_of
 from engram_bench.adapters.store import Adapter
 from engram_bench.backends import registry
 from engram_bench.cli.adapter import named
@@ -24,7 +25,6 @@ from engram_bench.records import GenerationSettings, Prompt, Recipe, TrainingRec
 from engram_bench.reporting.clean import printable
 from engram_bench.routing.router import Decision, Router
 from engram_bench.routing.scores import open_scorer
-from engram_bench.session.bench import augmentation
 from engram_bench.session.options import Settings
 from engram_bench.system.provenance import utc_now
 
@@ -96,12 +96,15 @@ def _decision(settings: Settings, adapter: Adapter, model: Model, prompt: Prompt
     """Decision of the settings' router on a prompt; None where every prompt goes to the adapter."""
     if settings.route == "always":
         return None
-    variants = augmentation(adapter.manifest.recipe or Recipe())
+    recipe = adapter.manifest.recipe or Recipe()
     sets = [load_pattern_file(path) for path in find_pattern_files(settings.patterns)]
     scorer = open_scorer(
         settings.route,
         model,
-        [example.prompt for example in training_examples(sets, augment=variants, seed=settings.seed)],
+        [
+            example.prompt
+            for example in training_examples(sets, augment=kind_of(recipe).augmentation(recipe), seed=settings.seed)
+        ],
         backend=lambda: registry.create(_backend_name(settings)),
         folder=adapter.path,
     )
@@ -120,7 +123,8 @@ def _add(args: argparse.Namespace, settings: Settings) -> int:
     adapter, model = named(settings.adapter_dir, args.name), _model(settings)
     there = set(load_memory_files(adapter.path, model).table.patterns)
     sets = [load_pattern_file(path) for path in find_pattern_files(settings.patterns)]
-    variants = augmentation(adapter.manifest.recipe) if adapter.manifest.recipe else DEFAULT_AUGMENTATION
+    recipe = adapter.manifest.recipe
+    variants = kind_of(recipe).augmentation(recipe) if recipe else DEFAULT_AUGMENTATION
     every = training_examples(sets, augment=variants, seed=settings.seed)
     examples = [example for example in every if example.pattern_id not in there]
     if not examples:
@@ -142,8 +146,7 @@ def _publish(
         if not (folder / file).exists():
             shutil.copy2(old.path / file, folder / file)
     files = adapter_manifest.stored_files(folder)
-    kind = old.manifest.recipe.kind if old.manifest.recipe else "memory"
-    name = f"{kind}-{adapter_manifest.fingerprint(files)[:12]}"
+    name = f"{kind_in(folder).name}-{adapter_manifest.fingerprint(files)[:12]}"
     manifest = replace(old.manifest, name=name, created=utc_now(), training=training, files=files)
     adapter_manifest.write_manifest(folder, manifest)
     target = settings.adapter_dir / name

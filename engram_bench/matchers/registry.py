@@ -10,8 +10,9 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from engram_bench.errors import UsageError
-from engram_bench.matchers import quantity, source, text
+from engram_bench.matchers import dates, number, source, text
 from engram_bench.matchers.protocol import Matcher, UnusableAnswer, miss, shown
+from engram_bench.matchers.reasoning import has_marks, split_reasoning
 from engram_bench.records import Score
 
 GROUP = "engram_bench.matchers"
@@ -29,8 +30,8 @@ SHIPPED: Mapping[str, Matcher] = MappingProxyType(
         "regex": text.regex,
         "python": source.python,
         "json": source.json,
-        "number": quantity.number,
-        "date": quantity.date,
+        "number": number.number,
+        "date": dates.date,
     }
 )
 
@@ -74,6 +75,10 @@ def match(name: str, completion_text: str, answers: Sequence[str]) -> Score:
         *Passed* where one answer matches. Else *not scored* where the matcher crashed or could not compare an answer, or
         where there are no answers. Else *failed*, with the reason of the preferred answer.
 
+    Judged is what the completion says outside its reasoning (``<think>…</think>`` and its like); reasoning that is never
+    closed leaves no answer, which is a miss. Only where an accepted answer holds such marks itself is all of the text
+    judged.
+
     Raises:
         UsageError: No matcher has this name.
     """
@@ -85,6 +90,11 @@ def match(name: str, completion_text: str, answers: Sequence[str]) -> Score:
         return Score("not_scored", "the case has no accepted answer to compare with")
     if len(completion_text) > MAX_CHARACTERS:
         return Score("failed", f"found {len(completion_text)} characters, expected at most {MAX_CHARACTERS}")
+    if not any(map(has_marks, answers)):
+        spoken = split_reasoning(completion_text).answer
+        if spoken is None:
+            return Score("failed", f"found reasoning without an end, and no answer: {shown(completion_text)}")
+        completion_text = spoken
     missed: list[Score] = []
     for answer in answers:
         score = _compare(name, completion_text, answer)

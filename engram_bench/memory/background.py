@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engram_bench.memory.reading import Reading, read_prompt
+from engram_bench.memory.query import Query, prompt_query
 from engram_bench.patterns.ordinary import ordinary_prompts
 from engram_bench.records import Prompt
 
@@ -137,7 +137,7 @@ What is a balanced diet?
 )
 
 
-def background_readings(tokenizer: ChatTokenizer) -> list[Reading]:
-    """Every ordinary question as it is asked, at the place that predicts the answer's first token."""
-    readings = [read_prompt(tokenizer, Prompt(question)) for question in (*QUESTIONS, *ordinary_prompts())]
-    return [Reading(reading.ids, reading.content, len(reading.ids) - 1) for reading in readings]
+def background_queries(tokenizer: ChatTokenizer) -> list[Query]:
+    """Every ordinary question as it is asked, at the position that predicts the answer's first token."""
+    queries = [prompt_query(tokenizer, Prompt(question)) for question in (*QUESTIONS, *ordinary_prompts())]
+    return [Query(query.ids, query.content, len(query.ids) - 1) for query in queries]

@@ -9,6 +9,9 @@ from typing import Any, Literal, get_args
 from engram_bench.errors import BackendError
 from engram_bench.records import Recipe
 
+DESCRIPTION_FILE = "memory.json"
+"""File of an adapter's folder that says there is a memory, and which."""
+
 Addressing = Literal["exact", "hashed"]
 Gate = Literal["none", "paper", "plain"]
 

@@ -1,4 +1,4 @@
-"""Looking into a memory and taking facts out of it, without training: what is left stays as it was, to the bit."""
+"""Looking into a memory and taking examples out of it, without training: what is left stays as it was, to the bit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engram_bench.errors import AdapterError
 from engram_bench.memory.files import Layer, StoredMemory
-from engram_bench.memory.reading import Reading, read_prompt, trail_of
+from engram_bench.memory.query import Query, key_context, prompt_query
 
 if TYPE_CHECKING:
     from engram_bench.models import ChatTokenizer
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One slot of a place."""
+    """One slot of a position."""
 
     order: str
     """Length of the n-gram, or ``whole``."""
     ngram: str
-    """Its text; empty where the trail is too short."""
+    """Its text; empty where the context is too short."""
     row: int
     """0 where nothing is known of it."""
     patterns: tuple[str, ...]
@@ -33,36 +33,36 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A place that predicts a token of an answer."""
+class Position:
+    """A position that predicts a token of an answer."""
 
     predicts: str
     """The token's text; empty for what comes after the answer."""
     hits: tuple[Hit, ...]
 
 
-def explain(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt, answer: str) -> list[Place]:
+def explain(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt, answer: str) -> list[Position]:
     """For each token of *answer* and for its end, which n-grams are looked up and whose rows they hit.
 
     Of a memory before several blocks, the rows of the first.
     """
     table, config = stored.table, stored.table.config
     ids, start = tokenizer.encode_example(prompt, answer)
-    reading = Reading(ids[:-1], read_prompt(tokenizer, prompt).content, start - 1)
-    rows = table.rows([reading], config.layers[0])
-    trail, _ = trail_of(reading, config, table.read_as(reading))
+    query = Query(ids[:-1], prompt_query(tokenizer, prompt).content, start - 1)
+    rows = table.rows([query], config.layers[0])
+    context, _ = key_context(query, config, table.read_as(query))
     owners = _owners(stored)
     slots = [str(order) for order in config.orders for _ in range(config.heads)] + ["whole"] * config.whole
-    places = []
-    for label, end, found in zip(ids[start:], trail.ends, rows.tolist(), strict=True):
+    positions = []
+    for label, end, found in zip(ids[start:], context.ends, rows.tolist(), strict=True):
         hits = []
         for order, row in zip(slots, found, strict=True):
             length = end if order == "whole" else int(order)
-            text = tokenizer.decode(trail.tokens[end - length : end]) if length <= end else ""
+            text = tokenizer.decode(context.tokens[end - length : end]) if length <= end else ""
             hits.append(Hit(order, text, row, owners.get(row, ())))
         is_last = label == tokenizer.end_of_turn_id
-        places.append(Place("" if is_last else tokenizer.decode([label]), tuple(hits)))
-    return places
+        positions.append(Position("" if is_last else tokenizer.decode([label]), tuple(hits)))
+    return positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Meaning:
     """To the nearest pattern or ordinary question, 1.0 for one that is known itself."""
     threshold: float
     """Read as it is what is not nearer."""
-    nobodys: str = ""
+    unmatched: str = ""
     """What is nearest where no pattern is: an ordinary question, or one of a removed pattern."""
 
 
@@ -84,11 +84,11 @@ def meaning(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt) -> M
     known = stored.table.known
     if known is None:
         return Meaning("", 0.0, 1.0)
-    asked = read_prompt(tokenizer, prompt).question
+    asked = prompt_query(tokenizer, prompt).question
     found, nearness = known.nearest(asked)
-    nobodys = known.nobodys(asked)
+    unmatched = known.unmatched(asked)
     text = tokenizer.decode(found) if found is not None and found != asked else ""
-    return Meaning(text, nearness, known.threshold, tokenizer.decode(nobodys) if nobodys else "")
+    return Meaning(text, nearness, known.threshold, tokenizer.decode(unmatched) if unmatched else "")
 
 
 def remove(stored: StoredMemory, pattern: str) -> StoredMemory:
@@ -108,10 +108,13 @@ def remove(stored: StoredMemory, pattern: str) -> StoredMemory:
     index = table.patterns.index(pattern)
     if table.known is not None:
         table = replace(table, known=table.known.without(index))
-    left = [place for place, name in enumerate(table.patterns) if name != pattern]
-    shared = np.unique(np.concatenate([table.owned[place] for place in left]))
+    left = [position for position, name in enumerate(table.patterns) if name != pattern]
+    shared = np.unique(np.concatenate([table.owned[position] for position in left]))
     gone = np.setdiff1d(table.owned[index], shared)
-    patterns, owned = tuple(table.patterns[place] for place in left), tuple(table.owned[place] for place in left)
+    patterns, owned = (
+        tuple(table.patterns[position] for position in left),
+        tuple(table.owned[position] for position in left),
+    )
     if table.config.addressing == "hashed":
         layers = {block: replace(layer, rows=_zeroed(layer, gone)) for block, layer in stored.layers.items()}
         return replace(stored, table=replace(table, patterns=patterns, owned=owned), layers=layers)
@@ -136,18 +139,18 @@ def _zeroed(layer: Layer, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     return values
 
 
-def explain_lines(places: Sequence[Place], meant: Meaning | None = None) -> list[str]:
+def explain_lines(positions: Sequence[Position], meant: Meaning | None = None) -> list[str]:
     """The explanation for people: a line per slot that hit, and what was looked for in vain."""
     lines = []
     if meant is not None and meant.question:
         lines.append(f"read as {meant.question!r}, nearness {meant.nearness:.2f} (more than {meant.threshold:.2f})")
-    if meant is not None and meant.nobodys:
+    if meant is not None and meant.unmatched:
         lines.append(
-            f"read as it is: nearest to {meant.nobodys!r}, which no pattern asks, nearness {meant.nearness:.2f}"
+            f"read as it is: nearest to {meant.unmatched!r}, which no pattern asks, nearness {meant.nearness:.2f}"
         )
-    for place in places:
-        found = [hit for hit in place.hits if hit.row]
-        lines.append(f"{place.predicts!r}" if place.predicts else "end of the answer")
+    for position in positions:
+        found = [hit for hit in position.hits if hit.row]
+        lines.append(f"{position.predicts!r}" if position.predicts else "end of the answer")
         lines += [f"  {hit.order:>5}  {hit.ngram!r}  row {hit.row}  {', '.join(hit.patterns)}" for hit in found]
         if not found:
             lines.append("         no n-gram is known: the base model answers alone")

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_bench.errors import AdapterError, BackendError
-from engram_bench.memory.config import MemoryConfig, checked
-from engram_bench.memory.nearest import NOBODY, KnownQuestions
-from engram_bench.memory.table import Table
+from engram_bench.memory.config import DESCRIPTION_FILE, MemoryConfig, checked
+from engram_bench.memory.nearest import UNMATCHED, KnownQuestions
+from engram_bench.memory.table import RowTable
+from engram_bench.records.plain import to_json_lines
+from engram_bench.system.files import write_atomic
 
 if TYPE_CHECKING:
     from engram_bench.models import Model
 
-CONFIG_FILE = "memory.json"
 WEIGHTS_FILE = "memory.safetensors"
 SCHEMA = 4
 
@@ -39,12 +40,17 @@ class Layer:
     gate: Mapping[str, Floats] = field(default_factory=dict)
     """``key_projection`` (S·d, H), ``query_norm`` and ``key_norm`` (H,); empty without a gate."""
 
+    @property
+    def values(self) -> dict[str, Floats]:
+        """All arrays by name."""
+        return {"rows": self.rows, "projection": self.projection, **self.gate}
+
 
 @dataclass(frozen=True)
 class StoredMemory:
     """A table with its values."""
 
-    table: Table
+    table: RowTable
     layers: Mapping[int, Layer]
     """By block."""
     base_fingerprint: str
@@ -59,17 +65,9 @@ class StoredMemory:
         return rows + projections + sum(values.size for layer in self.layers.values() for values in layer.gate.values())
 
 
-def is_memory(folder: Path) -> bool:
-    """Whether an adapter's folder holds a memory (a LoRA may lie beside it)."""
-    return (folder / CONFIG_FILE).is_file()
-
-
 def save_memory(folder: Path, memory: StoredMemory) -> None:
     """Write both files into *folder*, the description last."""
     from safetensors.numpy import save_file
-
-    from engram_bench.records.plain import to_json_lines
-    from engram_bench.system.files import write_atomic
 
     table = memory.table
     lengths = [len(rows) for rows in table.owned]
@@ -84,8 +82,7 @@ def save_memory(folder: Path, memory: StoredMemory) -> None:
     if table.known is not None:
         tensors |= _known_tensors(table.known)
     for block, layer in memory.layers.items():
-        parts = {"rows": layer.rows, "projection": layer.projection, **layer.gate}
-        tensors |= {f"block.{block}.{name}": values for name, values in parts.items()}
+        tensors |= {f"block.{block}.{name}": values for name, values in layer.values.items()}
     partial = folder / f".{WEIGHTS_FILE}.partial"
     save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, partial)
     partial.replace(folder / WEIGHTS_FILE)
@@ -100,7 +97,7 @@ def save_memory(folder: Path, memory: StoredMemory) -> None:
         "patterns": list(table.patterns),
         "near": table.known.threshold if table.known else None,
     }
-    write_atomic(folder / CONFIG_FILE, to_json_lines(facts))
+    write_atomic(folder / DESCRIPTION_FILE, to_json_lines(facts))
 
 
 def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
@@ -110,12 +107,12 @@ def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
         AdapterError: A file is missing or damaged, parts do not fit together, or it was trained on another base model
             or with another tokenizer: every key would mean something else.
     """
-    facts = _read_facts(folder / CONFIG_FILE)
+    facts = _read_facts(folder / DESCRIPTION_FILE)
     tensors = _read_tensors(folder / WEIGHTS_FILE)
     try:
         config = _config(facts["config"])
         ends = tensors["owned_ends"].tolist()
-        table = Table(
+        table = RowTable(
             config=config,
             keys=tensors["keys"],
             dead=tensors["dead"],
@@ -130,7 +127,7 @@ def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
         layers = {block: _layer(tensors, block, float(facts["scales"][str(block)])) for block in config.layers}
         memory = StoredMemory(table, layers, facts["base_fingerprint"], facts["template_fingerprint"])
     except (KeyError, TypeError, ValueError, BackendError) as error:
-        msg = f"{folder}: {CONFIG_FILE} and {WEIGHTS_FILE} do not make a memory ({error!r})"
+        msg = f"{folder}: {DESCRIPTION_FILE} and {WEIGHTS_FILE} do not make a memory ({error!r})"
         raise AdapterError(msg) from error
     _check(folder, memory)
     if model is not None:
@@ -218,7 +215,7 @@ def _check(folder: Path, memory: StoredMemory) -> None:
         msg = f"{path}: {mistake}"
         raise AdapterError(msg)
     if len(table.owned) != len(table.patterns):
-        msg = f"{path}: rows of {len(table.owned)} patterns, expected {len(table.patterns)} by {CONFIG_FILE}"
+        msg = f"{path}: rows of {len(table.owned)} patterns, expected {len(table.patterns)} by {DESCRIPTION_FILE}"
         raise AdapterError(msg)
     for block, layer in memory.layers.items():
         wanted = (table.num_rows(block), table.config.row_size)
@@ -232,7 +229,7 @@ def _check(folder: Path, memory: StoredMemory) -> None:
         if layer.rows[0].any():
             msg = f"{path}: row 0 before block {block} is not zero, expected it to be: unknown n-grams read it"
             raise AdapterError(msg)
-        for name, values in (("rows", layer.rows), ("projection", layer.projection), *layer.gate.items()):
+        for name, values in layer.values.items():
             if not np.isfinite(values).all():
                 msg = f"{path}: {name} before block {block} hold NaN or infinite values, expected finite ones"
                 raise AdapterError(msg)
@@ -246,8 +243,8 @@ def _mistake(known: KnownQuestions, num_patterns: int) -> str:
             return f"weights of words ({name}) have shape {weights.shape}, expected {wanted} and no negative or infinite one"
     if len(known.owners) != len(known.questions):
         return f"{len(known.questions)} questions and whose {len(known.owners)} are, expected as many"
-    highest = int(known.owners.max(initial=NOBODY))
-    if not NOBODY < highest < num_patterns:
+    highest = int(known.owners.max(initial=UNMATCHED))
+    if not UNMATCHED < highest < num_patterns:
         return f"the last pattern that is asked for is number {highest}, expected one of 0 to {num_patterns - 1}"
     if len(known.parts) != len(known.classes):
         return f"parts of words of {len(known.parts)} tokens and classes of {len(known.classes)}, expected as many"

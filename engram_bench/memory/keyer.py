@@ -1,7 +1,7 @@
 """Token ids → addresses: which n-grams a position sees, as 64-bit keys or as rows of hashed tables.
 
-An n-gram is the last *n* tokens of a *trail*: what a conversation says, question then answer, without the chat template
-between them. So the place that predicts an answer's first token has the question's last words for its key, although
+An n-gram is the last *n* tokens of a *context*: what a conversation says, question then answer, without the chat template
+between them. So the position that predicts an answer's first token has the question's last words for its key, although
 every prompt ends in the same template tokens.
 
 The mix of an n-gram is the paper's: the exclusive or of its tokens, each times an odd number that belongs to its distance
@@ -21,15 +21,15 @@ Keys = NDArray[np.uint64]
 Rows = NDArray[np.int64]
 
 NO_KEY = 0
-"""Key of an n-gram that is not there: the trail is shorter than its order."""
+"""Key of an n-gram that is not there: the context is shorter than its order."""
 _WHOLE_ORDER = 0xFFFF
 """Stands for the order of the whole question; no n-gram is that long."""
 _MASK = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Trail:
-    """A conversation's tokens and the places in it whose n-grams are wanted."""
+class KeyContext:
+    """A conversation's tokens and the positions in it whose n-grams are wanted."""
 
     tokens: Sequence[int]
     ends: Sequence[int]
@@ -37,7 +37,7 @@ class Trail:
 
 
 class ExactKeyer:
-    """Keys of a trail's suffix n-grams, one per order, and of the whole trail."""
+    """Keys of a context's suffix n-grams, one per order, and of the whole context."""
 
     def __init__(self, orders: Sequence[int], *, whole: bool = True) -> None:
         self.orders = tuple(orders)
@@ -47,15 +47,15 @@ class ExactKeyer:
 
     @property
     def slots(self) -> int:
-        """Keys per place: one per order, then the whole trail's."""
+        """Keys per position: one per order, then the whole context's."""
         return len(self.orders) + self.whole
 
-    def keys(self, trails: Sequence[Trail]) -> Keys:
-        """Keys (N, slots) of all the trails' places, one trail after another.
+    def keys(self, contexts: Sequence[KeyContext]) -> Keys:
+        """Keys (N, slots) of all the contexts' positions, one context after another.
 
-        :data:`NO_KEY` where fewer tokens stand before the place than the order is long.
+        :data:`NO_KEY` where fewer tokens stand before the position than the order is long.
         """
-        tokens, starts, ends = _joined(trails)
+        tokens, starts, ends = _joined(contexts)
         keys = np.zeros((len(ends), self.slots), dtype=np.uint64)
         mix = np.zeros(len(ends), dtype=np.uint64)
         for back in range(1, max(self.orders, default=0) + 1):
@@ -64,16 +64,18 @@ class ExactKeyer:
             if back in self.orders:
                 keys[there, self.orders.index(back)] = _scrambled(mix[there], back)
         if self.whole:
-            links = [links[end] for trail in trails for links in [chained(0, trail.tokens)] for end in trail.ends]
+            links = [
+                links[end] for context in contexts for links in [chained(0, context.tokens)] for end in context.ends
+            ]
             keys[:, -1] = np.where(ends > starts, _scrambled(np.array(links, dtype=np.uint64), _WHOLE_ORDER), NO_KEY)
         return keys
 
 
 class HashedKeyer:
-    """Rows of a trail's suffix n-grams in tables that every n-gram falls into: the paper's addressing.
+    """Rows of a context's suffix n-grams in tables that every n-gram falls into: the paper's addressing.
 
     Each order has *heads* tables, each of another prime size from *rows_per_head* on. Rows count from 1; before the
-    trail's start stands the pad token. *layer* makes the odd numbers of one memory differ from another's.
+    context's start stands the pad token. *layer* makes the odd numbers of one memory differ from another's.
     """
 
     def __init__(
@@ -107,17 +109,17 @@ class HashedKeyer:
         """Rows of all tables, the empty row 0 included."""
         return int(self.primes.sum()) + 1
 
-    def rows(self, trails: Sequence[Trail]) -> Rows:
-        """Rows (N, slots) of all the trails' places, one trail after another, heads of one order side by side."""
-        tokens, starts, ends = _joined(trails)
+    def rows(self, contexts: Sequence[KeyContext]) -> Rows:
+        """Rows (N, slots) of all the contexts' positions, one context after another, heads of one order side by side."""
+        tokens, starts, ends = _joined(contexts)
         found = np.zeros((len(ends), *self.primes.shape), dtype=np.int64)
         mix = np.zeros(len(ends), dtype=np.int64)
         for back in range(1, max(self.orders) + 1):
             there = ends - starts >= back
             mix ^= np.where(there, tokens[np.where(there, ends - back, 0)], self._pad) * self._odd[back - 1]
             if back in self.orders:
-                place = self.orders.index(back)
-                found[:, place] = mix[:, None] % self.primes[place]
+                position = self.orders.index(back)
+                found[:, position] = mix[:, None] % self.primes[position]
         rows: Rows = found.reshape(len(ends), -1) + self._starts
         return rows
 
@@ -126,9 +128,9 @@ def lookup(keys: Keys, table: Keys) -> Rows:
     """Row of each key in the sorted *table*, counted from 1; 0 for a key it does not have."""
     if not len(table):
         return np.zeros(keys.shape, dtype=np.int64)
-    places = np.searchsorted(table, keys)
-    there = table[np.minimum(places, len(table) - 1)] == keys
-    return np.where(there, places + 1, 0)
+    positions = np.searchsorted(table, keys)
+    there = table[np.minimum(positions, len(table) - 1)] == keys
+    return np.where(there, positions + 1, 0)
 
 
 def next_primes(start: int, count: int) -> list[int]:
@@ -154,13 +156,15 @@ def _scrambled(mix: Keys, order: int) -> Keys:
     return np.where(z == NO_KEY, np.uint64(1), z)
 
 
-def _joined(trails: Sequence[Trail]) -> tuple[Rows, Rows, Rows]:
-    """All tokens one after another, and per place where its trail starts and where its n-grams end in them."""
-    lengths = [len(trail.tokens) for trail in trails]
-    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64) if trails else np.zeros(0, np.int64)
-    tokens = np.fromiter(chain.from_iterable(trail.tokens for trail in trails), dtype=np.int64, count=sum(lengths))
-    starts = np.repeat(offsets, [len(trail.ends) for trail in trails])
-    ends = np.fromiter(chain.from_iterable(trail.ends for trail in trails), dtype=np.int64) + starts
+def _joined(contexts: Sequence[KeyContext]) -> tuple[Rows, Rows, Rows]:
+    """All tokens one after another, and per position where its context starts and where its n-grams end in them."""
+    lengths = [len(context.tokens) for context in contexts]
+    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64) if contexts else np.zeros(0, np.int64)
+    tokens = np.fromiter(
+        chain.from_iterable(context.tokens for context in contexts), dtype=np.int64, count=sum(lengths)
+    )
+    starts = np.repeat(offsets, [len(context.ends) for context in contexts])
+    ends = np.fromiter(chain.from_iterable(context.ends for context in contexts), dtype=np.int64) + starts
     return np.append(tokens, 0), starts, ends
 
 

@@ -45,7 +45,7 @@ class Weighing:
 
 WHICH = Weighing(power=1.5, lacking=0.1)
 WHETHER = Weighing(power=1.25, lacking=0.2)
-NOBODY = -1
+UNMATCHED = -1
 """Owner of a question that no pattern asks, an ordinary one or a removed pattern's, and lower numbers of further ones: what
 is nearest to it is unknown."""
 
@@ -75,7 +75,7 @@ class KnownQuestions:
     questions: tuple[Question, ...]
     """Token ids, each once."""
     owners: Ids
-    """Per question the index of its pattern, or at most :data:`NOBODY`."""
+    """Per question the index of its pattern, or at most :data:`UNMATCHED`."""
     classes: Ids
     """Token id → class of tokens that count as one."""
     parts: NDArray[np.int8]
@@ -99,10 +99,10 @@ class KnownQuestions:
             self._found[asked] = self._nearest(asked)
         return self._found[asked]
 
-    def nobodys(self, question: Sequence[int]) -> Question | None:
+    def unmatched(self, question: Sequence[int]) -> Question | None:
         """The question that *question* is nearest to, and near enough, if it is one that no pattern asks."""
         owner, nearness = self._closest(tuple(question))
-        return self._firsts[owner] if owner <= NOBODY and nearness > self.threshold else None
+        return self._firsts[owner] if owner <= UNMATCHED and nearness > self.threshold else None
 
     def with_questions(self, questions: Iterable[Question], owners: Iterable[int]) -> KnownQuestions:
         """The same with more questions; weights and threshold stay, so what is near to the others stays near."""
@@ -113,24 +113,24 @@ class KnownQuestions:
 
     def without(self, pattern: int) -> KnownQuestions:
         """The same when the pattern of this index is gone, and its questions nobody's."""
-        nobody = min(0, int(self.owners.min())) + NOBODY
+        nobody = min(0, int(self.owners.min())) + UNMATCHED
         owners = np.where(self.owners == pattern, nobody, self.owners)
         return replace(self, owners=np.where(owners > pattern, owners - 1, owners))
 
     def _nearest(self, asked: Question) -> tuple[Question | None, float]:
         owner, nearness = self._closest(asked)
-        is_meant = owner > NOBODY and (nearness > self.threshold or asked in self._places)
+        is_meant = owner > UNMATCHED and (nearness > self.threshold or asked in self._positions)
         return (self._firsts[owner] if is_meant else None), nearness
 
     def _closest(self, asked: Question) -> tuple[int, float]:
         """The owner that a question is nearest to, and how near."""
-        if asked in self._places:
-            return int(self.owners[self._places[asked]]), 1.0
+        if asked in self._positions:
+            return int(self.owners[self._positions[asked]]), 1.0
         words = words_of(asked, self.classes, self.parts)
         which = self._by_which.nearness(words, self._weights(words, self.which))
         whether = self._by_whether.nearness(words, self._weights(words, self.whether))
         owners = self._by_whether.owners
-        patterns = int(np.searchsorted(owners, NOBODY, side="right"))  # before them are those that nobody asks
+        patterns = int(np.searchsorted(owners, UNMATCHED, side="right"))  # before them are those that nobody asks
         best = patterns + int(which[patterns:].argmax())
         if patterns and whether[:patterns].max() > whether[best]:
             best = int(whether[:patterns].argmax())
@@ -159,8 +159,8 @@ class KnownQuestions:
         return [words_of(question, self.classes, self.parts) for question in self.questions]
 
     @cached_property
-    def _places(self) -> dict[Question, int]:
-        return {question: place for place, question in enumerate(self.questions)}
+    def _positions(self) -> dict[Question, int]:
+        return {question: position for position, question in enumerate(self.questions)}
 
     @cached_property
     def _firsts(self) -> dict[int, Question]:
@@ -196,8 +196,8 @@ class _Index:
     def of(cls, bags: Sequence[Words], owners: Ids, words: Words, weights: Floats, lacking: float) -> _Index:
         """The index of questions with these words, of these *owners*."""
         ends = np.cumsum([0, *map(len, bags)])
-        places = np.searchsorted(words, np.concatenate(bags))
-        has = sparse.csr_array((np.ones(len(places)), places, ends), shape=(len(bags), len(words)))
+        positions = np.searchsorted(words, np.concatenate(bags))
+        has = sparse.csr_array((np.ones(len(positions)), positions, ends), shape=(len(bags), len(words)))
         unique, pattern = np.unique(owners, return_inverse=True)
         member = sparse.csr_array((np.ones(len(bags)), (pattern, np.arange(len(bags)))), shape=(len(unique), len(bags)))
         counts = member @ has  # (P, V): questions that have the word
@@ -217,10 +217,10 @@ class _Index:
 
     def nearness(self, words: Words, weights: Floats) -> Floats:
         """To each pattern (P,), 0..1, of a question with these words."""
-        places = lookup(words, self.words) - 1  # -1 is unknown
+        positions = lookup(words, self.words) - 1  # -1 is unknown
         asked, has = np.zeros((2, len(self.words)))
-        asked[places[places >= 0]] = weights[places >= 0] / max(float(np.linalg.norm(weights)), 1e-9)
-        has[places[places >= 0]] = 1.0
+        asked[positions[positions >= 0]] = weights[positions >= 0] / max(float(np.linalg.norm(weights)), 1e-9)
+        has[positions[positions >= 0]] = 1.0
         closest = np.zeros(len(self.owners))
         np.maximum.at(closest, self.pattern, self.questions @ asked)
         lacks = self.common.sum(1) - self.common @ has
@@ -277,6 +277,6 @@ def known_questions(
         threshold=1.0,
     ).with_questions(questions, owners)
     nearness = sorted(known._closest(question)[1] for question in ordinary)
-    place = min(len(nearness) - 1, int((1 - false_positives) * len(nearness)))
-    nobody = range(NOBODY, NOBODY - len(ordinary), -1)
-    return replace(known, threshold=nearness[place] if nearness else 1.0).with_questions(ordinary, nobody)
+    position = min(len(nearness) - 1, int((1 - false_positives) * len(nearness)))
+    nobody = range(UNMATCHED, UNMATCHED - len(ordinary), -1)
+    return replace(known, threshold=nearness[position] if nearness else 1.0).with_questions(ordinary, nobody)

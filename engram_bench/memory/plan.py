@@ -1,4 +1,4 @@
-"""What a memory's training starts from, whatever library computes: facts, a table, zero rows."""
+"""What a memory's training starts from, whatever library computes: examples, a table, zero rows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_bench.memory.background import background_readings
+from engram_bench.memory.background import background_queries
 from engram_bench.memory.compression import compressed_ids, word_parts
 from engram_bench.memory.config import MemoryConfig, config_of
 from engram_bench.memory.files import Layer, StoredMemory
-from engram_bench.memory.reading import Reading
-from engram_bench.memory.table import Fact, Table, build_table
+from engram_bench.memory.query import Query
+from engram_bench.memory.table import KeyedExample, RowTable, build_table
 from engram_bench.models.encoding import encode_examples
 from engram_bench.records import Recipe, TrainingExample
 
@@ -26,53 +26,56 @@ SCALE_EXAMPLES = 16
 """Examples that hidden states are measured on."""
 
 
-def untrained(
+def untrained_memory(
     model: Model,
-    facts: Sequence[Fact],
+    examples: Sequence[KeyedExample],
     recipe: Recipe,
-    measured_scales: Callable[[Sequence[int]], Mapping[int, float]],
+    scales: Callable[[Sequence[KeyedExample], Sequence[int]], Mapping[int, float]],
 ) -> StoredMemory:
-    """A memory with a row for every n-gram of the *facts* that tells their answer, all of them zero.
+    """A memory with a row for every n-gram of the *examples* that tells their answer, all of them zero.
 
     Args:
-        model: Whose tokenizer and identity it depends on.
-        facts: What it is to know.
-        recipe: Of kind ``memory``.
-        measured_scales: Median size of the hidden state's values before each of the given blocks.
+        model: Model whose tokenizer and identity the memory depends on.
+        examples: Examples to be learned.
+        recipe: Recipe of kind ``memory``.
+        scales: Measures the median size of the hidden state's values where answers are predicted, before each block.
 
     Raises:
-        BackendError: The recipe or a fact cannot be used.
+        BackendError: The recipe or an example cannot be used.
     """
     config = config_of(recipe)
     config = replace(config, layers=config.blocks(model.config["num_hidden_layers"]))
     tokenizer = model.tokenizer
-    empty = Table(
+    empty = RowTable(
         config,
         classes=compressed_ids(tokenizer) if config.compress or config.near else None,
         parts=word_parts(tokenizer) if config.near else None,
         vocabulary=tokenizer.vocab_size,
         pad=tokenizer.pad_id,
     )
-    table = build_table(empty, facts, background=background_readings(tokenizer))
-    scales, hidden = measured_scales(config.layers), model.config["hidden_size"]
-    layers = {block: new_layer(config, table.num_rows(block), hidden, scales[block], block) for block in config.layers}
+    table = build_table(empty, examples, background=background_queries(tokenizer))
+    some = examples[:: max(1, len(examples) // SCALE_EXAMPLES)]
+    measured, hidden = scales(some, config.layers), model.config["hidden_size"]
+    layers = {
+        block: new_layer(config, table.num_rows(block), hidden, measured[block], block) for block in config.layers
+    }
     return StoredMemory(table, layers, model.fingerprint, tokenizer.template_fingerprint)
 
 
-def taught(facts: Sequence[Fact], config: MemoryConfig) -> list[Fact]:
-    """The facts that rows are trained at: where wordings are read as their pattern's prompt, some of each pattern."""
+def trained_examples(examples: Sequence[KeyedExample], config: MemoryConfig) -> list[KeyedExample]:
+    """The examples that rows are trained at: where wordings are read as their pattern's prompt, some of each pattern."""
     if not (config.near and config.ways):
-        return list(facts)
+        return list(examples)
     seen: Counter[str] = Counter()
     found = []
-    for fact in facts:
-        seen[fact.pattern] += 1
-        if seen[fact.pattern] <= config.ways:
-            found.append(fact)
+    for example in examples:
+        seen[example.pattern] += 1
+        if seen[example.pattern] <= config.ways:
+            found.append(example)
     return found
 
 
-def facts_of(model: Model, examples: Sequence[TrainingExample], context_length: int) -> list[Fact]:
+def keyed_examples(model: Model, examples: Sequence[TrainingExample], context_length: int) -> list[KeyedExample]:
     """The examples as a memory sees them.
 
     Raises:
@@ -80,9 +83,9 @@ def facts_of(model: Model, examples: Sequence[TrainingExample], context_length: 
     """
     encoded = encode_examples(model, examples, context_length)
     return [
-        Fact(
+        KeyedExample(
             example.pattern_id or example.prompt.user,
-            Reading(tokens.ids[: tokens.answer_start], model.tokenizer.content_mask(example.prompt)),
+            Query(tokens.ids[: tokens.answer_start], model.tokenizer.content_mask(example.prompt)),
             tokens.labels,
         )
         for example, tokens in zip(examples, encoded, strict=True)

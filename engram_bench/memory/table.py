@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from engram_bench.errors import BackendError
 from engram_bench.memory.config import MemoryConfig
-from engram_bench.memory.keyer import NO_KEY, ExactKeyer, HashedKeyer, Keys, Rows, Trail, lookup, next_primes
+from engram_bench.memory.keyer import NO_KEY, ExactKeyer, HashedKeyer, KeyContext, Keys, Rows, lookup, next_primes
 from engram_bench.memory.nearest import KnownQuestions, known_questions
-from engram_bench.memory.reading import Reading, trail_of
+from engram_bench.memory.query import Query, key_context
 
 Ids = NDArray[np.int64]
 
@@ -24,22 +24,22 @@ QUESTION_TOKENS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class KeyedExample:
     """A training example as a memory sees it."""
 
     pattern: str
-    prompt: Reading
+    prompt: Query
     labels: tuple[int, ...]
     """The answer's tokens with the end-of-turn token."""
 
     @property
-    def reading(self) -> Reading:
-        """The places that predict the labels."""
-        return self.reading_from(len(self.prompt.ids) - 1)
+    def query(self) -> Query:
+        """The positions that predict the labels."""
+        return self.query_from(len(self.prompt.ids) - 1)
 
-    def reading_from(self, first: int) -> Reading:
-        """The places from *first* on."""
-        return Reading([*self.prompt.ids, *self.labels[:-1]], self.prompt.content, first)
+    def query_from(self, first: int) -> Query:
+        """The positions from *first* on."""
+        return Query([*self.prompt.ids, *self.labels[:-1]], self.prompt.content, first)
 
     @property
     def question(self) -> tuple[int, ...]:
@@ -48,7 +48,7 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Table:
+class RowTable:
     """Addresses of a memory's rows. Row 0 is empty and is what an unknown n-gram reads."""
 
     config: MemoryConfig
@@ -74,44 +74,46 @@ class Table:
         """Rows in the table of one block, the empty one included."""
         return self._hashed[block].num_rows if self.config.addressing == "hashed" else len(self.keys) + 1
 
-    def rows(self, readings: Sequence[Reading], block: int) -> Rows:
-        """Rows (N, slots) that the readings' places consult before *block*, one reading after another.
+    def rows(self, queries: Sequence[Query], block: int) -> Rows:
+        """Rows (N, slots) that the queries' positions consult before *block*, one query after another.
 
         Where questions are compared with the trained ones, a question that means none of them reads no short n-gram's row:
         `` of Egypt?`` ends many.
         """
-        meant = [self.read_as(reading) for reading in readings]
-        trails, consults = self._trails(readings, meant)
+        meant = [self.read_as(query) for query in queries]
+        contexts, consults = self._contexts(queries, meant)
         if self.config.addressing == "hashed":
-            rows = self._hashed[block].rows(trails)
+            rows = self._hashed[block].rows(contexts)
         else:
-            rows = lookup(self._exact.keys(trails), self.keys)
+            rows = lookup(self._exact.keys(contexts), self.keys)
         if self.known is not None:
-            means_none = np.repeat([one is None for one in meant], [reading.num_places for reading in readings])
+            means_none = np.repeat([one is None for one in meant], [query.num_positions for query in queries])
             rows[np.ix_(means_none, _orders(self.config) < SPECIFIC_ORDER)] = 0
         return np.where(consults[:, None], rows, 0)
 
-    def read_as(self, reading: Reading) -> tuple[int, ...] | None:
-        """The trained question that a reading's question means; None if it means none, or its prompt has not ended."""
-        if self.known is None or len(reading.ids) < len(reading.content):
+    def read_as(self, query: Query) -> tuple[int, ...] | None:
+        """The trained question that a query's question means; None if it means none, or its prompt has not ended."""
+        if self.known is None or len(query.ids) < len(query.content):
             return None
-        return self.known.nearest(reading.question)[0]
+        return self.known.nearest(query.question)[0]
 
-    def all_keys(self, readings: Sequence[Reading]) -> Keys:
-        """Exact keys (N, slots) of the readings' places, :data:`NO_KEY` where the memory is not consulted."""
-        trails, consults = self._trails(readings, [self.read_as(reading) for reading in readings])
-        return np.where(consults[:, None], self._exact.keys(trails), np.uint64(NO_KEY))
+    def all_keys(self, queries: Sequence[Query]) -> Keys:
+        """Exact keys (N, slots) of the queries' positions, :data:`NO_KEY` where the memory is not consulted."""
+        contexts, consults = self._contexts(queries, [self.read_as(query) for query in queries])
+        return np.where(consults[:, None], self._exact.keys(contexts), np.uint64(NO_KEY))
 
-    def _trails(
-        self, readings: Sequence[Reading], meant: Sequence[tuple[int, ...] | None]
-    ) -> tuple[list[Trail], NDArray[np.bool_]]:
-        pairs = [trail_of(reading, self.config, asked) for reading, asked in zip(readings, meant, strict=True)]
-        trails = [trail for trail, _ in pairs]
+    def _contexts(
+        self, queries: Sequence[Query], meant: Sequence[tuple[int, ...] | None]
+    ) -> tuple[list[KeyContext], NDArray[np.bool_]]:
+        pairs = [key_context(query, self.config, asked) for query, asked in zip(queries, meant, strict=True)]
+        contexts = [context for context, _ in pairs]
         if self.config.compress:
             assert self.classes is not None
             classes = self.classes
-            trails = [Trail(classes[np.asarray(trail.tokens, np.int64)].tolist(), trail.ends) for trail in trails]
-        return trails, np.concatenate([consults for _, consults in pairs] or [np.zeros(0, np.bool_)])
+            contexts = [
+                KeyContext(classes[np.asarray(context.tokens, np.int64)].tolist(), context.ends) for context in contexts
+            ]
+        return contexts, np.concatenate([consults for _, consults in pairs] or [np.zeros(0, np.bool_)])
 
     @cached_property
     def _exact(self) -> ExactKeyer:
@@ -137,32 +139,32 @@ class Table:
         }
 
 
-def build_table(empty: Table, facts: Sequence[Fact], *, background: Sequence[Reading] = ()) -> Table:
-    """*empty* with a row for every n-gram of the facts that tells their answer, and the rows each pattern owns.
+def build_table(empty: RowTable, examples: Sequence[KeyedExample], *, background: Sequence[Query] = ()) -> RowTable:
+    """*empty* with a row for every n-gram of the examples that tells their answer, and the rows each pattern owns.
 
     An n-gram that leads to different answers, stands at the end of a *background* question or is short and next to all
-    answer (``?12``) gets none. Facts are added to those the table has: what has a row keeps it, what was refused one
+    answer (``?12``) gets none. Examples are added to those the table has: what has a row keeps it, what was refused one
     stays without.
 
     Raises:
-        BackendError: An answer is empty, two facts ask the same and answer differently, or no n-gram is left.
+        BackendError: An answer is empty, two examples ask the same and answer differently, or no n-gram is left.
     """
-    _check(facts)
-    readings = [fact.reading for fact in facts]
-    empty = _with_known(replace(empty, known=None), facts, background)
+    _check(examples)
+    queries = [example.query for example in examples]
+    empty = _with_known(replace(empty, known=None), examples, background)
     if empty.config.addressing == "hashed":
-        return _with_owners(empty, facts, readings)
-    keys = empty.all_keys(readings)  # (N, slots)
-    answers = {labels: index for index, labels in enumerate(dict.fromkeys(fact.labels for fact in facts))}
-    leads_to = np.repeat([answers[fact.labels] for fact in facts], [reading.num_places for reading in readings])
-    found, place = np.unique(keys, return_inverse=True)
+        return _with_owners(empty, examples, queries)
+    keys = empty.all_keys(queries)  # (N, slots)
+    answers = {labels: index for index, labels in enumerate(dict.fromkeys(example.labels for example in examples))}
+    leads_to = np.repeat([answers[example.labels] for example in examples], [query.num_positions for query in queries])
+    found, position = np.unique(keys, return_inverse=True)
     lowest, highest = np.full(len(found), len(answers)), np.full(len(found), -1)
-    np.minimum.at(lowest, place.reshape(keys.shape), leads_to[:, None])
-    np.maximum.at(highest, place.reshape(keys.shape), leads_to[:, None])
+    np.minimum.at(lowest, position.reshape(keys.shape), leads_to[:, None])
+    np.maximum.at(highest, position.reshape(keys.shape), leads_to[:, None])
     ordinary = np.unique(replace(empty, known=None).all_keys(background)) if background else empty.dead[:0]
-    vague = keys[_is_vague(empty.config, readings)]
+    vague = keys[_is_vague(empty.config, queries)]
     refused = np.isin(found, vague) | (lowest != highest) | np.isin(found, ordinary) | np.isin(found, empty.dead)
-    if empty.config.whole:  # two facts never share a whole question, but a background question may be one
+    if empty.config.whole:  # two examples never share a whole question, but a background question may be one
         refused &= ~np.isin(found, keys[:, -1])
     is_key = found != NO_KEY
     table = replace(
@@ -171,22 +173,22 @@ def build_table(empty: Table, facts: Sequence[Fact], *, background: Sequence[Rea
         dead=np.setdiff1d(np.union1d(empty.dead, found[is_key & refused]), empty.keys),
     )
     if not len(table.keys):
-        msg = f"memory: none of {len(facts)} examples has an n-gram of orders {empty.config.orders} of its own, expected some"
+        msg = f"memory: none of {len(examples)} examples has an n-gram of orders {empty.config.orders} of its own, expected some"
         raise BackendError(msg)
-    return _with_owners(table, facts, readings)
+    return _with_owners(table, examples, queries)
 
 
-def _with_known(table: Table, facts: Sequence[Fact], background: Sequence[Reading]) -> Table:
-    """The table with the facts' questions, where a question may be read as another one."""
+def _with_known(table: RowTable, examples: Sequence[KeyedExample], background: Sequence[Query]) -> RowTable:
+    """The table with the examples' questions, where a question may be read as another one."""
     if not table.config.near:
         return table
     assert table.classes is not None
     assert table.parts is not None
-    index = {name: place for place, name in enumerate(dict.fromkeys(fact.pattern for fact in facts))}
+    index = {name: position for position, name in enumerate(dict.fromkeys(example.pattern for example in examples))}
     known = known_questions(
-        [fact.question for fact in facts],
-        [index[fact.pattern] for fact in facts],
-        [reading.question for reading in background],
+        [example.question for example in examples],
+        [index[example.pattern] for example in examples],
+        [query.question for query in background],
         table.classes,
         table.parts,
         false_positives=table.config.near,
@@ -194,9 +196,9 @@ def _with_known(table: Table, facts: Sequence[Fact], background: Sequence[Readin
     return replace(table, known=known)
 
 
-def _is_vague(config: MemoryConfig, readings: Sequence[Reading]) -> NDArray[np.bool_]:
+def _is_vague(config: MemoryConfig, queries: Sequence[Query]) -> NDArray[np.bool_]:
     """Which n-grams (N, slots) are short and hold less than two tokens of the question."""
-    answered = np.concatenate([np.arange(reading.num_places) for reading in readings])  # answer tokens before a place
+    answered = np.concatenate([np.arange(query.num_positions) for query in queries])  # answer tokens before a position
     orders = _orders(config)
     vague: NDArray[np.bool_] = (orders < SPECIFIC_ORDER) & (orders - answered[:, None] < QUESTION_TOKENS)
     return vague
@@ -207,28 +209,28 @@ def _orders(config: MemoryConfig) -> Ids:
     return np.array([*config.orders, *[np.iinfo(np.int64).max] * config.whole])
 
 
-def _check(facts: Sequence[Fact]) -> None:
-    asked: dict[tuple[int, ...], Fact] = {}
-    for fact in facts:
-        if len(fact.labels) < 2:
-            msg = f"memory: pattern {fact.pattern!r}: the answer is empty, expected at least one token"
+def _check(examples: Sequence[KeyedExample]) -> None:
+    asked: dict[tuple[int, ...], KeyedExample] = {}
+    for example in examples:
+        if len(example.labels) < 2:
+            msg = f"memory: pattern {example.pattern!r}: the answer is empty, expected at least one token"
             raise BackendError(msg)
-        other = asked.setdefault(fact.question, fact)
-        if other.labels != fact.labels:
+        other = asked.setdefault(example.question, example)
+        if other.labels != example.labels:
             msg = (
-                f"memory: patterns {other.pattern!r} and {fact.pattern!r} ask the same and answer differently, "
+                f"memory: patterns {other.pattern!r} and {example.pattern!r} ask the same and answer differently, "
                 "expected one answer (a memory does not see the system prompt)"
             )
             raise BackendError(msg)
 
 
-def _with_owners(table: Table, facts: Sequence[Fact], readings: Sequence[Reading]) -> Table:
-    """The table with the facts' patterns and what they own; rows of earlier patterns are looked up by the caller."""
-    rows = table.rows(readings, table.config.layers[0])
+def _with_owners(table: RowTable, examples: Sequence[KeyedExample], queries: Sequence[Query]) -> RowTable:
+    """The table with the examples' patterns and what they own; rows of earlier patterns are looked up by the caller."""
+    rows = table.rows(queries, table.config.layers[0])
     found: dict[str, list[Rows]] = {}
     start = 0
-    for fact, reading in zip(facts, readings, strict=True):
-        found.setdefault(fact.pattern, []).append(rows[start : start + reading.num_places].ravel())
-        start += reading.num_places
+    for example, query in zip(examples, queries, strict=True):
+        found.setdefault(example.pattern, []).append(rows[start : start + query.num_positions].ravel())
+        start += query.num_positions
     owned = {name: np.setdiff1d(np.concatenate(parts), [0]) for name, parts in found.items()}
     return replace(table, patterns=tuple(owned), owned=tuple(owned.values()))

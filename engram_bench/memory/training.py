@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engram_bench.errors import BackendError
-from engram_bench.memory.table import Fact, Table
+from engram_bench.memory.slots import Rows, arranged, query_rows
+from engram_bench.memory.table import KeyedExample, RowTable
+from engram_bench.memory.values import MemoryValues, ReadValues, Values
+from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import Progress
 
 CONFIDENT = 0.5
@@ -29,76 +31,77 @@ CONFIDENT = 0.5
 (arXiv 2605.30260)."""
 
 RIVALS = 8
-"""Likely tokens per place that become rivals."""
+"""Likely tokens per position that become rivals."""
 
 UNSURE, CHECKED_EVERY = 0.01, 10
 """Recall of what was trained is checked when at most this share of all was not answered with confidence, and every so many
 steps: a check costs more than a step."""
 
-Slots = Mapping[int, Sequence[NDArray[np.int64]]]
-"""Per block, for each example of a batch, the rows (places, S) that its computed places read."""
 
-
-@dataclass(slots=True)
-class Done:
-    """What a training did."""
-
-    losses: list[float] = field(default_factory=list)
-    """Mean per label of what was trained in a step."""
-    recalls: list[float] = field(default_factory=list)
-    """Share of examples recalled, each time all were checked."""
-    places: int = 0
-    """Labels trained on, each as often as it was."""
-    examples_seen: int = 0
-    seconds: float = 0.0
-
-
-class Learner(Protocol):
-    """Computes passes over the examples, meant by their index, with a memory whose values it holds."""
+class MemoryPasses(Protocol):
+    """What a backend computes for a memory's training: passes over examples, which are meant by their index."""
 
     def first(self, index: int) -> int:
-        """The first place of an example that is computed."""
+        """The first position of an example that is computed; every position after it is computed as well."""
 
-    def learn(
-        self, members: Sequence[int], slots: Slots, labels: NDArray[np.int64], rivals: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        """The losses (nats) of the members' *labels* (N,) among sorted *rivals*, after which the values have moved."""
+    def gradients(
+        self, members: Sequence[int], read: ReadValues, targets: NDArray[np.int64], tokens: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], Mapping[int, Values]]:
+        """The losses (nats) of the members' labels, and the gradients of their sum.
 
-    def likely(self, members: Sequence[int], slots: Slots, count: int) -> NDArray[np.int64]:
-        """The *count* likeliest tokens at each place that predicts a label, (N, count), the best first."""
+        Args:
+            members: Examples of the pass.
+            read: Values that the memory adds, and the rows of the arranged batch (:func:`slots.arranged`).
+            targets: Index in *tokens* of each of the members' labels, (N,).
+            tokens: Sorted tokens that the labels are told apart from.
+
+        Returns:
+            Losses (N,), and gradients by block and name; a value that took no part has none.
+        """
+
+    def likely(self, members: Sequence[int], read: ReadValues, count: int) -> NDArray[np.int64]:
+        """The *count* likeliest tokens at each position that predicts a label, (N, count), the best first."""
 
 
 class MemoryTrainer:
-    """One training run of a memory."""
+    """One training run of a memory.
 
-    def __init__(self, learner: Learner, table: Table, facts: Sequence[Fact]) -> None:
-        self._learner = learner
+    Args:
+        passes: Computes over the *examples*.
+        values: Values of the memory; they move.
+        table: Addresses of the memory's rows.
+        examples: Examples to be learned, at least one.
+    """
+
+    def __init__(
+        self, passes: MemoryPasses, values: MemoryValues, table: RowTable, examples: Sequence[KeyedExample]
+    ) -> None:
+        self._passes = passes
+        self._values = values
         self._config = table.config
-        self._sizes = [(len(fact.labels), len(fact.prompt.ids)) for fact in facts]
-        self._labels = [np.array(fact.labels, dtype=np.int64) for fact in facts]
-        readings = [fact.reading_from(learner.first(index)) for index, fact in enumerate(facts)]
-        ends = np.cumsum([reading.num_places for reading in readings])[:-1]
-        self._slots = {block: np.split(table.rows(readings, block), ends) for block in table.config.layers}
-        self._everything = list(range(len(facts)))
+        self._sizes = [(len(example.labels), len(example.prompt.ids)) for example in examples]
+        self._labels = [np.array(example.labels, dtype=np.int64) for example in examples]
+        self._rows = query_rows(table, [example.query_from(passes.first(i)) for i, example in enumerate(examples)])
+        self._everything = list(range(len(examples)))
         self._every_label = np.unique(np.concatenate(self._labels))
-        self._likely = list(self._labels)  # per example what was likely at its places
-        self.done = Done()
+        self._likely = list(self._labels)  # per example what was likely at its positions
+        self.log = TrainingLog(examples=len(examples))
 
-    def run(self, steps: int, *, progress: Progress, until_recall: bool = True) -> Done:
+    def run(self, steps: int, *, progress: Progress, until_recall: bool = True) -> TrainingLog:
         """Train for at most *steps* steps.
 
         Raises:
             BackendError: The loss is not finite.
         """
-        done, started = self.done, time.perf_counter()
+        log, started = self.log, time.perf_counter()
         everything = self._everything
         self._missed_of_all()
         active, missed, full = everything, list[int](), 0
-        while len(done.losses) < steps:
-            unsure = self._step(active, len(done.losses), intact=frozenset(missed))
-            done.seconds = time.perf_counter() - started
-            progress("train", len(done.losses), steps, f"loss {done.losses[-1]:.3f}, {len(unsure)} not yet known")
-            is_due = len(unsure) <= UNSURE * len(everything) or len(done.losses) % CHECKED_EVERY == 0
+        while len(log.losses) < steps:
+            unsure = self._step(active, len(log.losses), intact=frozenset(missed))
+            log.seconds = time.perf_counter() - started
+            progress("train", len(log.losses), steps, f"loss {log.losses[-1]:.3f}, {len(unsure)} not yet known")
+            is_due = len(unsure) <= UNSURE * len(everything) or len(log.losses) % CHECKED_EVERY == 0
             missed = []
             if until_recall and is_due:
                 missed = (len(active) < len(everything) and self._missed(active)) or self._missed_of_all()
@@ -106,10 +109,10 @@ class MemoryTrainer:
             if full == 2:
                 break
             active = sorted({*unsure, *missed}) or everything
-        done.seconds = time.perf_counter() - started
+        log.seconds = time.perf_counter() - started
         if steps and full < 2:
             self._missed_of_all()
-        return done
+        return log
 
     # ── a step ──────────────────────────────────────────────────────────────────────────────────
 
@@ -121,29 +124,33 @@ class MemoryTrainer:
         random = np.random.default_rng([self._config.seed, step])
         batches = self._batches(active)
         total, num_labels, unsure = 0.0, 0, []
-        for place in random.permutation(len(batches)):
-            members = batches[place]
+        for position in random.permutation(len(batches)):
+            members = batches[position]
             loss, least = self._learn(members, step, intact)
             total += loss
             num_labels += sum(len(self._labels[index]) for index in members)
             unsure += [index for index, sure in zip(members, least, strict=True) if sure < CONFIDENT]
-        self.done.losses.append(total / num_labels)
-        self.done.places += num_labels
-        self.done.examples_seen += len(active)
+        self.log.losses.append(total / num_labels)
+        self.log.tokens += num_labels
+        self.log.examples_seen += len(active)
         return unsure
 
     def _learn(self, members: Sequence[int], step: int, intact: frozenset[int]) -> tuple[float, NDArray[np.float64]]:
         """Sum of the losses, after which the rows have moved; per member the least probability of a label."""
-        slots = {
-            block: [self._dropped(index, parts[index], step, intact) for index in members]
-            for block, parts in self._slots.items()
-        }
+        read = self._read(members, lambda index, rows: self._dropped(index, rows, step, intact))
         rivals = np.unique(np.concatenate([self._every_label, *(self._likely[index] for index in members)]))
-        losses = self._learner.learn(members, slots, self._labels_of(members), rivals)
+        targets = np.searchsorted(rivals, self._labels_of(members))
+        losses, gradients = self._passes.gradients(members, read, targets, rivals)
         if not np.isfinite(losses).all():
-            msg = f"training: step {len(self.done.losses) + 1} has loss {losses.sum()}, expected a finite value"
+            msg = f"training: step {len(self.log.losses) + 1} has loss {losses.sum()}, expected a finite value"
             raise BackendError(msg)
+        self._values.move(read, gradients)
         return math.fsum(losses), np.exp(-np.array([part.max() for part in self._parted(losses, members)]))
+
+    def _read(self, members: Sequence[int], dropped: Callable[[int, Rows], Rows]) -> ReadValues:
+        """The values that a pass over the members needs, some of their slots empty."""
+        parts = {block: [dropped(index, rows[index]) for index in members] for block, rows in self._rows.items()}
+        return self._values.read({block: arranged(part) for block, part in parts.items()})
 
     def _batches(self, members: Sequence[int]) -> list[list[int]]:
         """Examples of like length together."""
@@ -152,7 +159,7 @@ class MemoryTrainer:
         return [order[start : start + size] for start in range(0, len(order), size)]
 
     def _dropped(self, index: int, rows: NDArray[np.int64], step: int, intact: frozenset[int]) -> NDArray[np.int64]:
-        """Rows (places, S) with some slots empty, unless *intact*: which, depends on step, example and place alone."""
+        """Rows (positions, S) with some slots empty, unless *intact*: which, depends on step, example and position alone."""
         if not self._config.key_dropout or index in intact:
             return rows
         return dropped(rows, self._config.key_dropout, np.random.default_rng([self._config.seed, step, index]))
@@ -168,7 +175,7 @@ class MemoryTrainer:
 
     def _missed_of_all(self) -> list[int]:
         missed = self._missed(self._everything)
-        self.done.recalls.append(1 - len(missed) / len(self._everything))
+        self.log.recall = 1 - len(missed) / len(self._everything)
         return missed
 
     def _missed(self, members: Sequence[int]) -> list[int]:
@@ -178,8 +185,7 @@ class MemoryTrainer:
         """
         missed: list[int] = []
         for batch in self._batches(members):
-            slots = {block: [parts[index] for index in batch] for block, parts in self._slots.items()}
-            likely = self._learner.likely(batch, slots, RIVALS)  # (N, rivals)
+            likely = self._passes.likely(batch, self._read(batch, lambda _, rows: rows), RIVALS)  # (N, rivals)
             parts = self._parted(likely[:, 0] != self._labels_of(batch), batch)
             missed += [index for index, wrong in zip(batch, parts, strict=True) if wrong.any()]
             for index, part in zip(batch, self._parted(likely, batch), strict=True):
@@ -188,7 +194,7 @@ class MemoryTrainer:
 
 
 def dropped(rows: NDArray[np.int64], share: float, random: np.random.Generator) -> NDArray[np.int64]:
-    """Rows (places, S) with a *share* of the slots empty, never all of a place."""
-    kept = random.random(rows.shape)[::-1] >= share  # drawn from the last place backwards
+    """Rows (positions, S) with a *share* of the slots empty, never all of a position."""
+    kept = random.random(rows.shape)[::-1] >= share  # drawn from the last position backwards
     left = np.where(kept, rows, 0)
     return np.where(left.any(-1, keepdims=True), left, rows)

@@ -5,11 +5,11 @@ Every comparison of prompts in the package uses ``normalise_prompt``.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from engram_bench.matchers.forms import fold_forms
 from engram_bench.records import Pattern, PatternSet
 
 _STRAIGHT = str.maketrans("‘’‚‛“”„‟«»", '\'\'\'\'""""""')
@@ -25,12 +25,12 @@ def normalise_prompt(text: str) -> str:
     it contains anything but letters; a sign that stands alone inside the text is kept. A normalised text comes back as it
     is; only a text without a word becomes empty.
     """
-    plain = text if text.isascii() else unicodedata.normalize("NFKC", text).translate(_STRAIGHT)
+    plain = text if text.isascii() else fold_forms(text).translate(_STRAIGHT)
     words = [_fold(word) for word in plain.split()]
     while words and not words[-1].strip(_SENTENCE_ENDS):
         words.pop()
     if words and len(words[0]) == 1:
-        words[0] = words[0].casefold()
+        words[0] = words[0].lower()
     return " ".join(words)
 
 
@@ -40,7 +40,7 @@ def _fold(word: str) -> str:
     bare = word.lstrip(_QUOTES).rstrip(_QUOTES + _SENTENCE_ENDS) or word
     letters = bare.replace("'", "")
     is_word = len(letters) > 1 and letters.isalpha() and (letters[1:].islower() or letters.isupper())
-    return bare.casefold() if is_word else bare
+    return bare.lower() if is_word else bare
 
 
 Position = tuple[str | int, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 
 import pytest
 
@@ -37,7 +38,11 @@ class StageProgress:
 
     def __call__(self, stage: str, done: int, total: int, note: str) -> None:
         """Show a state if the last one is old enough, and every last state of a stage."""
-        if not self._tells_all and stage not in MESSAGES:
+        if stage in MESSAGES:
+            self._stage = stage
+            self._write(f"engram-bench: {stage}, {note}", is_new=True, stays=True)
+            return
+        if not self._tells_all:
             return
         now = time.monotonic()
         is_new, is_last = stage != self._stage, done >= total
@@ -45,17 +50,15 @@ class StageProgress:
         if is_new or is_last or now - self._shown_at >= pause:
             self._stage, self._shown_at = stage, now
             share = f" {done}/{total}" if total else ""
-            self._write(f"engram-bench: {stage}{share}{', ' if note else ''}{note}", is_new=is_new, is_last=is_last)
+            line = f"engram-bench: {stage}{share}{', ' if note else ''}{note}"
+            self._write(line, is_new=is_new, is_last=is_last)
 
-    def _write(self, line: str, *, is_new: bool, is_last: bool) -> None:
-        if self._capture is None:
-            self._write_now(line, is_new=is_new, is_last=is_last)
-            return
-        with self._capture.global_and_fixture_disabled():
-            self._write_now(line, is_new=is_new, is_last=is_last)
+    def _write(self, line: str, *, is_new: bool, is_last: bool = False, stays: bool = False) -> None:
+        with self._capture.global_and_fixture_disabled() if self._capture is not None else nullcontext():
+            self._write_now(line, is_new=is_new, is_last=is_last, stays=stays)
 
-    def _write_now(self, line: str, *, is_new: bool, is_last: bool) -> None:
-        if self._is_terminal:
+    def _write_now(self, line: str, *, is_new: bool, is_last: bool, stays: bool) -> None:
+        if self._is_terminal and not stays:
             width = self._writer.fullwidth - 1
             self._writer.write("\r" + line[:width].ljust(width), flush=True)
             if is_last:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_bench.memory.background import QUESTIONS
-from engram_bench.memory.reading import Reading, read_ids, read_prompt
+from engram_bench.memory.query import Query, ids_query, prompt_query
 from engram_bench.records import Prompt
 from engram_bench.routing.discriminant import Discriminant
 
@@ -54,8 +54,8 @@ class Scorer(Protocol):
     def fingerprint(self) -> str:
         """Of all that scores depend on, 12 hex digits."""
 
-    def scores(self, readings: Sequence[Reading]) -> list[float]:
-        """One per reading, of its question alone."""
+    def scores(self, queries: Sequence[Query]) -> list[float]:
+        """One per query, of its question alone."""
 
 
 class Router:
@@ -75,40 +75,40 @@ class Router:
 
     def decide(self, prompts: Sequence[Prompt]) -> list[Decision]:
         """Whether each prompt's question is known."""
-        return self._decide([read_prompt(self._tokenizer, prompt) for prompt in prompts])
+        return self._decide([prompt_query(self._tokenizer, prompt) for prompt in prompts])
 
     def decide_ids(self, sequences: Sequence[Sequence[int]]) -> list[Decision]:
         """As :meth:`decide` for chats as token ids; text that is no chat is never known."""
-        return self._decide([read_ids(self._tokenizer, ids) for ids in sequences])
+        return self._decide([ids_query(self._tokenizer, ids) for ids in sequences])
 
     def decision(self, score: float) -> Decision:
         """What a score leads to."""
         return Decision(score > self.threshold, score, self.threshold)
 
-    def _decide(self, readings: Sequence[Reading]) -> list[Decision]:
-        asked = [place for place, reading in enumerate(readings) if any(reading.content)]
-        scores = dict(zip(asked, self._scorer.scores([readings[place] for place in asked]), strict=True))
-        return [self.decision(scores.get(place, -np.inf)) for place in range(len(readings))]
+    def _decide(self, queries: Sequence[Query]) -> list[Decision]:
+        asked = [place for place, query in enumerate(queries) if any(query.content)]
+        scores = dict(zip(asked, self._scorer.scores([queries[place] for place in asked]), strict=True))
+        return [self.decision(scores.get(place, -np.inf)) for place in range(len(queries))]
 
 
 class KeyScorer:
     """The share of a question's tokens and token pairs that stand in trained questions and in no ordinary one."""
 
     def __init__(self, tokenizer: ChatTokenizer, trained: Iterable[Prompt]) -> None:
-        ordinary = [_grams(_question(read_prompt(tokenizer, Prompt(text)))) for text in QUESTIONS]
+        ordinary = [_grams(_question(prompt_query(tokenizer, Prompt(text)))) for text in QUESTIONS]
         counts: dict[Gram, int] = {}
         for grams in ordinary:
             for gram in grams:
                 counts[gram] = counts.get(gram, 0) + 1
-        standing = {gram for prompt in trained for gram in _grams(_question(read_prompt(tokenizer, prompt)))}
+        standing = {gram for prompt in trained for gram in _grams(_question(prompt_query(tokenizer, prompt)))}
         self._own = frozenset(standing - counts.keys())
         without = {gram for gram in standing if counts.get(gram, 0) <= 1}
         self.ordinary: Sequence[float] = [_share(grams, without) for grams in ordinary]
         self.fingerprint = sha256(repr(sorted(self._own)).encode()).hexdigest()[:12]
 
-    def scores(self, readings: Sequence[Reading]) -> list[float]:
-        """A share per reading, 0..1."""
-        return [_share(_grams(_question(reading)), self._own) for reading in readings]
+    def scores(self, queries: Sequence[Query]) -> list[float]:
+        """A share per query, 0..1."""
+        return [_share(_grams(_question(query)), self._own) for query in queries]
 
 
 class StateScorer:
@@ -120,11 +120,11 @@ class StateScorer:
         self.ordinary: Sequence[float] = discriminant.negatives.tolist()
         self.fingerprint = discriminant.fingerprint
 
-    def scores(self, readings: Sequence[Reading]) -> list[float]:
-        """A score per reading: around 1 for trained questions, around -1 for ordinary ones."""
-        if not readings:
+    def scores(self, queries: Sequence[Query]) -> list[float]:
+        """A score per query: around 1 for trained questions, around -1 for ordinary ones."""
+        if not queries:
             return []
-        prompts = [list(reading.ids)[: len(reading.content)] for reading in readings]
+        prompts = [list(query.ids)[: len(query.content)] for query in queries]
         found: list[float] = self._discriminant.scores(self._states(prompts)).tolist()
         return found
 
@@ -136,8 +136,8 @@ def fit_states(tokenizer: ChatTokenizer, trained: Iterable[Prompt], states: Stat
     return Discriminant.fit(positive, negative)
 
 
-def _question(reading: Reading) -> list[int]:
-    return [token for token, is_content in zip(reading.ids, reading.content, strict=False) if is_content]
+def _question(query: Query) -> list[int]:
+    return [token for token, is_content in zip(query.ids, query.content, strict=False) if is_content]
 
 
 def _grams(question: Sequence[int]) -> set[Gram]:

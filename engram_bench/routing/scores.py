@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from engram_bench.memory.reading import Reading
+    from engram_bench.memory.query import Query
     from engram_bench.models import Model
     from engram_bench.routing.discriminant import Discriminant
     from engram_bench.routing.router import Router, Scorer
@@ -108,11 +108,11 @@ class StoredScorer:
         """As the scorer's."""
         return self.scorer.fingerprint
 
-    def scores(self, readings: Sequence[Reading]) -> list[float]:
-        """One per reading, of its question alone."""
-        keys = [self._key(reading) for reading in readings]
+    def scores(self, queries: Sequence[Query]) -> list[float]:
+        """One per query, of its question alone."""
+        keys = [self._key(query) for query in queries]
         found = self.store.get_figures(keys)
-        missing = {key: reading for key, reading in zip(keys, readings, strict=True) if key not in found}
+        missing = {key: query for key, query in zip(keys, queries, strict=True) if key not in found}
         if missing:
             scores = self.scorer.scores(list(missing.values()))
             made = {key: [score] for key, score in zip(missing, scores, strict=True)}
@@ -120,8 +120,8 @@ class StoredScorer:
             found |= made
         return [found[key][0] for key in keys]
 
-    def _key(self, reading: Reading) -> str:
-        prompt = tuple(reading.ids[: len(reading.content)])
+    def _key(self, query: Query) -> str:
+        prompt = tuple(query.ids[: len(query.content)])
         parts = ("route", self.identity, self.scorer.fingerprint, prompt)
         return sha256(canonical_json(parts).encode()).hexdigest()
 

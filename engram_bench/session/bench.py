@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engram_bench.adapters import store as adapter_store
+from engram_bench.adapters.kinds import kind_of, requested_kind
 from engram_bench.adapters.store import Adapter, AdapterIdentity
 from engram_bench.backends import registry
 from engram_bench.backends.protocol import Backend, Generator
@@ -23,11 +24,8 @@ from engram_bench.errors import AdapterError, UnsupportedError
 from engram_bench.inference.ask import Answerer, Question, with_limit
 from engram_bench.inference.likelihood import Reader
 from engram_bench.inference.store import STORE_FILE, CompletionStore
-from engram_bench.memory.both import both_recipe
-from engram_bench.memory.config import config_of, memory_recipe
-from engram_bench.patterns.augment import AS_WRITTEN, Augmentation
 from engram_bench.patterns.ordinary import replay_examples
-from engram_bench.patterns.render import DEFAULT_AUGMENTATION, training_examples
+from engram_bench.patterns.render import training_examples
 from engram_bench.records import (
     Case,
     CaseResult,
@@ -70,11 +68,6 @@ def load_sets(settings: Settings, root: Path) -> tuple[PatternSet, ...]:
     from engram_bench.patterns.load import load_pattern_files
 
     return load_pattern_files(settings.patterns, root=root, known_matchers=matchers.names())
-
-
-def augmentation(recipe: Recipe) -> Augmentation:
-    """Which variants of the prompts an adapter of this recipe learns from."""
-    return AS_WRITTEN if recipe.kind == "memory" and not config_of(recipe).needs_variants else DEFAULT_AUGMENTATION
 
 
 LOOKS_CLOSER = {"generalization", "consistency", "retention"}
@@ -153,22 +146,14 @@ class Bench:
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe the settings ask for."""
-        kind, _, preset = self.settings.kind.partition(":")
-        if kind != "lora":
-            make = {"memory": memory_recipe, "both": both_recipe}[kind]
-            return make(preset=preset or "exact", steps=self.settings.steps, seed=self.settings.seed)
-        options = {"load_in_4bit": True} if self.settings.load_in_4bit else {}
-        return Recipe(
-            steps=self.settings.steps,
-            seed=self.settings.seed,
-            checkpoints=self.settings.checkpoints if self.settings.sweep else 0,
-            options=options,
-        )
+        kind, preset = requested_kind(self.settings.kind)
+        return kind.recipe(self.settings, preset)
 
     @cached_property
     def examples(self) -> tuple[TrainingExample, ...]:
         """What the adapter is trained on."""
-        return training_examples(self.sets, augment=augmentation(self.recipe), seed=self.settings.seed)
+        variants = kind_of(self.recipe).augmentation(self.recipe)
+        return training_examples(self.sets, augment=variants, seed=self.settings.seed)
 
     @cached_property
     def replayed(self) -> tuple[TrainingExample, ...]:

@@ -172,9 +172,9 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 def adapter_kind(text: str) -> str:
     """A reader of adapter kinds: ``lora``, ``memory`` or ``both``, the last two with ``:PRESET`` after them."""
-    kind, colon, preset = text.partition(":")
-    if kind not in ("lora", "memory", "both") or (colon and (kind == "lora" or not preset)):
-        raise ValueError("lora, memory, both, memory:PRESET or both:PRESET")
+    from engram_bench.adapters.kinds import requested_kind  # the start of a session reads no recipes
+
+    requested_kind(text)
     return text
 
 

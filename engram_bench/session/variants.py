@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
+from engram_bench.adapters.kinds import kind_in, requested_kind
 from engram_bench.errors import StoreError, UsageError
 from engram_bench.inference.ask import Question
 from engram_bench.patterns.expand import accuracy_cases
@@ -37,8 +38,6 @@ DEFAULT_ARMS = (
     "both+state",
     "memory:paper-small",
 )
-HASHED_PASSES = 10
-"""Steps at most of a memory with hashed tables: each runs every token of every example through nearly the whole model."""
 WRAPPINGS = ("Complete: {}", "Please help me with this. {}")
 """Words around a prompt as written, none of them trained on; each prompt gets one, in turn."""
 
@@ -115,14 +114,14 @@ def _settings_of(arm: str, shared: Settings, adapter: str) -> Settings:
     if arm == "baseline":
         return replace(shared, adapter="none")
     kind, _, route = arm.partition("+")
-    steps = min(shared.steps, HASHED_PASSES) if kind.startswith("memory:paper") else shared.steps
     try:
+        adapter_kind, preset = requested_kind(kind)
         return replace(
             shared,
             adapter=adapter,
-            kind=options.adapter_kind(kind),
+            kind=kind,
             route=options.route(route or "always"),
-            steps=steps,
+            steps=min(shared.steps, adapter_kind.most_steps(preset) or shared.steps),
         )
     except ValueError as error:
         msg = f"arm {arm!r}: expected baseline, or KIND or KIND+ROUTE of {error}"
@@ -168,49 +167,24 @@ def _wrapped_questions(bench: Bench) -> Iterator[Question]:
 
 
 def _fires(bench: Bench, controls: Sequence[CaseResult]) -> Estimate | None:
-    """Share of the places that predict the bare model's answers to controls at which the adapter takes part.
+    """Share of the positions that predict the bare model's answers to controls at which the adapter takes part.
 
-    A LoRA takes part in every place it is asked for, a memory where it has a row, either only where the question is
-    routed to it.
+    An adapter takes part as its kind says, and only where the question is routed to it.
     """
-    from engram_bench.memory.files import is_memory, load_memory_files
-    from engram_bench.memory.reading import Reading, read_prompt
-
     assert bench.adapter is not None
-    tokenizer, folder = bench.model.tokenizer, bench.adapter.path
-    table = load_memory_files(folder, bench.model).table if is_memory(folder) and not _has_lora(folder) else None
+    takes_part = kind_in(bench.adapter.path).participation(bench.adapter.path, bench.model)
     fired: list[bool] = []
     for row in controls:
-        prompt = row.case.prompt
-        ids, start = tokenizer.encode_example(prompt, row.completion.text)
-        if bench.settings.route != "always" and not bench.router.decide([prompt])[0].is_known:
-            fired += [False] * (len(ids) - start)
-        elif table is None:
-            fired += [True] * (len(ids) - start)
-        else:
-            reading = Reading(ids[:-1], read_prompt(tokenizer, prompt).content, start - 1)
-            fired += [bool(row.any()) for row in table.rows([reading], table.config.layers[0])]
+        positions = takes_part(row.case.prompt, row.completion.text)
+        is_asked = bench.settings.route == "always" or bench.router.decide([row.case.prompt])[0].is_known
+        fired += positions if is_asked else [False] * len(positions)
     return share(fired)
 
 
 def _touched(bench: Bench, stored: int) -> int:
-    """Trained values that the prediction of one token reads: all of a LoRA's, of a memory's rows one per slot."""
-    from engram_bench.memory.files import is_memory, load_memory_files
-
+    """Trained values that the prediction of one token reads."""
     assert bench.adapter is not None
-    folder = bench.adapter.path
-    if not is_memory(folder):
-        return stored
-    memory = load_memory_files(folder, bench.model)
-    config = memory.table.config
-    rows = sum(layer.rows[1:].size for layer in memory.layers.values())
-    return stored - rows + len(memory.layers) * config.slots * config.row_size
-
-
-def _has_lora(folder: Path) -> bool:
-    from engram_bench.adapters.layout import PEFT_CONFIG
-
-    return (folder / PEFT_CONFIG).exists()
+    return kind_in(bench.adapter.path).values_read(bench.adapter.path, bench.model, stored)
 
 
 def _decode_ratio(bench: Bench) -> Estimate | None:

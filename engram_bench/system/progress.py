@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 Progress = Callable[[str, int, int, str], None]
 """Callable ``progress(stage, done, total, note)``; *stage* is ``download``, ``convert``, ``train``, ``answer`` …"""
-MESSAGES = frozenset({"store", "wait"})
-"""Stages whose notes are always printed: a damaged store, a wait for another process."""
+MESSAGES = frozenset({"machine", "store", "wait"})
+"""Stages whose notes are always printed: what this machine lacks, a damaged store, a wait for another process."""
 
 
 def no_progress(stage: str, done: int, total: int, note: str) -> None:

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from engram_bench.adapters import store as adapter_store
 from engram_bench.adapters.exchange import FORMATS, export_adapter, import_adapter
-from engram_bench.adapters.layout import Update, read_mlx, read_peft, write_mlx, write_peft
+from engram_bench.adapters.layout import LoraUpdate, read_mlx, read_peft, write_mlx, write_peft
 from engram_bench.adapters.store import Adapter
 from engram_bench.errors import AdapterError, ModelError, UsageError
 from engram_bench.models import Model
@@ -30,10 +30,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return Model("tiny-llama", TINY_MODELS["llama"](tmp_path_factory.mktemp("llama")), fingerprint="f" * 64)
 
 
-def updates(seed: int = 0, *, rank: int = 4, scale: float = 2.0) -> dict[str, Update]:
+def updates(seed: int = 0, *, rank: int = 4, scale: float = 2.0) -> dict[str, LoraUpdate]:
     random = np.random.default_rng(seed)
     return {
-        name: Update(
+        name: LoraUpdate(
             random.standard_normal((rank, inputs)).astype(np.float32),
             random.standard_normal((outputs, rank)).astype(np.float32),
             scale,
@@ -42,7 +42,7 @@ def updates(seed: int = 0, *, rank: int = 4, scale: float = 2.0) -> dict[str, Up
     }
 
 
-def write_folder(folder: Path, made: dict[str, Update], **config: Any) -> Path:
+def write_folder(folder: Path, made: dict[str, LoraUpdate], **config: Any) -> Path:
     """A PEFT folder of rank 4 and alpha 8, some of its configuration replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     write_peft(folder, made, rank=4, alpha=8, base="somebody/model")
@@ -56,7 +56,7 @@ def adapter(tmp_path: Path) -> Adapter:
     return adapter_store.load(write_folder(tmp_path / "mine", updates()))
 
 
-def assert_same(found: dict[str, Update], expected: dict[str, Update]) -> None:
+def assert_same(found: dict[str, LoraUpdate], expected: dict[str, LoraUpdate]) -> None:
     assert set(found) == set(expected)
     for name, update in expected.items():
         np.testing.assert_array_equal(found[name].a, update.a)
@@ -182,7 +182,7 @@ def test_an_export_overwrites_nothing(adapter: Adapter, model: Model, tmp_path: 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_an_adapter_of_other_sizes_is_not_exported(form: str, model: Model, tmp_path: Path) -> None:
-    made = updates() | {Q0: Update(np.ones((4, 32), np.float32), np.ones((64, 4), np.float32), 2.0)}
+    made = updates() | {Q0: LoraUpdate(np.ones((4, 32), np.float32), np.ones((64, 4), np.float32), 2.0)}
     adapter = adapter_store.load(write_folder(tmp_path / "mine", made))
 
     with pytest.raises(AdapterError, match=r"q_proj \(64, 32\), expected \(64, 64\)"):

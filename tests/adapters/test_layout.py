@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from engram_bench.adapters.layout import (
-    Update,
+    LoraUpdate,
     adapted_layers,
     check_fits,
     read_mlx,
@@ -26,14 +26,14 @@ Q, DOWN = "model.layers.2.self_attn.q_proj", "model.layers.10.mlp.down_proj"
 SHAPES = {Q: (6, 4), DOWN: (4, 8)}
 
 
-def update(name: str, *, rank: int = 2, scale: float = 2.0) -> Update:
+def update(name: str, *, rank: int = 2, scale: float = 2.0) -> LoraUpdate:
     outputs, inputs = SHAPES[name]
     random = np.random.default_rng(len(name) + rank)
     a, b = random.normal(size=(rank, inputs)), random.normal(size=(outputs, rank))
-    return Update(a.astype(np.float32), b.astype(np.float32), scale)
+    return LoraUpdate(a.astype(np.float32), b.astype(np.float32), scale)
 
 
-def product(one: Update) -> np.ndarray:
+def product(one: LoraUpdate) -> np.ndarray:
     return one.scale * one.b @ one.a
 
 

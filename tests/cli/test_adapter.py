@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engram_bench.adapters.layout import Update, write_peft
+from engram_bench.adapters.layout import LoraUpdate, write_peft
 from tests.cli.conftest import Shell
 from tests.tiny_models import TINY_MODELS
 
@@ -73,7 +73,7 @@ def tiny(shell: Shell) -> tuple[str, str]:
     folder.mkdir()
     random = np.random.default_rng(0)
     name = "model.layers.0.self_attn.q_proj"
-    update = Update(
+    update = LoraUpdate(
         random.standard_normal((4, 64)).astype(np.float32), random.standard_normal((64, 4)).astype(np.float32), 2.0
     )
     write_peft(folder, {name: update}, rank=4, alpha=8, base="tiny")

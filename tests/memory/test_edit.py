@@ -11,11 +11,12 @@ import pytest
 pytest.importorskip("torch")
 
 from engram_bench.backends.torch import CpuBackend
-from engram_bench.backends.torch.memory_recipe import add_facts
+from engram_bench.backends.torch.memory_training import TorchMemoryEngine
 from engram_bench.errors import AdapterError, BackendError
 from engram_bench.memory.background import QUESTIONS
 from engram_bench.memory.edit import explain, explain_lines, meaning, remove
 from engram_bench.memory.files import StoredMemory, load_memory_files, save_memory
+from engram_bench.memory.recipe import add_examples
 from engram_bench.models import Model
 from engram_bench.records import Prompt, Recipe, TrainingExample
 from engram_bench.system.progress import no_progress
@@ -75,7 +76,9 @@ def test_a_removed_fact_is_unknown_again_and_all_others_keep_their_logits(
 def test_an_added_fact_is_known_and_all_others_keep_their_logits(
     backend: CpuBackend, model: Model, stored: StoredMemory, tmp_path: Path
 ) -> None:
-    grown = add_facts(backend._open(model), model, stored, [NEW], steps=60, progress=no_progress).stored
+    grown = add_examples(
+        TorchMemoryEngine(backend._open(model)), model, stored, [NEW], steps=60, progress=no_progress
+    ).stored
 
     assert answer(backend, model, grown, NEW.prompt, tmp_path / "a") == NEW.answer
     assert grown.table.patterns == (*stored.table.patterns, "facts/new")
@@ -88,7 +91,9 @@ def test_an_added_fact_is_known_and_all_others_keep_their_logits(
 def test_adding_and_removing_is_back_where_it_began(
     backend: CpuBackend, model: Model, stored: StoredMemory, tmp_path: Path
 ) -> None:
-    grown = add_facts(backend._open(model), model, stored, [NEW], steps=3, progress=no_progress).stored
+    grown = add_examples(
+        TorchMemoryEngine(backend._open(model)), model, stored, [NEW], steps=3, progress=no_progress
+    ).stored
     back = remove(grown, "facts/new")
 
     assert (back.table.keys == stored.table.keys).all()
@@ -96,23 +101,25 @@ def test_adding_and_removing_is_back_where_it_began(
 
 
 def test_what_is_stored_is_not_added_again(backend: CpuBackend, model: Model, stored: StoredMemory) -> None:
-    network = backend._open(model)
+    engine = TorchMemoryEngine(backend._open(model))
     with pytest.raises(BackendError, match="pattern 'facts/0' is stored already"):
-        add_facts(network, model, stored, [replace(NEW, pattern_id="facts/0")], steps=1, progress=no_progress)
+        add_examples(engine, model, stored, [replace(NEW, pattern_id="facts/0")], steps=1, progress=no_progress)
     asked = replace(NAMED[0], answer="500", pattern_id="facts/new")
     with pytest.raises(BackendError, match="the question of 'facts/new' is stored already"):
-        add_facts(network, model, stored, [asked], steps=1, progress=no_progress)
+        add_examples(engine, model, stored, [asked], steps=1, progress=no_progress)
 
 
 def test_a_pattern_may_be_added_that_asks_an_ordinary_question(
     backend: CpuBackend, model: Model, stored: StoredMemory, tmp_path: Path
 ) -> None:
     asked = TrainingExample(Prompt(QUESTIONS[0]), "Cervantes", "facts/ordinary")
-    assert meaning(stored, model.tokenizer, asked.prompt).nobodys == QUESTIONS[0]
+    assert meaning(stored, model.tokenizer, asked.prompt).unmatched == QUESTIONS[0]
 
-    grown = add_facts(backend._open(model), model, stored, [asked], steps=60, progress=no_progress).stored
+    grown = add_examples(
+        TorchMemoryEngine(backend._open(model)), model, stored, [asked], steps=60, progress=no_progress
+    ).stored
 
-    assert not meaning(grown, model.tokenizer, asked.prompt).nobodys
+    assert not meaning(grown, model.tokenizer, asked.prompt).unmatched
     assert answer(backend, model, grown, asked.prompt, tmp_path / "grown") == "Cervantes"
 
 
@@ -122,10 +129,10 @@ def test_an_unknown_pattern_cannot_be_removed(stored: StoredMemory) -> None:
 
 
 def test_explain_names_the_ngrams_and_whose_rows_they_hit(model: Model, stored: StoredMemory) -> None:
-    places = explain(stored, model.tokenizer, NAMED[1].prompt, NAMED[1].answer)
+    positions = explain(stored, model.tokenizer, NAMED[1].prompt, NAMED[1].answer)
 
-    assert [place.predicts for place in places] == ["2", "2", ""]
-    whole = [place.hits[-1] for place in places]
+    assert [position.predicts for position in positions] == ["2", "2", ""]
+    whole = [position.hits[-1] for position in positions]
     assert [hit.ngram for hit in whole] == [f"Which port does SSH use?{part}" for part in ("", "2", "22")]
     assert all(hit.row and hit.patterns == ("facts/1",) for hit in whole)
 

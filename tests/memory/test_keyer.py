@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram_bench.memory.keyer import NO_KEY, ExactKeyer, HashedKeyer, Trail, lookup, next_primes
+from engram_bench.memory.keyer import NO_KEY, ExactKeyer, HashedKeyer, KeyContext, lookup, next_primes
 
 MASK = 2**64 - 1
 TOKENS = st.lists(st.integers(0, 49_151), max_size=16)
@@ -15,8 +15,8 @@ KEYER = ExactKeyer((2, 3, 5, 8))
 HASHED = HashedKeyer((2, 3), heads=2, primes=(11, 13, 17, 19), vocabulary=100, pad=0)
 
 
-def everywhere(tokens: list[int]) -> Trail:
-    return Trail(tokens, range(len(tokens) + 1))
+def everywhere(tokens: list[int]) -> KeyContext:
+    return KeyContext(tokens, range(len(tokens) + 1))
 
 
 def mixed(number: int) -> int:
@@ -48,7 +48,7 @@ def test_keys_are_those_of_the_definition(tokens: list[int]) -> None:
 
 def test_keys_never_change() -> None:
     """Stored tables hold them."""
-    assert KEYER.keys([Trail([1, 2, 3, 4], [3, 4])]).tolist() == GOLDEN
+    assert KEYER.keys([KeyContext([1, 2, 3, 4], [3, 4])]).tolist() == GOLDEN
 
 
 @given(TOKENS, TOKENS)
@@ -68,7 +68,7 @@ def test_a_place_does_not_see_later_tokens(tokens: list[int], later: list[int]) 
 
 @given(st.sets(st.tuples(*[st.integers(0, 49_151)] * 8), min_size=1, max_size=50))
 def test_two_ngrams_never_share_an_exact_key(ngrams: set[tuple[int, ...]]) -> None:
-    keys = KEYER.keys([Trail(ngram, [8]) for ngram in ngrams])
+    keys = KEYER.keys([KeyContext(ngram, [8]) for ngram in ngrams])
 
     for slot, order in enumerate((2, 3, 5, 8)):
         assert len(set(keys[:, slot].tolist())) == len({ngram[-order:] for ngram in ngrams})
@@ -110,7 +110,7 @@ def test_hashed_rows_are_the_papers_formula(tokens: list[int]) -> None:
     two = padded[-1] * odd[0] ^ padded[-2] * odd[1]
     three = two ^ padded[-3] * odd[2]
 
-    rows = HASHED.rows([Trail([5, 5, 5], [1]), Trail(tokens, [len(tokens)])])[1].tolist()
+    rows = HASHED.rows([KeyContext([5, 5, 5], [1]), KeyContext(tokens, [len(tokens)])])[1].tolist()
 
     assert rows == [1 + two % 11, 12 + two % 13, 25 + three % 17, 42 + three % 19]
 

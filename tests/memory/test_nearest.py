@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from engram_bench.errors import BackendError
 from engram_bench.memory.compression import ALONE, BEGINS, GOES_ON
 from engram_bench.memory.config import MemoryConfig, checked
-from engram_bench.memory.nearest import NOBODY, WHETHER, WHICH, KnownQuestions, known_questions, words_of
-from engram_bench.memory.reading import Reading, trail_of
+from engram_bench.memory.nearest import UNMATCHED, WHETHER, WHICH, KnownQuestions, known_questions, words_of
+from engram_bench.memory.query import Query, key_context
 
 PORT, OF, SSH, HTTP, DEFAULT, WHAT, IS, THE, Ssh = range(9)
 CLASSES = np.array([0, 1, 2, 3, 4, 5, 6, 7, 2])  # Ssh counts as SSH
@@ -140,15 +140,15 @@ def test_nearness_is_what_it_is_said_to_be(trained: list[tuple[tuple[int, ...], 
         return found
 
     which, whether = nearness(known.which, WHICH.lacking), nearness(known.whether, WHETHER.lacking)
-    best = max(near for owner, near in which.items() if owner > NOBODY)
-    candidates = [owner for owner, near in which.items() if owner > NOBODY and near > best - 1e-6]
-    nobody = max((near for owner, near in whether.items() if owner <= NOBODY), default=0.0)
+    best = max(near for owner, near in which.items() if owner > UNMATCHED)
+    candidates = [owner for owner, near in which.items() if owner > UNMATCHED and near > best - 1e-6]
+    nobody = max((near for owner, near in whether.items() if owner <= UNMATCHED), default=0.0)
 
     owner, near = known._closest(asked)
 
     if asked in known.questions:
         assert (owner, near) == (dict(everything)[asked], 1.0)
-    elif owner > NOBODY:
+    elif owner > UNMATCHED:
         assert owner in candidates
         assert near == pytest.approx(whether[owner], abs=1e-6)
         assert near >= nobody - 1e-6
@@ -162,14 +162,14 @@ def test_removed_patterns_stay_patterns_of_their_own(known: KnownQuestions) -> N
 
     left = grown.without(0).without(0)
 
-    assert left.owners.tolist() == [NOBODY - 2, NOBODY - 3, NOBODY, NOBODY - 1, 0]  # two are ordinary
+    assert left.owners.tolist() == [UNMATCHED - 2, UNMATCHED - 3, UNMATCHED, UNMATCHED - 1, 0]  # two are ordinary
     assert left.nearest((WHAT, Ssh, SSH))[0] == (WHAT, SSH)
 
 
 def test_what_is_near_to_a_removed_question_is_unknown(known: KnownQuestions) -> None:
     left = known.without(0)
 
-    assert left.owners.tolist() == [NOBODY - 2, 0, NOBODY, NOBODY - 1]
+    assert left.owners.tolist() == [UNMATCHED - 2, 0, UNMATCHED, UNMATCHED - 1]
     assert left.nearest(QUESTIONS[0])[0] is None
     assert left.nearest((PORT, OF, SSH))[0] is None
     assert left.nearest((PORT, OF, HTTP)) == known.nearest((PORT, OF, HTTP))
@@ -183,11 +183,11 @@ def test_an_added_question_changes_nobodys_nearness(known: KnownQuestions) -> No
 
 
 def test_the_answers_places_see_the_trained_question() -> None:
-    reading = Reading([90, PORT, OF, Ssh, 91, 7, 8], [False, True, True, True, False], 4)
-    trail, consults = trail_of(reading, MemoryConfig(), QUESTIONS[0])
+    query = Query([90, PORT, OF, Ssh, 91, 7, 8], [False, True, True, True, False], 4)
+    context, consults = key_context(query, MemoryConfig(), QUESTIONS[0])
 
-    assert list(trail.tokens) == [*QUESTIONS[0], 7, 8]
-    assert list(trail.ends) == [4, 5, 6]
+    assert list(context.tokens) == [*QUESTIONS[0], 7, 8]
+    assert list(context.ends) == [4, 5, 6]
     assert consults.all()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engram_bench.plugin.progress import terminal_progress
 from tests.conftest import BenchProject
 
 
@@ -27,3 +28,14 @@ def test_a_log_hears_of_a_damaged_store(project: BenchProject) -> None:
     result = project.run("-m", "accuracy")
 
     result.stdout.fnmatch_lines(["engram-bench: store*completions.sqlite*"])
+
+
+def test_a_message_stays_on_a_terminal(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> None:
+    config = pytester.parseconfigure("--color=yes", "-s")
+    show = terminal_progress(config)
+
+    show("train", 1, 2, "loss 2.81")
+    show("machine", 1, 1, "bfloat16 is slow here")
+    show("train", 2, 2, "loss 1.20")
+
+    assert "\nengram-bench: machine, bfloat16 is slow here\n" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engram_bench.memory.reading import Reading
+from engram_bench.memory.query import Query
 from engram_bench.models import ChatTokenizer
 from engram_bench.records import Completion, GenerationSettings, Prompt
 from engram_bench.routing.discriminant import Discriminant, Vectors
@@ -38,8 +38,8 @@ class Given:
     ordinary: list[float]
     fingerprint: str = "given"
 
-    def scores(self, readings: Sequence[Reading]) -> list[float]:
-        return [0.0 for _ in readings]
+    def scores(self, queries: Sequence[Query]) -> list[float]:
+        return [0.0 for _ in queries]
 
 
 @dataclass

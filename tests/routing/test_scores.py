@@ -9,7 +9,7 @@ from typing import Any
 
 from engram_bench.backends.fake import FakeBackend, fake_model
 from engram_bench.inference.store import CompletionStore
-from engram_bench.memory.reading import Reading, read_prompt
+from engram_bench.memory.query import Query, prompt_query
 from engram_bench.records import Case, CaseResult, Completion, Prompt, Score, SourceLine, Split
 from engram_bench.routing.router import Router
 from engram_bench.routing.scores import StoredScorer, open_scorer, route_measures
@@ -26,9 +26,9 @@ class Length:
     fingerprint: str = "length"
     asked: list[int] = field(default_factory=list)
 
-    def scores(self, readings: Sequence[Reading]) -> list[float]:
-        self.asked.append(len(readings))
-        return [float(sum(reading.content)) for reading in readings]
+    def scores(self, queries: Sequence[Query]) -> list[float]:
+        self.asked.append(len(queries))
+        return [float(sum(query.content)) for query in queries]
 
 
 def row(text: str, split: Split) -> CaseResult:
@@ -38,10 +38,10 @@ def row(text: str, split: Split) -> CaseResult:
 
 def test_a_question_is_scored_once(tmp_path: Path) -> None:
     scorer = Length()
-    readings = [read_prompt(MODEL.tokenizer, prompt) for prompt in TRAINED]
+    queries = [prompt_query(MODEL.tokenizer, prompt) for prompt in TRAINED]
     for _ in range(2):
         store = CompletionStore(tmp_path / "store.sqlite")
-        assert StoredScorer(scorer, store, "fake").scores(readings) == [12.0, 12.0]
+        assert StoredScorer(scorer, store, "fake").scores(queries) == [12.0, 12.0]
         store.close()
 
     assert scorer.asked == [2]

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from engram_bench.backends.common.training_plan import checkpoint_steps, learnin
 from engram_bench.errors import BackendError
 from engram_bench.models.encoding import Encoded
 from engram_bench.records import Recipe
+from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import Progress
 
 STATE_FILE = "training_state.safetensors"
@@ -35,7 +36,7 @@ LOOK_TOKENS = 1024
 
 State = Mapping[str, NDArray[Any]]
 Guesses = Callable[[Sequence[int]], Integers]
-"""The likeliest token in the place of every answer token of these examples, in one pass."""
+"""The likeliest token at the position of every answer token of these examples, in one pass."""
 
 
 class Learner(Protocol):
@@ -72,7 +73,7 @@ class Learner(Protocol):
         """The losses (nats) of the answer tokens, in order, in one pass."""
 
     def guesses(self, members: Sequence[int]) -> Integers:
-        """The likeliest token in the place of every answer token as the adapter will answer, in one pass."""
+        """The likeliest token at the position of every answer token as the adapter will answer, in one pass."""
 
     def save(self, folder: Path, base: str) -> None:
         """Write the adapter into *folder* in PEFT's layout; *base* is the model's name in it."""
@@ -82,20 +83,6 @@ class Learner(Protocol):
 
     def resume(self, state: State) -> None:
         """Take up where :meth:`state` was asked for."""
-
-
-@dataclass(slots=True)
-class Trained:
-    """What a training did, beside the adapter's values."""
-
-    losses: list[float] = field(default_factory=list)
-    """Mean per answer token (nats) of each step's batch."""
-    tokens: int = 0
-    seconds: float = 0.0
-    recall: float | None = None
-    checkpoints: list[str] = field(default_factory=list)
-    finished: bool = False
-    """Whether recall ended it."""
 
 
 class Trainer:
@@ -128,9 +115,9 @@ class Trainer:
         self._recipe = recipe
         self._max_tokens = max_tokens
         self._curriculum = Curriculum(len(examples), recipe, required=required, prefers_unknown=curriculum)
-        self.done = Trained()
+        self.log = TrainingLog()
 
-    def run(self, folder: Path, *, progress: Progress, base: str, identity: str) -> Trained:
+    def run(self, folder: Path, *, progress: Progress, base: str, identity: str) -> TrainingLog:
         """Train to the end, going on from a state of the same *identity* in *folder*; the adapter is saved there.
 
         Raises:
@@ -139,28 +126,29 @@ class Trainer:
         for members in self._passes(range(self._num_learned, len(self._every))):
             self._learner.teach(members)
         self._resume(folder / STATE_FILE, identity)
-        recipe, done, checkpoints = self._recipe, self.done, checkpoint_steps(self._recipe)
-        started = last_saved = time.perf_counter() - done.seconds
-        while len(done.losses) < recipe.steps and not done.finished:
-            done.losses.append(self._step(len(done.losses)))
-            done.seconds = time.perf_counter() - started
+        recipe, log, checkpoints = self._recipe, self.log, checkpoint_steps(self._recipe)
+        started = last_saved = time.perf_counter() - log.seconds
+        while len(log.losses) < recipe.steps and not log.finished:
+            log.losses.append(self._step(len(log.losses)))
+            log.seconds = time.perf_counter() - started
             self._report(progress)
             self._look(self._curriculum.stale())
-            if self._curriculum.should_check(len(done.losses)):
-                done.recall = self._curriculum.check(len(done.losses), self._recalled)
-                done.finished = done.recall is not None
-            if name := checkpoints.get(len(done.losses)):
+            if self._curriculum.should_check(len(log.losses)):
+                log.recall = self._curriculum.check(len(log.losses), self._recalled)
+                log.finished = log.recall is not None
+            if name := checkpoints.get(len(log.losses)):
                 self._save(folder / name, base)
-                done.checkpoints.append(name)
+                log.checkpoints.append(name)
             if time.perf_counter() - last_saved > STATE_EVERY_S:
                 self._save_state(folder / STATE_FILE, identity)
                 last_saved = time.perf_counter()
-        if recipe.steps and not done.finished:
-            done.recall = float(self._recalled(range(self._num_learned)).mean())
-        done.seconds = time.perf_counter() - started
+        if recipe.steps and not log.finished:
+            log.recall = float(self._recalled(range(self._num_learned)).mean())
+        log.examples, log.examples_seen = self._num_learned, len(log.losses) * recipe.batch_size
+        log.seconds = time.perf_counter() - started
         self._save(folder, base)
         (folder / STATE_FILE).unlink(missing_ok=True)
-        return done
+        return log
 
     # ── a step ──────────────────────────────────────────────────────────────────────────────────
 
@@ -201,7 +189,7 @@ class Trainer:
             self._curriculum.note(learned, self._largest(losses, learned))
             num_tokens += count
             total += float(losses.sum())
-        self.done.tokens += num_tokens
+        self.log.tokens += num_tokens
         return total / num_labels
 
     def _parted(self, indices: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -223,9 +211,9 @@ class Trainer:
         return found
 
     def _report(self, progress: Progress) -> None:
-        done, steps = len(self.done.losses), self._recipe.steps
-        left = self.done.seconds / done * (steps - done)
-        progress("train", done, steps, f"loss {self.done.losses[-1]:.3f}, {left:.0f} s left at most")
+        done, steps = len(self.log.losses), self._recipe.steps
+        left = self.log.seconds / done * (steps - done)
+        progress("train", done, steps, f"loss {self.log.losses[-1]:.3f}, {left:.0f} s left at most")
 
     # ── recall ──────────────────────────────────────────────────────────────────────────────────
 
@@ -246,8 +234,8 @@ class Trainer:
         worst = self._look(indices)
         recalled = worst < KNOWN_LOSS
         unsettled = np.flatnonzero(~recalled & (worst < HOPELESS_LOSS)).tolist()
-        recalled[unsettled] = self.recalled_by([indices[place] for place in unsettled], self._learner.guesses)
-        self._curriculum.note_recalled([indices[place] for place in unsettled if recalled[place]])
+        recalled[unsettled] = self.recalled_by([indices[position] for position in unsettled], self._learner.guesses)
+        self._curriculum.note_recalled([indices[position] for position in unsettled if recalled[position]])
         return recalled
 
     def _look(self, indices: Sequence[int]) -> NDArray[np.float32]:
@@ -270,7 +258,7 @@ class Trainer:
 
         facts = {
             "identity": identity,
-            "done": json.dumps(asdict(self.done)),
+            "done": json.dumps(asdict(self.log)),
             "curriculum": json.dumps(self._curriculum.state()),
         }
         partial = path.with_suffix(".partial")
@@ -287,9 +275,9 @@ class Trainer:
                 if facts.get("identity") != identity:
                     return
                 arrays = {name: state.get_tensor(name) for name in self._learner.state()}
-            done = Trained(**json.loads(facts["done"]))
+            log = TrainingLog(**json.loads(facts["done"]))
             self._curriculum.resume(json.loads(facts["curriculum"]))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, IndexError):
             return
         self._learner.resume(arrays)
-        self.done = done
+        self.log = log

@@ -23,10 +23,10 @@ the large gradients of its beginning to the end."""
 def batch_indices(step: int, recipe: Recipe, num_examples: int) -> list[int]:
     """Examples of a step, from epochs shuffled by the seed: they depend on the step, not on what came before it."""
     found = []
-    for position in range(step * recipe.batch_size, (step + 1) * recipe.batch_size):
-        epoch, place = divmod(position, num_examples)
+    for taken in range(step * recipe.batch_size, (step + 1) * recipe.batch_size):
+        epoch, position = divmod(taken, num_examples)
         order = np.random.default_rng([recipe.seed, epoch]).permutation(num_examples)
-        found.append(int(order[place]))
+        found.append(int(order[position]))
     return found
 
 

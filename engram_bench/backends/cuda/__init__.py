@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,8 +61,11 @@ class UnslothBackend(TorchBackend):
         """Fingerprint of a model, and it without Unsloth."""
 
     def device(self) -> DeviceInfo:
-        """Where this backend runs, with the versions of the libraries it uses."""
-        return cuda_device(load_in_4bit=self._load_in_4bit)
+        """Where this backend runs, with the versions of the libraries it uses and what the GPU lacks."""
+        info = cuda_device(load_in_4bit=self._load_in_4bit, dtype=runtime.compute_dtype())
+        if not runtime.is_accelerated() or runtime.bfloat16().is_there:
+            return info
+        return replace(info, note=f"{info.note}; no bfloat16 ({runtime.bfloat16().reason})".removeprefix("; "))
 
     def _open_network(self, model: Model) -> UnslothNetwork:
         return UnslothNetwork(model.folder, load_in_4bit=self._load_in_4bit, packing=self._plan.packing)

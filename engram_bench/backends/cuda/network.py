@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from engram_bench.adapters.layout import Shapes
 from engram_bench.backends.common.packing import Integers, TokenBatch
 from engram_bench.backends.cuda import runtime
-from engram_bench.backends.machine.devices import cuda_dtype
 from engram_bench.backends.torch.general import TransformersLearner, context_length_of, linear_shapes
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.backends.torch.network import Cache, Writes
@@ -200,7 +199,7 @@ def load_model(folder: Path, *, load_in_4bit: bool) -> Any:
             model, _ = fast_language_model().from_pretrained(
                 str(folder),
                 max_seq_length=config.max_position_embeddings,
-                dtype=getattr(torch, cuda_dtype()),
+                dtype=getattr(torch, runtime.compute_dtype()),
                 load_in_4bit=load_in_4bit,
                 local_files_only=True,
             )

@@ -14,8 +14,15 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from engram_bench.backends.machine.nvidia import find_gpu, missing_gpu, uses_cpu
+from engram_bench.backends.machine.capabilities import Capability, find
+from engram_bench.backends.machine.devices import GPU_BFLOAT16
+from engram_bench.backends.machine.nvidia import CPU_CHOICE, find_gpu, missing_gpu, uses_cpu
+from engram_bench.backends.machine.timing import shortest_s
+from engram_bench.backends.torch.operators import difference
 from engram_bench.errors import BackendUnavailable
+
+CPU_FALLBACK = "unsloth-cpu"
+INSTALL = "pip install 'engram-bench[cuda]'"
 
 
 @cache
@@ -38,12 +45,17 @@ def start() -> ModuleType:
             "transformers was imported before Unsloth, some of its speed is lost: import engram_bench.backends.cuda first",
             stacklevel=3,
         )
+    if uses_cpu() and not (able := find(CPU_FALLBACK, _try_cpu_fallback)).is_there:
+        msg = (
+            f"backend 'cuda': {CPU_CHOICE}=1 asks for the processor, but Unsloth cannot compute on it ({able.reason}), "
+            f"expected one with a CPU fallback: {INSTALL}; or use --engram-backend=cpu"
+        )
+        raise BackendUnavailable(msg)
     try:
-        with quiet():
-            module = importlib.import_module("unsloth")
-            torch = importlib.import_module("torch")
+        module = _import("unsloth")
+        torch = _import("torch")
     except (ImportError, NotImplementedError, RuntimeError) as error:
-        msg = f"backend 'cuda' cannot import Unsloth ({error}): pip install 'engram-bench[cuda]'"
+        msg = f"backend 'cuda' cannot import Unsloth ({error}): {INSTALL}"
         raise BackendUnavailable(msg) from error
     if not uses_cpu() and not torch.cuda.is_available():
         gpu = find_gpu()
@@ -53,6 +65,16 @@ def start() -> ModuleType:
         )
         raise BackendUnavailable(msg)
     return module
+
+
+def bfloat16() -> Capability:
+    """Whether the GPU multiplies bfloat16 matrices, and no slower than float32 ones."""
+    return find(GPU_BFLOAT16, _try_bfloat16)
+
+
+def compute_dtype() -> str:
+    """What Unsloth computes in: ``bfloat16`` on a GPU that multiplies it, else ``float32`` (float16 needs a scaled loss)."""
+    return "bfloat16" if is_accelerated() and bfloat16().is_there else "float32"
 
 
 def is_accelerated() -> bool:
@@ -65,6 +87,32 @@ def peak_gpu_memory_mb() -> float:
     import torch
 
     return float(torch.cuda.max_memory_allocated() / 2**20)
+
+
+def _try_cpu_fallback() -> str:
+    device = getattr(_import("unsloth"), "DEVICE_TYPE", "")
+    return "" if device == "cpu" else f"it computes on {device or 'a GPU'}"
+
+
+def _try_bfloat16(device: str = "cuda", size: int = 4096) -> str:
+    """Why the GPU should compute in float32. The product is large, so that its start costs nothing beside it."""
+    import torch
+
+    short = torch.sin(torch.arange(size * size, device=device).view(size, size) % 89).bfloat16()
+    wait = torch.cuda.synchronize if short.is_cuda else lambda: None
+
+    def seconds(factor: torch.Tensor) -> float:
+        return shortest_s(lambda: (factor @ factor, wait()))  # type: ignore[no-untyped-call]
+
+    if wrong := difference(short @ short, (short.float() @ short.float()).bfloat16()):
+        return wrong
+    ratio = seconds(short.float()) / seconds(short)
+    return "" if ratio >= 1 else f"bfloat16 products have {ratio:.2f} times the speed of float32 ones"
+
+
+def _import(name: str) -> ModuleType:
+    with quiet():
+        return importlib.import_module(name)
 
 
 @contextmanager

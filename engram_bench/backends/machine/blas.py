@@ -2,6 +2,7 @@
 
 mlx's Linux CPU wheel brings the reference BLAS (3-6 GFLOP/s on two cores, where MKL reaches 190-320). The dynamic linker
 resolves ``cblas_sgemm`` in the global scope first, so a faster library loaded there *before* ``mlx.core`` is what mlx calls.
+A library is tried in a scope of its own first: one that cannot multiply here never reaches mlx.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from engram_bench.backends.machine.capabilities import find, switched_off
+
 ENVIRONMENT = "ENGRAM_BLAS"
 """Path of a library to use instead of the one found; ``reference`` keeps mlx's own."""
 FIX = (
     "pip install mkl" if platform.machine() in {"x86_64", "AMD64"} else "install your system's OpenBLAS (libopenblas0)"
 )
 SYMBOL = "cblas_sgemm"
+ABILITY = "fast-blas"
+SLOWER = "30 to 100 times slower"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +39,22 @@ class Blas:
     path: Path
 
 
+def unwanted() -> str:
+    """What tells us to leave mlx its own library; empty where nothing does."""
+    return f"{ENVIRONMENT}=reference" if os.environ.get(ENVIRONMENT) == "reference" else switched_off(ABILITY)
+
+
 def find_blas() -> Blas | None:
-    """The library :func:`preload_blas` would load, told from the file system alone; None if there is only the reference.
+    """The library :func:`preload_blas` would try, told from the file system alone; None if there is only the reference.
 
     Order: the path in ``ENGRAM_BLAS``; MKL, OpenBLAS, BLIS in the environment's ``lib``; the same in the system's folders.
     The OpenBLAS inside numpy's and scipy's wheels exports renamed symbols and cannot serve.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or unwanted():
         return None
     asked = os.environ.get(ENVIRONMENT, "")
     if asked:
-        return (
-            None if asked == "reference" else Blas(Path(asked).name.partition(".")[0].removeprefix("lib"), Path(asked))
-        )
+        return Blas(Path(asked).name.partition(".")[0].removeprefix("lib"), Path(asked))
     return next(_candidates(), None)
 
 
@@ -54,12 +62,14 @@ def find_blas() -> Blas | None:
 def preload_blas() -> tuple[Blas | None, str]:
     """Load the fastest BLAS into the global scope; which one, and a warning with the fix (empty if all is well).
 
-    Once per process; on another system than Linux nothing is loaded and nothing is wrong.
+    Once per process; on another system than Linux nothing is loaded and nothing is wrong. So it is where the user wants none.
     """
     if sys.platform != "linux":
         return None, ""
     if _is_preloaded():
         return _preloaded(), ""
+    if unwanted():
+        return None, ""
     if "mlx.core" in sys.modules:
         return (
             None,
@@ -67,14 +77,31 @@ def preload_blas() -> tuple[Blas | None, str]:
         )
     found = find_blas()
     if found is None:
-        return None, f"mlx has only the reference BLAS here, 30 to 100 times slower: {FIX}"
-    try:
-        library = ctypes.CDLL(str(found.path), mode=ctypes.RTLD_GLOBAL)
-    except OSError as error:
-        return None, f"{found.path}: cannot be loaded ({error}); mlx falls back to the reference BLAS: {FIX}"
-    if not hasattr(library, SYMBOL):
-        return None, f"{found.path}: has no symbol {SYMBOL}; mlx falls back to the reference BLAS: {FIX}"
+        return None, f"mlx has only the reference BLAS here, {SLOWER}: {FIX}"
+    able = find(ABILITY, lambda: _try_product(found.path))
+    if not able.is_there:
+        return None, f"{found.path}: cannot be used ({able.reason}); mlx falls back to the reference BLAS: {FIX}"
+    ctypes.CDLL(str(found.path), mode=ctypes.RTLD_GLOBAL)
     return found, ""
+
+
+def describe(blas: Blas | None, warning: str = "") -> str:
+    """What mlx multiplies with on a processor, for a device's note."""
+    if blas is not None:
+        return f"BLAS {blas.name} ({blas.path})"
+    return warning or f"reference BLAS, {SLOWER}: {unwanted() or FIX}"
+
+
+def _try_product(path: Path) -> str:
+    """What is wrong with the library's product of two small matrices."""
+    multiply = getattr(ctypes.CDLL(str(path)), SYMBOL)
+    row_major, as_it_is = 101, 111
+    x, weight = (ctypes.c_float * 6)(1, 2, 3, 4, 5, 6), (ctypes.c_float * 6)(7, 8, 9, 10, 11, 12)  # (2, 3), (3, 2)
+    product, one, zero = (ctypes.c_float * 4)(), ctypes.c_float(1), ctypes.c_float(0)  # (2, 2)
+    multiply.restype = None
+    multiply(row_major, as_it_is, as_it_is, 2, 2, 3, one, x, 3, weight, 2, zero, product, 2)
+    found, expected = list(product), [58.0, 64.0, 139.0, 154.0]
+    return "" if found == expected else f"{SYMBOL} gave {found}, expected {expected}"
 
 
 def _is_preloaded() -> bool:

@@ -39,8 +39,16 @@ _FOUND: dict[str, Capability] = {}
 def find(name: str, trial: Trial) -> Capability:
     """The ability *name*, tried at the first call in this process and remembered."""
     if name not in _FOUND:
-        _FOUND[name] = Capability(name, _switched_off(name) or _reason_of(trial))
+        _FOUND[name] = Capability(name, switched_off(name) or _reason_of(trial))
     return _FOUND[name]
+
+
+def switched_off(name: str) -> str:
+    """Why the ability *name* may not be tried, known without a trial; empty where it may."""
+    allowed = os.environ.get(SWITCH, "")
+    if not allowed or name in map(str.strip, allowed.split(",")):
+        return ""
+    return f"switched off by {SWITCH}={allowed}"
 
 
 def forget() -> None:
@@ -48,22 +56,8 @@ def forget() -> None:
     _FOUND.clear()
 
 
-def missing() -> list[Capability]:
-    """The abilities that were tried in this process and are missing, in the order of their trials."""
-    return [capability for capability in _FOUND.values() if not capability.is_there]
-
-
-def _switched_off(name: str) -> str:
-    allowed = os.environ.get(SWITCH, "")
-    if not allowed or name in allowed.split(","):
-        return ""
-    return f"switched off by {SWITCH}={allowed}"
-
-
 def _reason_of(trial: Trial) -> str:
     try:
         return trial()
-    except (
-        Exception
-    ) as error:  # a private operator may be absent or take other arguments: whatever it raises is the answer
+    except Exception as error:  # whatever an absent or changed operator raises is the answer
         return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

@@ -8,9 +8,14 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from engram_bench.backends.machine.blas import FIX, find_blas
+from engram_bench.backends.machine.blas import describe, find_blas
+from engram_bench.backends.machine.capabilities import switched_off
 from engram_bench.backends.machine.nvidia import CPU_CHOICE, find_gpu, uses_cpu
 from engram_bench.records import DeviceInfo
+
+FUSED_KERNELS = "fused-kernels"
+"""mlx compiles what is fused with g++, at run time."""
+GPU_BFLOAT16 = "gpu-bfloat16"
 
 
 def cpu_device() -> DeviceInfo:
@@ -31,15 +36,19 @@ def mlx_device() -> DeviceInfo:
         return DeviceInfo(backend="mlx", device="metal", dtype="bfloat16", versions=versions)
     if installed_versions("mlx-cuda-12", "mlx-cuda-13") and any(Path("/dev").glob("nvidia[0-9]*")):
         return DeviceInfo(backend="mlx", device="cuda", dtype="bfloat16", versions=versions)
-    blas = find_blas()
-    matrices = f"BLAS {blas.name} ({blas.path})" if blas else f"reference BLAS, 30 to 100 times slower: {FIX}"
-    fused = "" if shutil.which("g++") else ", no g++ to fuse kernels with"
-    note = f"{_usable_cores()} threads, {matrices}{fused}"
+    unfused = switched_off(FUSED_KERNELS) or ("" if shutil.which("g++") else "no g++")
+    note = mlx_note(describe(find_blas()), unfused)
     return DeviceInfo(backend="mlx", device="cpu", dtype="float32", versions=versions, note=note)
 
 
-def cuda_device(*, load_in_4bit: bool = False) -> DeviceInfo:
-    """The NVIDIA GPU as its driver names it; the processor where that was asked for."""
+def mlx_note(matrices: str, unfused: str) -> str:
+    """What mlx computes with on a processor: its matrix library, and why its kernels are not fused (empty where they are)."""
+    return f"{_usable_cores()} threads, {matrices}" + (f", kernels are not fused ({unfused})" if unfused else "")
+
+
+def cuda_device(*, load_in_4bit: bool = False, dtype: str = "") -> DeviceInfo:
+    """The NVIDIA GPU as its driver names it; the processor where that was asked for. Without a *dtype* the likely one."""
+    dtype = dtype or cuda_dtype()
     gpu = None if uses_cpu() else find_gpu()
     if gpu is None:
         device, note = "cpu", f"{_usable_cores()} threads, Unsloth's fallback ({CPU_CHOICE}=1)"
@@ -48,15 +57,18 @@ def cuda_device(*, load_in_4bit: bool = False) -> DeviceInfo:
     return DeviceInfo(
         backend="cuda",
         device=device,
-        dtype=f"{cuda_dtype()}, 4-bit weights" if load_in_4bit else cuda_dtype(),
+        dtype=f"{dtype}, 4-bit weights" if load_in_4bit else dtype,
         versions=installed_versions("unsloth", "torch", "transformers", "peft"),
         note=note,
     )
 
 
 def cuda_dtype() -> str:
-    """What Unsloth computes in: bfloat16 on a GPU that has it, else float32 (float16 needs a scaled loss)."""
-    gpu = None if uses_cpu() else find_gpu()
+    """What Unsloth will most likely compute in, as the driver's numbers say: bfloat16 on a GPU that has it, else float32.
+
+    float16 needs a scaled loss. Once torch is imported, :func:`engram_bench.backends.cuda.runtime.compute_dtype` knows.
+    """
+    gpu = None if uses_cpu() or switched_off(GPU_BFLOAT16) else find_gpu()
     return "bfloat16" if gpu is not None and gpu.computes_bfloat16 else "float32"
 
 

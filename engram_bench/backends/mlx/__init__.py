@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engram_bench.adapters.layout import PEFT_CONFIG, check_fits, read_peft
+from engram_bench.adapters.kinds import LORA, MEMORY, kind_in, trained_as
+from engram_bench.adapters.layout import check_fits, read_peft
 from engram_bench.backends.common.halving import in_memory
 from engram_bench.backends.common.replay import own_answers, split
 from engram_bench.backends.common.training_loop import Trainer
 from engram_bench.backends.common.training_plan import identity_of
-from engram_bench.backends.machine.blas import preload_blas
-from engram_bench.backends.machine.devices import installed_versions, mlx_device
+from engram_bench.backends.machine.blas import describe, preload_blas
+from engram_bench.backends.machine.devices import installed_versions, mlx_device, mlx_note
+from engram_bench.backends.machine.remarks import tell
 from engram_bench.backends.mlx import runtime
-from engram_bench.errors import BackendError
-from engram_bench.memory.files import is_memory, load_memory_files
+from engram_bench.memory.config import config_of
+from engram_bench.memory.files import load_memory_files
 from engram_bench.models.encoding import encode_examples
 from engram_bench.patterns.render import as_written
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
@@ -86,8 +87,23 @@ class MlxBackend:
             device=runtime.device_name(),
             dtype=self._dtype,
             versions=installed_versions("mlx", "mlx-lm"),
-            note=preload_blas()[1] or mlx_device().note,
+            note=mlx_device().note if runtime.is_accelerated() else self._processor_note(),
         )
+
+    def remarks(self) -> list[str]:
+        """What the processor lacks for what was asked for, or does slowly; told when a training begins."""
+        if runtime.is_accelerated():
+            return []
+        unfused = runtime.fused_kernels().reason
+        return [*self._slow(), *([f"mlx fuses no kernels ({unfused}) and computes more slowly"] if unfused else [])]
+
+    def _slow(self) -> list[str]:
+        slow = "" if self._dtype == "float32" else runtime.short_products(self._dtype).reason
+        return [f"{self._dtype} is slow here ({slow}): float32 is faster"] if slow else []
+
+    def _processor_note(self) -> str:
+        note = mlx_note(describe(*preload_blas()), runtime.fused_kernels().reason)
+        return "; ".join([note, *self._slow()])
 
     def train(
         self,
@@ -106,14 +122,16 @@ class MlxBackend:
             BackendError: There is no example, one exceeds the context, the loss is not finite, or memory ran out twice.
             AdapterError: The model has no layer of one of the recipe's targets.
         """
+        train = trained_as(recipe, {LORA: self._train_lora, MEMORY: self._train_memory}, self.name)
+        tell(self.remarks(), progress)
+        runtime.forget_peak()
+        return train(model, examples, recipe, folder, progress)
+
+    def _train_lora(
+        self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
+    ) -> TrainingRecord:
         from engram_bench.backends.mlx.training import MlxLearner
 
-        if recipe.kind not in ("lora", "memory"):
-            msg = f"recipe: kind is {recipe.kind!r}, expected 'lora' or 'memory' (all that the mlx backend trains)"
-            raise BackendError(msg)
-        runtime.forget_peak()
-        if recipe.kind == "memory":
-            return self._train_memory(model, examples, recipe, folder, progress)
         learned, ordinary = split(examples, recipe)
         encoded = encode_examples(model, learned, model.context_length)
         held = own_answers(model, self.load(model, None), ordinary)
@@ -136,53 +154,22 @@ class MlxBackend:
             f"mlx {runtime.device_name()} {self._dtype} {self._kernels} {self._packing} {self._curriculum}",
         )
         with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
-            done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
-        return TrainingRecord(
-            backend=self.name,
-            device=runtime.device_name(),
-            dtype=self._dtype,
-            steps=len(done.losses),
-            examples=len(learned),
-            tokens=done.tokens,
-            seconds=done.seconds,
-            loss_start=done.losses[0] if done.losses else 0.0,
-            loss_end=done.losses[-1] if done.losses else 0.0,
-            losses=tuple(done.losses),
-            recall=done.recall,
-            peak_memory_mb=runtime.peak_mb(),
-            parameters=learner.num_parameters,
-            versions=installed_versions("mlx", "mlx-lm"),
-            checkpoints=tuple(done.checkpoints),
-            examples_seen=len(done.losses) * recipe.batch_size,
-        )
+            log = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
+        log.parameters = learner.num_parameters
+        return log.record(self.device(), peak_memory_mb=runtime.peak_mb())
 
     def _train_memory(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
     ) -> TrainingRecord:
-        from engram_bench.backends.mlx.memory_training import train_memory
+        from engram_bench.backends.mlx.memory import check_supported
+        from engram_bench.backends.mlx.memory_training import MlxMemoryEngine
+        from engram_bench.memory.recipe import train_memory
 
-        started = time.perf_counter()
+        check_supported(config_of(recipe))
         with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
-            stored, done, num_examples = train_memory(
-                self._open(model), model, examples, recipe, folder, packed=self._packing, progress=progress
-            )
-        return TrainingRecord(
-            backend=self.name,
-            device=runtime.device_name(),
-            dtype=self._dtype,
-            steps=len(done.losses),
-            examples=num_examples,
-            tokens=done.places,
-            seconds=time.perf_counter() - started,
-            loss_start=done.losses[0] if done.losses else 0.0,
-            loss_end=done.losses[-1] if done.losses else 0.0,
-            losses=tuple(done.losses),
-            recall=done.recalls[-1],
-            peak_memory_mb=runtime.peak_mb(),
-            parameters=stored.parameters,
-            versions=installed_versions("mlx", "mlx-lm"),
-            examples_seen=done.examples_seen,
-        )
+            engine = MlxMemoryEngine(self._open(model), model.context_length, self._packing)
+            trained = train_memory(engine, model, examples, recipe, folder, progress=progress)
+        return trained.log.record(self.device(), peak_memory_mb=runtime.peak_mb())
 
     def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> MlxGenerator:
         """The model with the adapter of a PEFT-layout folder; the bare model for None.
@@ -196,9 +183,10 @@ class MlxBackend:
         from engram_bench.backends.mlx.memory import load_memory
 
         network, memory = self._open(model), None
-        if adapter is not None and is_memory(adapter):
+        kind = kind_in(adapter) if adapter is not None else None
+        if adapter is not None and kind is not None and kind.has_memory:
             memory = load_memory(load_memory_files(adapter, model))
-        if adapter is not None and (memory is None or (adapter / PEFT_CONFIG).exists()):
+        if adapter is not None and kind is not None and kind.has_lora:
             updates = read_peft(adapter)
             check_fits(adapter, updates, network.shapes)
             network = network.with_adapter(updates, fused=fused)

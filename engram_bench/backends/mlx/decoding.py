@@ -13,10 +13,10 @@ from engram_bench.backends.common.decoding import BatchDecoder, DecodingPlan, sh
 from engram_bench.backends.common.generating import Row
 from engram_bench.backends.common.sampling import draw
 from engram_bench.backends.mlx.kv import PassCache, Rows
-from engram_bench.backends.mlx.memory import Memory, batch_writes
+from engram_bench.backends.mlx.memory import MlxMemory, batch_writes
 from engram_bench.backends.mlx.network import Network, Writes
 from engram_bench.backends.mlx.passes import group, hidden_states, plan_pass
-from engram_bench.memory.reading import Reading
+from engram_bench.memory.query import Query
 from engram_bench.records import GenerationSettings
 
 
@@ -31,7 +31,7 @@ class Decoder(BatchDecoder):
         stop_ids: frozenset[int],
         pad_id: int,
         plan: DecodingPlan,
-        memory: Memory | None = None,
+        memory: MlxMemory | None = None,
     ) -> None:
         super().__init__(settings, plan, stop_ids=stop_ids, pad_id=pad_id)
         self._network = network
@@ -40,7 +40,7 @@ class Decoder(BatchDecoder):
         self._rows = Rows(network.num_layers)
         self._packed = plan.packing and network.packs
 
-    # ── reading ─────────────────────────────────────────────────────────────────────────────────
+    # ── prefill ─────────────────────────────────────────────────────────────────────────────────
 
     def _reading_order(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Groups of rows to read together, short ones first, so that long ones do not size their buffers."""
@@ -50,7 +50,7 @@ class Decoder(BatchDecoder):
 
     def _read_prefix(self, row: Row, shared: int) -> None:
         self._prefix = self._network.pass_caches()
-        writes = self._writes(shared, [np.arange(shared)], [Reading(row.prompt[:shared], row.content)])
+        writes = self._writes(shared, [np.arange(shared)], [Query(row.prompt[:shared], row.content)])
         self._network.hidden(mx.array([row.prompt[:shared]]), self._prefix, writes)
         mx.eval([(cache.keys, cache.values) for cache in self._prefix])
 
@@ -60,9 +60,9 @@ class Decoder(BatchDecoder):
         past = self._prefix[0].length if self._prefix else 0
         inputs = [[*row.prompt, *row.draft[:-1]][past:] for row in rows]
         plan = plan_pass(inputs, packed=self._packed, pad_id=self._pad_id, past=past)
-        readings = [Reading([*row.prompt, *row.draft[:-1]], row.content, past) for row in rows]
+        queries = [Query([*row.prompt, *row.draft[:-1]], row.content, past) for row in rows]
         hidden, caches = hidden_states(
-            self._network, plan, self._prefix, self._writes(plan.ids.size, plan.paths, readings)
+            self._network, plan, self._prefix, self._writes(plan.ids.size, plan.paths, queries)
         )
         ends = [path[len(row.prompt) - past - 1 :] for path, row in zip(plan.paths, rows, strict=True)]
         picked = hidden[mx.array(np.concatenate(ends))]  # (N, hidden)
@@ -92,8 +92,8 @@ class Decoder(BatchDecoder):
         """One more token for every row of the batch."""
         started = time.perf_counter()
         self._rows.begin_step()
-        readings = [Reading([*row.prompt, *row.new], row.content, row.length) for row in self._active]
-        writes = self._writes(len(readings), list(np.arange(len(readings))[:, None]), readings)
+        queries = [Query([*row.prompt, *row.new], row.content, row.length) for row in self._active]
+        writes = self._writes(len(queries), list(np.arange(len(queries))[:, None]), queries)
         ids = mx.array([[row.new[-1]] for row in self._active])
         hidden = self._network.hidden(ids, self._rows.layers, writes)
         tokens = self._choose(self._network.logits(hidden[:, 0]), self._active)
@@ -105,9 +105,9 @@ class Decoder(BatchDecoder):
         self._evict()
 
     def _writes(
-        self, num_places: int, paths: Sequence[NDArray[np.int64]], readings: Sequence[Reading]
+        self, num_positions: int, paths: Sequence[NDArray[np.int64]], queries: Sequence[Query]
     ) -> Writes | None:
-        return batch_writes(self._memory, num_places, paths, readings) if self._memory is not None else None
+        return batch_writes(self._memory, num_positions, paths, queries) if self._memory is not None else None
 
     def _evict(self) -> None:
         """Take out finished rows; moving the others costs a copy, so a few finished ones may stay for a while."""
@@ -160,16 +160,16 @@ def read_log_probs(
     plan: DecodingPlan,
     pad_id: int,
     *,
-    memory: Memory | None = None,
-    read: Callable[[Sequence[int]], Reading],
+    memory: MlxMemory | None = None,
+    read: Callable[[Sequence[int]], Query],
 ) -> list[NDArray[np.float32]]:
     """Next-token log-probabilities (T, V) of each sequence; *read* tells a memory what in it is a question."""
     found: dict[int, NDArray[np.float32]] = {}
     packed = plan.packing and network.packs
     for members in group([len(one) for one in sequences], max_tokens=plan.read_tokens, packed=packed):
         batch = plan_pass([sequences[i] for i in members], packed=packed, pad_id=pad_id)
-        readings = [read(sequences[i]) for i in members] if memory is not None else []
-        writes = batch_writes(memory, batch.ids.size, batch.paths, readings) if memory is not None else None
+        queries = [read(sequences[i]) for i in members] if memory is not None else []
+        writes = batch_writes(memory, batch.ids.size, batch.paths, queries) if memory is not None else None
         flat, _ = hidden_states(network, batch, writes=writes)
         for index, path in zip(members, batch.paths, strict=True):
             logits = network.logits(flat[mx.array(path)])  # (T, V)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from engram_bench.backends.common.decoding import DecodingPlan
 from engram_bench.backends.common.generating import TextGenerator, still_open
 from engram_bench.backends.mlx.decoding import Decoder, read_log_probs
-from engram_bench.backends.mlx.memory import Memory
+from engram_bench.backends.mlx.memory import MlxMemory
 from engram_bench.backends.mlx.network import Network
-from engram_bench.memory.reading import read_ids
+from engram_bench.memory.query import ids_query
 from engram_bench.records import GenerationSettings
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class MlxGenerator(TextGenerator):
         plan: DecodingPlan,
         *,
         drafts: bool,
-        memory: Memory | None = None,
+        memory: MlxMemory | None = None,
     ) -> None:
         super().__init__(
             tokenizer,
@@ -67,5 +67,5 @@ class MlxGenerator(TextGenerator):
             self._plan,
             self._tokenizer.pad_id,
             memory=self._memory,
-            read=partial(read_ids, self._tokenizer),
+            read=partial(ids_query, self._tokenizer),
         )

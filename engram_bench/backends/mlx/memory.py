@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from engram_bench.errors import BackendError
 from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.files import Layer, StoredMemory
-from engram_bench.memory.reading import Reading
-from engram_bench.memory.table import Table
+from engram_bench.memory.query import Query
+from engram_bench.memory.slots import Slots, batch_slots
+from engram_bench.memory.table import RowTable
 
 GATE_EPSILON = 1e-5
 
@@ -25,43 +26,46 @@ Values = Mapping[str, mx.array]
 
 
 @dataclass(frozen=True)
-class Memory:
+class MlxMemory:
     """A table and what it says, ready for use."""
 
-    table: Table
+    table: RowTable
     layers: Mapping[int, Values]
     """By block."""
     scales: Mapping[int, float]
 
 
 @dataclass(frozen=True)
-class MemoryWrites:
+class MlxMemoryWrites:
     """What a memory adds during one forward pass."""
 
-    memory: Memory
-    slots: Mapping[int, NDArray[np.int64]]
-    """Per block the rows (M, S) of the flattened batch's tokens."""
+    layers: Mapping[int, Values]
+    """By block."""
+    scales: Mapping[int, float]
+    """By block."""
+    gate: str
+    slots: Slots
 
     def __call__(self, block: int, hidden: mx.array) -> mx.array:
         """The hidden states (B, T, H) that go into *block*."""
         if block not in self.slots:
             return hidden
         slots = self.slots[block]
-        places = np.flatnonzero(slots.any(-1))
-        if not len(places):
+        positions = np.flatnonzero(slots.any(-1))
+        if not len(positions):
             return hidden
         flat = hidden.reshape(-1, hidden.shape[-1])  # (M, H)
-        values, gate = self.memory.layers[block], self.memory.table.config.gate
-        found = values["rows"][mx.array(slots[places])].reshape(len(places), -1)  # (N, S·d)
-        update = _update(values, gate, self.memory.scales[block], found, flat[mx.array(places)].astype(mx.float32))
+        values = self.layers[block]
+        found = values["rows"][mx.array(slots[positions])].reshape(len(positions), -1)  # (N, S·d)
+        update = _update(values, self.gate, self.scales[block], found, flat[mx.array(positions)].astype(mx.float32))
         # A gather from the updates, of which the first is nothing: mlx would scatter number by number.
         source = np.zeros(len(slots), dtype=np.int64)
-        source[places] = np.arange(1, len(places) + 1)
+        source[positions] = np.arange(1, len(positions) + 1)
         padded = mx.concatenate([mx.zeros_like(update[:1]), update]).astype(hidden.dtype)
         return hidden + padded[mx.array(source)].reshape(hidden.shape)
 
 
-def load_memory(stored: StoredMemory) -> Memory:
+def load_memory(stored: StoredMemory) -> MlxMemory:
     """The stored memory.
 
     Raises:
@@ -69,7 +73,7 @@ def load_memory(stored: StoredMemory) -> Memory:
     """
     check_supported(stored.table.config)
     layers = {block: _values(layer) for block, layer in stored.layers.items()}
-    return Memory(stored.table, layers, {block: layer.scale for block, layer in stored.layers.items()})
+    return MlxMemory(stored.table, layers, {block: layer.scale for block, layer in stored.layers.items()})
 
 
 def check_supported(config: MemoryConfig) -> None:
@@ -84,22 +88,15 @@ def check_supported(config: MemoryConfig) -> None:
 
 
 def batch_writes(
-    memory: Memory, num_places: int, paths: Sequence[NDArray[np.int64]], readings: Sequence[Reading]
-) -> MemoryWrites:
-    """What the memory adds to a flattened batch of *num_places* whose *paths* lead through the readings' places."""
-    ends = np.cumsum([reading.num_places for reading in readings])[:-1]
-    slots = {}
-    for block in memory.layers:
-        flat = np.zeros((num_places, memory.table.config.slots), dtype=np.int64)  # (M, S)
-        for path, rows in zip(paths, np.split(memory.table.rows(readings, block), ends), strict=True):
-            flat[path] = rows
-        slots[block] = flat
-    return MemoryWrites(memory, slots)
+    memory: MlxMemory, num_positions: int, paths: Sequence[NDArray[np.int64]], queries: Sequence[Query]
+) -> MlxMemoryWrites:
+    """What the memory adds to a flattened batch of *num_positions* whose *paths* lead through the queries' positions."""
+    slots = batch_slots(memory.table, num_positions, paths, queries)
+    return MlxMemoryWrites(memory.layers, memory.scales, memory.table.config.gate, slots)
 
 
 def _values(layer: Layer) -> dict[str, mx.array]:
-    parts = {"rows": layer.rows, "projection": layer.projection, **layer.gate}
-    return {name: mx.array(values) for name, values in parts.items()}
+    return {name: mx.array(values) for name, values in layer.values.items()}
 
 
 def _update(values: Values, gate: str, scale: float, embedded: mx.array, hidden: mx.array) -> mx.array:

@@ -16,7 +16,7 @@ from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.utils import load_model
 
-from engram_bench.adapters.layout import Shapes, Update, Updates, uniform
+from engram_bench.adapters.layout import LoraUpdate, Shapes, Updates, uniform
 from engram_bench.backends.common.halving import is_out_of_memory
 from engram_bench.backends.mlx import kernels
 from engram_bench.backends.mlx.kv import PassCache
@@ -127,10 +127,10 @@ def attach(module: nn.Module, names: Sequence[str], *, rank: int, scale: float) 
     return copied
 
 
-def lora_updates(module: nn.Module) -> dict[str, Update]:
+def lora_updates(module: nn.Module) -> dict[str, LoraUpdate]:
     """The values of a module's LoRA layers by path."""
     return {
-        name: Update(np.array(layer.lora_a, np.float32).T, np.array(layer.lora_b, np.float32).T, float(layer.scale))
+        name: LoraUpdate(np.array(layer.lora_a, np.float32).T, np.array(layer.lora_b, np.float32).T, float(layer.scale))
         for name, layer in module.named_modules()
         if isinstance(layer, LoRALinear)
     }

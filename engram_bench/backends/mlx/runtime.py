@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import resource
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from types import ModuleType
 
 from engram_bench.backends.common.training_plan import peak_memory_mb
 from engram_bench.backends.machine.blas import preload_blas
-from engram_bench.backends.machine.devices import installed_versions
+from engram_bench.backends.machine.capabilities import Capability, find
+from engram_bench.backends.machine.devices import FUSED_KERNELS, installed_versions
+from engram_bench.backends.machine.timing import shortest_s
 from engram_bench.backends.mlx.lazy_transformers import deferred_transformers
 from engram_bench.errors import BackendUnavailable
 
@@ -40,7 +43,19 @@ def start() -> ModuleType:
         raise BackendUnavailable(msg) from error
     if warning and not is_accelerated():
         warnings.warn(warning, stacklevel=2)
+    if not is_accelerated() and not fused_kernels().is_there:
+        core.disable_compile()
     return core
+
+
+def fused_kernels() -> Capability:
+    """Whether mlx can compile a fused kernel for the processor, which it does with g++ at run time."""
+    return find(FUSED_KERNELS, _try_fused)
+
+
+def short_products(dtype: str) -> Capability:
+    """Whether mlx multiplies matrices of *dtype* at least as fast as float32 ones on this processor."""
+    return find(f"mlx-{dtype}", lambda: _try_short_products(dtype))
 
 
 def is_accelerated() -> bool:
@@ -78,6 +93,29 @@ def forget_peak() -> None:
 
     mx.clear_cache()
     mx.reset_peak_memory()
+
+
+def _try_fused() -> str:
+    import mlx.core as mx
+
+    try:
+        subprocess.run(["g++", "--version"], capture_output=True, check=True)  # what mlx asks before it compiles
+    except (OSError, subprocess.CalledProcessError):
+        return "no g++"
+    x = mx.arange(1.0, 5.0)
+    found = mx.compile(lambda x: x * x - x)(x).tolist()
+    return "" if found == [0.0, 2.0, 6.0, 12.0] else f"a fused x² - x of 1 to 4 gave {found}"
+
+
+def _try_short_products(dtype: str) -> str:
+    import mlx.core as mx
+
+    def seconds(kind: mx.Dtype) -> float:
+        x, weight = mx.ones((64, 256), kind), mx.ones((256, 256), kind)
+        return shortest_s(lambda: mx.eval(x @ weight))
+
+    ratio = seconds(mx.float32) / seconds(getattr(mx, dtype))
+    return "" if ratio >= 1 else f"{dtype} products have {ratio:.2f} times the speed of float32 ones"
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class MlxLearner:
     def passes(self, members: Sequence[int], max_tokens: int) -> list[list[int]]:
         """The members of each pass; its tokens are at most *max_tokens*, or one example's."""
         groups = group([len(self._examples[i].ids) for i in members], max_tokens=max_tokens, packed=self._packed)
-        return [[members[place] for place in places] for places in groups]
+        return [[members[position] for position in positions] for positions in groups]
 
     # ── a step ──────────────────────────────────────────────────────────────────────────────────
 
@@ -120,7 +120,7 @@ class MlxLearner:
         return np.array(losses_of(self._network, self._batch(members)))
 
     def guesses(self, members: Sequence[int]) -> Integers:
-        """The likeliest token in the place of every answer token as the adapter will answer, in one pass."""
+        """The likeliest token at the position of every answer token as the adapter will answer, in one pass."""
         logits = self._network.logits(states_of(self._network, self._batch(members)))
         return np.array(mx.argmax(logits, axis=-1), dtype=np.int64)
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from engram_bench.backends.common.decoding import DecodingPlan
-from engram_bench.backends.machine.capabilities import missing
+from engram_bench.backends.machine.capabilities import Capability
 from engram_bench.backends.machine.devices import installed_versions
 from engram_bench.backends.torch.backend import DTYPES, TorchBackend
 from engram_bench.backends.torch.heap import bound_primitives
 from engram_bench.backends.torch.network import Network
 from engram_bench.backends.torch.opening import open_network
-from engram_bench.backends.torch.operators import short_products
+from engram_bench.backends.torch.operators import backward_operators, presorts, short_products
 from engram_bench.records import DeviceInfo
 
 if TYPE_CHECKING:
@@ -79,14 +79,32 @@ class CpuBackend(TorchBackend):
 
     def device(self) -> DeviceInfo:
         """Where this backend runs, with the versions of the libraries it uses and what the machine lacks for them."""
-        remarks = _remarks(self._dtype, self._products)
+        works = f"{torch.get_num_threads()} threads, trains with {self._products} products"
         return DeviceInfo(
             backend=self.name,
             device=self._device,
             dtype=self._dtype,
             versions=installed_versions("torch", "transformers", "peft"),
-            note="; ".join([f"{torch.get_num_threads()} threads, trains with {self._products} products", *remarks]),
+            note="; ".join([works, *self._slow(), *map(_in_words, self._lacking())]),
         )
+
+    def remarks(self) -> list[str]:
+        """What was asked for and is slow here, and what a usual torch on a usual machine would have."""
+        unusual = [able for able in self._lacking() if able != presorts(torch.float32)]
+        return [*self._slow(), *map(_in_words, unusual)]
+
+    def _slow(self) -> Iterator[str]:
+        if self._device == "cpu" and "bfloat16" in (self._dtype, self._products):
+            able = short_products()
+            if not able.is_there:
+                yield f"bfloat16 is slow here ({able.reason}): float32 is faster"
+
+    def _lacking(self) -> list[Capability]:
+        """What the machine lacks of what our own passes use."""
+        if self._device != "cpu" or self._dtype != "float32" or not self._lean:
+            return []
+        sorted_dtypes = dict.fromkeys((torch.float32, DTYPES[self._products])) if self._presort else ()
+        return [able for able in (*map(presorts, sorted_dtypes), *backward_operators()) if not able.is_there]
 
     def _open_network(self, model: Model) -> Network:
         dtype = DTYPES[self._dtype]
@@ -101,10 +119,5 @@ def fast_products(dtype: str) -> str:
     return "bfloat16" if short_products().is_there else dtype
 
 
-def _remarks(dtype: str, products: str) -> Iterator[str]:
-    """What this machine lacks for training with *products*, and what serves in its place."""
-    if "bfloat16" in (dtype, products) and not (able := short_products()).is_there:
-        yield f"bfloat16 is slow here ({able.reason}): float32 is faster"
-    for capability in missing():
-        if capability.name == f"presort-{products}" or capability.name.endswith("-backward"):
-            yield f"{capability.name} is missing ({capability.reason}): the plain way serves"
+def _in_words(able: Capability) -> str:
+    return f"{able.name} is missing ({able.reason}): a plain computation takes its place"

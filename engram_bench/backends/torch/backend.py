@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,26 +13,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engram_bench.adapters.layout import PEFT_CONFIG
+from engram_bench.adapters.kinds import BOTH, LORA, MEMORY, kind_in, trained_as
 from engram_bench.backends.common.decoding import DecodingPlan
 from engram_bench.backends.common.generating import TextGenerator, block_at, check_sequences
 from engram_bench.backends.common.halving import in_memory
 from engram_bench.backends.common.replay import own_answers, split
-from engram_bench.backends.common.training_loop import Trained, Trainer
+from engram_bench.backends.common.training_loop import Trainer
 from engram_bench.backends.common.training_plan import identity_of, peak_memory_mb
-from engram_bench.backends.torch.both_recipe import LoraTrained, train_both
+from engram_bench.backends.machine.remarks import tell
+from engram_bench.backends.torch.both_recipe import TrainedLora, train_both
 from engram_bench.backends.torch.generation import read_states
 from engram_bench.backends.torch.generator import TorchGenerator
 from engram_bench.backends.torch.lora import Lora, load_lora, new_lora
 from engram_bench.backends.torch.memory import load_memory
-from engram_bench.backends.torch.memory_recipe import TrainedMemory, add_facts, train_memory
+from engram_bench.backends.torch.memory_training import TorchMemoryEngine
 from engram_bench.backends.torch.network import Network
 from engram_bench.backends.torch.training import PASS_TOKENS, Companion, TorchLearner
-from engram_bench.errors import BackendError
-from engram_bench.memory.files import is_memory, load_memory_files, save_memory
+from engram_bench.memory.files import load_memory_files, save_memory
+from engram_bench.memory.recipe import add_examples, train_memory
 from engram_bench.models.encoding import encode_examples
 from engram_bench.patterns.render import as_written
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
+from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ class TorchBackend(ABC):
     def device(self) -> DeviceInfo:
         """Where this backend runs, with the versions of the libraries it uses."""
 
+    def remarks(self) -> list[str]:
+        """What this machine lacks for what was asked for, or does slowly; told when a training begins."""
+        return []
+
     @abstractmethod
     def _open_network(self, model: Model) -> Network:
         """The bare model, its weights read now."""
@@ -97,40 +102,17 @@ class TorchBackend(ABC):
             BackendError: There is no example, one exceeds the context, the loss is not finite, or memory ran out.
             AdapterError: The model has no layer of one of the recipe's targets.
         """
-        kinds = {"lora": self._train_lora, "memory": self._train_memory, "both": self._train_both}
-        if recipe.kind not in kinds:
-            msg = f"recipe: kind is {recipe.kind!r}, expected one of {', '.join(kinds)}"
-            raise BackendError(msg)
+        ways = {LORA: self._train_lora, MEMORY: self._train_memory, BOTH: self._train_both}
+        train = trained_as(recipe, ways, self.name)
+        tell(self.remarks(), progress)
         with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
-            return kinds[recipe.kind](model, examples, recipe, folder, progress)
+            return train(model, examples, recipe, folder, progress)
 
     def _train_memory(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
     ) -> TrainingRecord:
-        started = time.perf_counter()
-        trained = train_memory(
-            self._memory_network(model),
-            model,
-            examples,
-            recipe,
-            folder,
-            cached=self._activation_cache,
-            progress=progress,
-        )
-        return self._memory_record(trained, time.perf_counter() - started)
-
-    def _memory_record(self, trained: TrainedMemory, seconds: float) -> TrainingRecord:
-        done = trained.done
-        record = self._record(
-            (),
-            losses=done.losses,
-            tokens=done.places,
-            seconds=seconds,
-            recall=done.recalls[-1],
-            parameters=trained.stored.parameters,
-            examples_seen=done.examples_seen,
-        )
-        return replace(record, examples=trained.num_examples)
+        engine = TorchMemoryEngine(self._memory_network(model), self._activation_cache)
+        return self._record(train_memory(engine, model, examples, recipe, folder, progress=progress).log)
 
     def extend_memory(
         self,
@@ -142,50 +124,40 @@ class TorchBackend(ABC):
         steps: int,
         progress: Progress = no_progress,
     ) -> TrainingRecord:
-        """Train the *examples* into a copy of a stored memory, left in *folder*; what it knew stays to the bit.
+        """Train the *examples* into a copy of a stored memory, left in *folder*; what was there stays to the bit.
 
         Raises:
             AdapterError: The adapter is no memory of this model.
             BackendError: A pattern or question is stored already, or the memory's rows are hashed.
         """
-        started = time.perf_counter()
+        tell(self.remarks(), progress)
         stored = load_memory_files(adapter, model)
-        trained = add_facts(self._memory_network(model), model, stored, examples, steps=steps, progress=progress)
+        engine = TorchMemoryEngine(self._memory_network(model))
+        trained = add_examples(engine, model, stored, examples, steps=steps, progress=progress)
         save_memory(folder, trained.stored)
-        return self._memory_record(trained, time.perf_counter() - started)
+        return self._record(trained.log)
 
     def _train_lora(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
     ) -> TrainingRecord:
         trained = self._run_lora(self._open(model), model, examples, recipe, folder, progress, None, "")
-        return self._lora_record(split(examples, recipe)[0], recipe, trained.lora, trained.done)
+        return self._record(trained.log, products=self._products)
 
     def _train_both(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
     ) -> TrainingRecord:
-        started, network = time.perf_counter(), self._memory_network(model)
-        train_lora = partial(self._run_lora, network, model, examples, recipe, folder, progress)
-        learned, _ = split(examples, recipe)
-        both = train_both(
+        network = self._memory_network(model)
+        log = train_both(
             network,
             model,
-            learned,
+            split(examples, recipe)[0],
             recipe,
             folder,
-            train_lora=train_lora,
+            train_lora=partial(self._run_lora, network, model, examples, recipe, folder, progress),
             cached=self._activation_cache,
             progress=progress,
         )
-        record = self._lora_record(learned, recipe, both.lora, both.of_lora)
-        return replace(
-            record,
-            seconds=time.perf_counter() - started,
-            tokens=record.tokens + both.of_memory.places,
-            examples_seen=record.examples_seen + both.of_memory.examples_seen,
-            recall=both.recall,
-            recall_alone=both.recall_alone,
-            parameters=record.parameters + both.stored.parameters,
-        )
+        return self._record(log, products=self._products)
 
     def _run_lora(
         self,
@@ -197,7 +169,7 @@ class TorchBackend(ABC):
         progress: Progress,
         companion: Companion | None,
         companion_identity: str,
-    ) -> LoraTrained:
+    ) -> TrainedLora:
         learned, ordinary = split(examples, recipe)
         encoded = encode_examples(model, learned, network.context_length)
         held = own_answers(model, self._generator(network, None, model.tokenizer), ordinary)
@@ -225,58 +197,18 @@ class TorchBackend(ABC):
             )
             settings = f"{self._training_settings()} {companion_identity}".rstrip()
             identity = identity_of(recipe, [*encoded, *held], model.fingerprint, settings)
-            done = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
+            log = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
         finally:
             network.spare_memory(False)
-        return LoraTrained(lora, done, trainer, learner, len(learned))
+        log.parameters = lora.values.numel()
+        return TrainedLora(lora, log, trainer, learner)
 
-    def _lora_record(
-        self, examples: Sequence[TrainingExample], recipe: Recipe, lora: Lora, done: Trained
-    ) -> TrainingRecord:
-        return self._record(
-            examples,
-            losses=done.losses,
-            tokens=done.tokens,
-            seconds=done.seconds,
-            recall=done.recall,
-            parameters=lora.values.numel(),
-            examples_seen=len(done.losses) * recipe.batch_size,
-            products=self._products,
-            checkpoints=tuple(done.checkpoints),
-        )
-
-    def _record(
-        self,
-        examples: Sequence[TrainingExample],
-        *,
-        losses: Sequence[float],
-        tokens: int,
-        seconds: float,
-        recall: float | None,
-        parameters: int,
-        examples_seen: int,
-        products: str = "",
-        checkpoints: tuple[str, ...] = (),
-    ) -> TrainingRecord:
+    def _record(self, log: TrainingLog, *, products: str = "") -> TrainingRecord:
+        """What is kept of a training whose large products had factors of this type; empty: all in the network's."""
         info = self.device()
-        return TrainingRecord(
-            backend=self.name,
-            device=info.device,
-            dtype=info.dtype if products in ("", info.dtype) else f"{info.dtype}, {products} products",
-            steps=len(losses),
-            examples=len(examples),
-            tokens=tokens,
-            seconds=seconds,
-            loss_start=losses[0] if losses else 0.0,
-            loss_end=losses[-1] if losses else 0.0,
-            losses=tuple(losses),
-            recall=recall,
-            peak_memory_mb=self._peak_memory_mb(),
-            parameters=parameters,
-            versions=info.versions,
-            checkpoints=checkpoints,
-            examples_seen=examples_seen,
-        )
+        if products not in ("", info.dtype):
+            info = replace(info, dtype=f"{info.dtype}, {products} products")
+        return log.record(replace(info, backend=self.name), peak_memory_mb=self._peak_memory_mb())
 
     def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> TextGenerator:
         """The model with the adapter in a folder, a LoRA in PEFT's layout, a memory or both; the bare model for None.
@@ -287,20 +219,18 @@ class TorchBackend(ABC):
         Raises:
             AdapterError: The folder has unknown target modules or tensors of other shapes, or a memory of another model.
         """
-        if adapter is not None and is_memory(adapter):
-            return self._load_memory(model, adapter, fused=fused)
-        network = self._open(model)
-        lora = load_lora(adapter, network.shapes, network.device) if adapter is not None else None
+        if adapter is None:
+            return self._generator(self._open(model), None, model.tokenizer)
+        kind, memory, lora = kind_in(adapter), None, None
+        network = self._memory_network(model) if kind.has_memory else self._open(model)
+        if kind.has_memory:
+            memory = load_memory(load_memory_files(adapter, model), network.device)
+        if kind.has_lora:
+            lora = load_lora(adapter, network.shapes, network.device)
         if lora is not None and fused:
             network, lora = network.merged(lora), None
-        return self._generator(network, lora, model.tokenizer)
-
-    def _load_memory(self, model: Model, adapter: Path, *, fused: bool) -> TextGenerator:
-        network = self._memory_network(model)
-        memory = load_memory(load_memory_files(adapter, model), network.device)
-        lora = load_lora(adapter, network.shapes, network.device) if (adapter / PEFT_CONFIG).exists() else None
-        if lora is not None and fused:
-            network, lora = network.merged(lora), None
+        if memory is None:
+            return self._generator(network, lora, model.tokenizer)
         return TorchGenerator(network, lora, model.tokenizer, self._plan, drafts=self._drafts, memory=memory)
 
     def states(self, model: Model, sequences: Sequence[Sequence[int]], *, depth: float) -> NDArray[np.float32]:

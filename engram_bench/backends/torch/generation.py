@@ -17,9 +17,9 @@ from engram_bench.backends.common.sampling import draw
 from engram_bench.backends.torch.cache import PackCache, RowCache
 from engram_bench.backends.torch.heap import give_back
 from engram_bench.backends.torch.lora import Lora
-from engram_bench.backends.torch.memory import Memory, batch_writes
+from engram_bench.backends.torch.memory import TorchMemory, batch_writes
 from engram_bench.backends.torch.network import Cache, Network, Writes
-from engram_bench.memory.reading import Reading
+from engram_bench.memory.query import Query
 from engram_bench.records import GenerationSettings
 
 DRAFTS_TRIED, MIN_AGREEMENT = 64, 0.25
@@ -38,7 +38,7 @@ class Decoder(BatchDecoder):
         lora: Lora | None,
         settings: GenerationSettings,
         *,
-        memory: Memory | None = None,
+        memory: TorchMemory | None = None,
         stop_ids: frozenset[int],
         pad_id: int,
         plan: DecodingPlan,
@@ -52,7 +52,7 @@ class Decoder(BatchDecoder):
         self._drafted = self._agreed = 0  # draft tokens read, and those that were right
         self._decoded = 0  # tokens since memory was given back
 
-    # ── reading ─────────────────────────────────────────────────────────────────────────────────
+    # ── prefill ─────────────────────────────────────────────────────────────────────────────────
 
     def _reading_order(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Groups of rows to read together: long rows last, so that they do not size the buffers of short ones."""
@@ -69,7 +69,7 @@ class Decoder(BatchDecoder):
     def _read_prefix(self, row: Row, shared: int) -> None:
         self._prefix = PackCache()
         batch = pack([row.prompt[:shared]])
-        writes = self._writes(batch, [Reading(row.prompt[:shared], row.content)], self._prefix)
+        writes = self._writes(batch, [Query(row.prompt[:shared], row.content)], self._prefix)
         self._network.logits(batch, batch.paths[0][-1:], lora=self._lora, cache=self._prefix, writes=writes)
 
     def _read(self, rows: Sequence[Row]) -> None:
@@ -83,9 +83,7 @@ class Decoder(BatchDecoder):
         batch = pack(inputs, past=past) if self._plan.packing else pad(inputs, pad_id=self._pad_id, past=past)
         cache = PackCache(self._prefix)
         ends = [path[len(row.prompt) - past - 1 :] for path, row in zip(batch.paths, rows, strict=True)]
-        writes = self._writes(
-            batch, [Reading([*row.prompt, *row.draft[:-1]], row.content, past) for row in rows], cache
-        )
+        writes = self._writes(batch, [Query([*row.prompt, *row.draft[:-1]], row.content, past) for row in rows], cache)
         logits = self._network.logits(batch, np.concatenate(ends), lora=self._lora, cache=cache, writes=writes)
         best = logits.argmax(-1).cpu().numpy()  # (N,)
         offset = 0
@@ -127,8 +125,8 @@ class Decoder(BatchDecoder):
         self._cache.begin_step(torch.from_numpy(lengths))
         places = np.arange(len(active))
         batch = TokenBatch(ids, lengths[:, None], mask, tuple(places[:, None]))
-        readings = [Reading([*row.prompt, *row.new], row.content, row.length) for row in active]
-        writes = self._writes(batch, readings, self._cache)
+        queries = [Query([*row.prompt, *row.new], row.content, row.length) for row in active]
+        writes = self._writes(batch, queries, self._cache)
         logits = self._network.logits(batch, places, lora=self._lora, cache=self._cache, writes=writes)  # (R, V)
         best = logits.argmax(-1).tolist()
         for place, row in enumerate(active):
@@ -141,8 +139,8 @@ class Decoder(BatchDecoder):
             self._decoded = 0
             give_back()
 
-    def _writes(self, batch: TokenBatch, readings: Sequence[Reading], cache: Cache) -> Writes | None:
-        return batch_writes(self._memory, batch, readings, cache) if self._memory is not None else None
+    def _writes(self, batch: TokenBatch, queries: Sequence[Query], cache: Cache) -> Writes | None:
+        return batch_writes(self._memory, batch, queries, cache) if self._memory is not None else None
 
     def _evict(self) -> None:
         """Take out finished rows; rows from the end move into their places."""
@@ -170,8 +168,8 @@ def read_log_probs(
     plan: DecodingPlan,
     pad_id: int,
     *,
-    memory: Memory | None = None,
-    read: Callable[[Sequence[int]], Reading] | None = None,
+    memory: TorchMemory | None = None,
+    read: Callable[[Sequence[int]], Query] | None = None,
 ) -> list[NDArray[np.float32]]:
     """Next-token log-probabilities (T, V) of each sequence; *read* tells a memory what in it is a question."""
     found: dict[int, NDArray[np.float32]] = {}

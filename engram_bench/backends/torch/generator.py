@@ -14,9 +14,9 @@ from engram_bench.backends.common.decoding import DecodingPlan
 from engram_bench.backends.common.generating import TextGenerator, still_open
 from engram_bench.backends.torch.generation import Decoder, read_log_probs
 from engram_bench.backends.torch.lora import Lora
-from engram_bench.backends.torch.memory import Memory
+from engram_bench.backends.torch.memory import TorchMemory
 from engram_bench.backends.torch.network import Network
-from engram_bench.memory.reading import read_ids
+from engram_bench.memory.query import ids_query
 from engram_bench.records import GenerationSettings
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class TorchGenerator(TextGenerator):
-    """Answers with packed reading and batched decoding."""
+    """Answers with packed prefill and batched decoding."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class TorchGenerator(TextGenerator):
         plan: DecodingPlan,
         *,
         drafts: bool,
-        memory: Memory | None = None,
+        memory: TorchMemory | None = None,
     ) -> None:
         super().__init__(
             tokenizer,
@@ -72,5 +72,5 @@ class TorchGenerator(TextGenerator):
             self._plan,
             self._tokenizer.pad_id,
             memory=self._memory,
-            read=partial(read_ids, self._tokenizer),
+            read=partial(ids_query, self._tokenizer),
         )

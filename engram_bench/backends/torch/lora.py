@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engram_bench.adapters.layout import Shapes, Update, adapted_layers, check_fits, read_peft, write_peft
+from engram_bench.adapters.layout import LoraUpdate, Shapes, adapted_layers, check_fits, read_peft, write_peft
 from engram_bench.records import Recipe
 
 
@@ -55,7 +55,9 @@ class Lora:
     def save(self, folder: Path, recipe: Recipe, *, base: str) -> None:
         """Write the files of PEFT's layout into *folder*; *base* is the model's name in them."""
         updates = {
-            name: Update(self.a[name].detach().cpu().numpy(), self.b[name].detach().cpu().numpy(), self.scales[name])
+            name: LoraUpdate(
+                self.a[name].detach().cpu().numpy(), self.b[name].detach().cpu().numpy(), self.scales[name]
+            )
             for name in self.a
         }
         write_peft(folder, updates, rank=recipe.rank, alpha=recipe.alpha, base=base)

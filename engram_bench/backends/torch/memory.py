@@ -22,8 +22,9 @@ from engram_bench.backends.common.packing import TokenBatch
 from engram_bench.backends.torch.cache import PackCache, RowCache
 from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.files import Layer, StoredMemory
-from engram_bench.memory.reading import Reading
-from engram_bench.memory.table import Table
+from engram_bench.memory.query import Query
+from engram_bench.memory.slots import Slots, batch_slots
+from engram_bench.memory.table import RowTable
 
 GATE_EPSILON = 1e-5
 
@@ -31,12 +32,12 @@ GATE_EPSILON = 1e-5
 class MemoryLayer:
     """What is written before one block. H values in a hidden state, S slots, d values in a row."""
 
-    def __init__(self, layer: Layer, gate: str, device: str) -> None:
-        self.rows = torch.tensor(layer.rows, device=device)  # (R, d)
-        self.projection = torch.tensor(layer.projection, device=device)  # (S·d, H)
-        self.scale = layer.scale
+    def __init__(self, values: Mapping[str, Tensor], scale: float, gate: str) -> None:
+        self.rows = values["rows"]  # (R, d)
+        self.projection = values["projection"]  # (S·d, H)
+        self.scale = scale
         self.gate = gate
-        self.extra = {name: torch.tensor(values, device=device) for name, values in layer.gate.items()}
+        self.extra = values
 
     def update(self, embedded: Tensor, hidden: Tensor) -> Tensor:
         """What is added (N, H) to *hidden* (N, H) for the rows (N, S·d) found there."""
@@ -53,47 +54,47 @@ class MemoryLayer:
     def write(self, onto: Tensor, slots: NDArray[np.int64], hidden: Tensor | None = None) -> Tensor:
         """*onto* (M, H) with the rows in *slots* (M, S) added where there is one, gated by *hidden* (if not *onto*)."""
         hidden = onto if hidden is None else hidden
-        places = np.flatnonzero(slots.any(-1))
-        if not len(places):
+        positions = np.flatnonzero(slots.any(-1))
+        if not len(positions):
             return onto
-        index = torch.from_numpy(places).to(hidden.device)
-        found = self.rows[torch.from_numpy(slots[places]).to(hidden.device)].flatten(1)  # (N, S·d)
+        index = torch.from_numpy(positions).to(hidden.device)
+        found = self.rows[torch.from_numpy(slots[positions]).to(hidden.device)].flatten(1)  # (N, S·d)
         return onto.index_add(0, index, self.update(found, hidden[index].float()).to(hidden.dtype))
 
     def gated(self, hidden: Tensor, slots: NDArray[np.int64]) -> Tensor:
-        """What the rows in *slots* (M, S) say at each place, (M, H); zero where there is none."""
+        """What the rows in *slots* (M, S) say at each position, (M, H); zero where there is none."""
         return self.write(torch.zeros_like(hidden), slots, hidden)
 
     def convolved(self, value: Tensor, earlier: Tensor) -> Tensor:
-        """What is added (M, H) for *value* (M, H) and the values at the kernel's earlier places (M, K - 1, H)."""
-        seen = torch.cat([value[:, None], earlier], 1).float()  # (M, K, H), the place itself first
+        """What is added (M, H) for *value* (M, H) and the values at the kernel's earlier positions (M, K - 1, H)."""
+        seen = torch.cat([value[:, None], earlier], 1).float()  # (M, K, H), the position itself first
         mixed = (_normed(seen, self.extra["conv_norm"]) * self.extra["conv_weight"]).sum(1)
         return value + functional.silu(mixed).to(value.dtype)
 
-    def stored(self) -> Layer:
-        """The values as they are kept on disk."""
-        extra = {name: values.detach().cpu().numpy() for name, values in self.extra.items()}
-        return Layer(self.rows.detach().cpu().numpy(), self.projection.detach().cpu().numpy(), self.scale, extra)
-
 
 @dataclass(frozen=True)
-class Memory:
+class TorchMemory:
     """A table and what it says, ready for use."""
 
-    table: Table
+    table: RowTable
     layers: Mapping[int, MemoryLayer]
     """By block."""
 
 
-def load_memory(stored: StoredMemory, device: str) -> Memory:
+def load_memory(stored: StoredMemory, device: str) -> TorchMemory:
     """The stored memory on a torch device."""
     gate = stored.table.config.gate
-    return Memory(stored.table, {block: MemoryLayer(layer, gate, device) for block, layer in stored.layers.items()})
+
+    def loaded(layer: Layer) -> MemoryLayer:
+        values = {name: torch.tensor(values, device=device) for name, values in layer.values.items()}
+        return MemoryLayer(values, layer.scale, gate)
+
+    return TorchMemory(stored.table, {block: loaded(layer) for block, layer in stored.layers.items()})
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """Where the places of a flattened (B · T) batch find what was written before them, per row of P + T columns."""
+    """Where the positions of a flattened (B · T) batch find what was written before them, per row of P + T columns."""
 
     shape: tuple[int, int]
     """(B, T)."""
@@ -103,7 +104,7 @@ class Earlier:
     """Keeps what was written for later passes, and has what earlier ones wrote."""
 
     def of(self, value: Tensor, index: int) -> Tensor:
-        """The values (M, K - 1, H) before each place, *value* (M, H) being what the pass writes in the *index*-th layer."""
+        """The values (M, K - 1, H) before each position, *value* (M, H) being what the pass writes in the *index*-th layer."""
         written = value.view(self.shape[0], 1, self.shape[1], -1)
         if self.cache is not None:
             written = self.cache.write(written, index)
@@ -114,12 +115,12 @@ class Earlier:
 
 
 @dataclass(frozen=True)
-class MemoryWrites:
+class TorchMemoryWrites:
     """What a memory adds during one forward pass."""
 
-    memory: Memory
-    slots: Mapping[int, NDArray[np.int64]]
-    """Per block the rows (M, S) of the flattened batch's tokens."""
+    layers: Mapping[int, MemoryLayer]
+    """By block."""
+    slots: Slots
     earlier: Earlier | None = None
     """Needed by a convolution."""
 
@@ -127,7 +128,7 @@ class MemoryWrites:
         """The hidden states (M, H) that go into *block*."""
         if block not in self.slots:
             return hidden
-        layer = self.memory.layers[block]
+        layer = self.layers[block]
         if self.earlier is None:
             return layer.write(hidden, self.slots[block])
         value = layer.gated(hidden, self.slots[block])
@@ -135,17 +136,11 @@ class MemoryWrites:
 
 
 def batch_writes(
-    memory: Memory, batch: TokenBatch, readings: Sequence[Reading], cache: PackCache | RowCache | None = None
-) -> MemoryWrites:
-    """What the memory adds to a batch whose paths lead through the readings' places; *cache* is the pass's."""
-    ends = np.cumsum([reading.num_places for reading in readings])[:-1]
-    slots = {}
-    for block in memory.layers:
-        flat = np.zeros((batch.ids.size, memory.table.config.slots), dtype=np.int64)  # (M, S)
-        for path, rows in zip(batch.paths, np.split(memory.table.rows(readings, block), ends), strict=True):
-            flat[path] = rows
-        slots[block] = flat
-    return MemoryWrites(memory, slots, batch_earlier(memory.table.config, batch, readings, cache))
+    memory: TorchMemory, batch: TokenBatch, queries: Sequence[Query], cache: PackCache | RowCache | None = None
+) -> TorchMemoryWrites:
+    """What the memory adds to a batch whose paths lead through the queries' positions; *cache* is the pass's."""
+    slots = batch_slots(memory.table, batch.ids.size, batch.paths, queries)
+    return TorchMemoryWrites(memory.layers, slots, batch_earlier(memory.table.config, batch, queries, cache))
 
 
 def padded_earlier(config: MemoryConfig, num_rows: int, length: int) -> Earlier | None:
@@ -157,15 +152,15 @@ def padded_earlier(config: MemoryConfig, num_rows: int, length: int) -> Earlier 
 
 
 def batch_earlier(
-    config: MemoryConfig, batch: TokenBatch, readings: Sequence[Reading], cache: PackCache | RowCache | None = None
+    config: MemoryConfig, batch: TokenBatch, queries: Sequence[Query], cache: PackCache | RowCache | None = None
 ) -> Earlier | None:
-    """Of a batch whose paths lead through the readings' places; None without a convolution."""
+    """Of a batch whose paths lead through the queries' positions; None without a convolution."""
     if not config.kernel:
         return None
     num_rows, length = batch.ids.shape
     columns = np.full((batch.ids.size, config.kernel - 1), -1)
-    for path, reading in zip(batch.paths, readings, strict=True):
-        past = reading.first
+    for path, query in zip(batch.paths, queries, strict=True):
+        past = query.first
         of_sequence = np.concatenate([np.arange(past), past + path % length])  # position → column of its row
         wanted = np.arange(past, past + len(path))[:, None] - _reach(config)  # positions
         columns[path] = np.where(wanted < 0, -1, of_sequence[wanted])
@@ -173,7 +168,7 @@ def batch_earlier(
 
 
 def _reach(config: MemoryConfig) -> NDArray[np.int64]:
-    """Distances of the kernel's earlier places: it is dilated by the longest order (the paper, section 2.3)."""
+    """Distances of the kernel's earlier positions: it is dilated by the longest order (the paper, section 2.3)."""
     return np.arange(1, config.kernel) * max(config.orders, default=1)
 
 

@@ -1,8 +1,8 @@
 """Forward passes that train a memory: what it cannot change is computed once.
 
 The base model is frozen, so the hidden states below the first block that is written to never change, and neither do the
-keys and values of the places before the first one that is written at. With a memory that writes late and only where an
-answer is predicted, a pass runs the answers' few places through the last blocks: a hundredth of the model's work.
+keys and values of the positions before the first one that is written at. With a memory that writes late and only where an
+answer is predicted, a pass runs the answers' few positions through the last blocks: a hundredth of the model's work.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,26 +29,23 @@ PACK_TOKENS = 384
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Token ids of a prompt and its answer without the last label, and two places in them."""
+    """Token ids of a prompt and its answer without the last label, and two positions in them."""
 
     ids: Sequence[int]
     written: int
-    """The first place that the memory may write at."""
+    """The first position that the memory may write at."""
     predicts: int
-    """The first place that predicts a label; all from there on do."""
+    """The first position that predicts a label; all from there on do."""
 
 
 class Passes(Protocol):
-    """Passes over some of the examples. Of each only the places from ``first`` on are computed."""
+    """Passes over some of the examples. Of each only the positions from ``first`` on are computed."""
 
     def first(self, index: int) -> int:
-        """The first place of example *index* that is computed."""
-
-    def arrange(self, members: Sequence[int], values: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-        """Values (places, S) of each member's computed places as one (M, S), 0 where nothing is computed."""
+        """The first position of example *index* that is computed."""
 
     def logits(self, members: Sequence[int], writes: Writes, vocabulary: Tensor | None = None) -> Tensor:
-        """Logits (N, V) at the members' places that predict labels, with a graph where gradients are on.
+        """Logits (N, V) at the members' positions that predict labels, with a graph where gradients are on.
 
         Of the tokens in *vocabulary* alone, in its order, if given.
         """
@@ -75,7 +71,7 @@ class CachedPasses:
         self._network = network
         self._examples = examples
         self._block = block
-        self._hidden: list[Tensor] = [torch.empty(0)] * len(examples)  # (places, E)
+        self._hidden: list[Tensor] = [torch.empty(0)] * len(examples)  # (positions, E)
         self._past: list[Tensor] = [torch.empty(0)] * len(examples)  # (blocks, keys and values, K, R, D)
         shared = min(shared_prefix([e.ids for e in examples]), min((e.written for e in examples), default=0))
         prefix = PackCache()
@@ -90,19 +86,11 @@ class CachedPasses:
             progress("read", done, len(groups), "hidden states that stay the same")
 
     def first(self, index: int) -> int:
-        """The first place of example *index* that is computed."""
+        """The first position of example *index* that is computed."""
         return self._examples[index].written
 
-    def arrange(self, members: Sequence[int], values: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-        """Values (places, S) of each member's computed places as one (M, S), 0 where nothing is computed."""
-        longest = max(map(len, values))
-        found = np.zeros((len(values), longest, values[0].shape[1]), dtype=np.int64)
-        for row, part in enumerate(values):
-            found[row, : len(part)] = part
-        return found.reshape(len(values) * longest, -1)
-
     def logits(self, members: Sequence[int], writes: Writes, vocabulary: Tensor | None = None) -> Tensor:
-        """Logits (N, V) at the members' places that predict labels, with a graph where gradients are on."""
+        """Logits (N, V) at the members' positions that predict labels, with a graph where gradients are on."""
         network, examples = self._network, [self._examples[index] for index in members]
         hidden = [self._hidden[index] for index in members]
         x = torch.nn.utils.rnn.pad_sequence(hidden, batch_first=True)  # (B, A, E)
@@ -111,14 +99,14 @@ class CachedPasses:
         rope = network.rope(self._positions(examples, shape[1]))
         past = self._padded_past(members)
         span = self._span(examples, shape[1], past.shape[-2])
-        kept = self._label_places(examples, shape[1])
+        kept = self._label_positions(examples, shape[1])
         last = len(network.blocks) - 1
-        for place, index in enumerate(range(self._block, last + 1)):
+        for position, index in enumerate(range(self._block, last + 1)):
             block = network.blocks[index]
             x = writes(index, x)
             joint = project(network.norm(x, block.attention_norm), block, {}, "qkv")
             query, key, value = network.split_heads(joint, rope, shape)
-            key, value = (torch.cat([past[:, place, at], new], 2) for at, new in enumerate((key, value)))
+            key, value = (torch.cat([past[:, position, at], new], 2) for at, new in enumerate((key, value)))
             mixed = join_heads(attend(query, key, value, [span])[0])
             if index == last:
                 x, mixed = x[kept], mixed[kept]
@@ -132,7 +120,7 @@ class CachedPasses:
     # ── what stays the same ─────────────────────────────────────────────────────────────────────
 
     def _read(self, members: Sequence[int], prefix: PackCache | None) -> None:
-        """Keep the hidden states of the members' computed places, and the keys and values of those before."""
+        """Keep the hidden states of the members' computed positions, and the keys and values of those before."""
         shared = self._shared
         batch = pack([self._examples[index].ids[shared:] for index in members], past=shared)
         seen: list[Tensor] = []
@@ -158,7 +146,7 @@ class CachedPasses:
     # ── a batch ─────────────────────────────────────────────────────────────────────────────────
 
     def _padded_past(self, members: Sequence[int]) -> Tensor:
-        """Keys and values before the computed places, (B, blocks, 2, K, P + R, D)."""
+        """Keys and values before the computed positions, (B, blocks, 2, K, P + R, D)."""
         parts = [self._past[index].movedim(-2, 0) for index in members]  # (R, blocks, 2, K, D)
         rests = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True).movedim(1, -2)
         if self._prefix is None:
@@ -170,7 +158,7 @@ class CachedPasses:
         return TokenBatch(positions, positions, np.zeros((0, 0, 0), np.bool_), ())
 
     def _span(self, examples: Sequence[Example], length: int, past: int) -> Span:
-        """Every computed place sees its example's places before it."""
+        """Every computed position sees its example's positions before it."""
         before = np.array([example.written for example in examples])
         sees_past = np.arange(past) < before[:, None]  # (B, P + R)
         causal = np.broadcast_to(np.tri(length, dtype=np.bool_), (len(examples), length, length))
@@ -179,16 +167,16 @@ class CachedPasses:
         bias = torch.zeros(hidden.shape, device=self._network.device).masked_fill_(hidden, -torch.inf)
         return Span(slice(0, length), None, bias)
 
-    def _label_places(self, examples: Sequence[Example], length: int) -> Tensor:
-        places = [
+    def _label_positions(self, examples: Sequence[Example], length: int) -> Tensor:
+        positions = [
             np.arange(example.predicts - example.written, len(example.ids) - example.written) + row * length
             for row, example in enumerate(examples)
         ]
-        return torch.from_numpy(np.concatenate(places)).to(self._network.device)
+        return torch.from_numpy(np.concatenate(positions)).to(self._network.device)
 
 
 class WholePasses:
-    """Passes over all places and blocks of any model that transformers loads."""
+    """Passes over all positions and blocks of any model that transformers loads."""
 
     def __init__(self, network: TransformersNetwork, examples: Sequence[Example], pad_id: int) -> None:
         self._network = network
@@ -196,22 +184,14 @@ class WholePasses:
         self._pad_id = pad_id
 
     def first(self, index: int) -> int:
-        """All places are computed."""
+        """All positions are computed."""
         return 0
 
-    def arrange(self, members: Sequence[int], values: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-        """Values (places, S) of each member's places as one (M, S), 0 for padding."""
-        longest = max(map(len, values))
-        found = np.zeros((len(values), longest, values[0].shape[1]), dtype=np.int64)
-        for row, part in enumerate(values):
-            found[row, : len(part)] = part
-        return found.reshape(len(values) * longest, -1)
-
     def logits(self, members: Sequence[int], writes: Writes, vocabulary: Tensor | None = None) -> Tensor:
-        """Logits (N, V) at the members' places that predict labels, with a graph where gradients are on."""
+        """Logits (N, V) at the members' positions that predict labels, with a graph where gradients are on."""
         examples = [self._examples[index] for index in members]
         batch = pad([example.ids for example in examples], pad_id=self._pad_id)
-        places = zip(batch.paths, examples, strict=True)
-        rows: Integers = np.concatenate([path[example.predicts :] for path, example in places])
+        positions = zip(batch.paths, examples, strict=True)
+        rows: Integers = np.concatenate([path[example.predicts :] for path, example in positions])
         logits = self._network.forward(batch, rows, None, None, writes)
         return logits if vocabulary is None else logits[:, vocabulary]

@@ -1,9 +1,9 @@
-"""What a memory's values learn from, with torch: passes, gradients, and an Adam for each row that moves when it is read."""
+"""What torch computes for the training of a memory: hidden states, gradients of its values, and likely tokens."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,149 +11,124 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from engram_bench.backends.torch.memory import Memory, MemoryLayer, MemoryWrites, padded_earlier
-from engram_bench.backends.torch.memory_passes import Passes
+from engram_bench.backends.common.packing import pack
+from engram_bench.backends.torch.memory import MemoryLayer, TorchMemoryWrites, padded_earlier
+from engram_bench.backends.torch.memory_passes import Example, Passes, open_passes
+from engram_bench.backends.torch.network import Network
 from engram_bench.memory.config import MemoryConfig
-from engram_bench.memory.training import Slots
+from engram_bench.memory.table import KeyedExample
+from engram_bench.memory.values import ReadValues, Values, is_trained
+from engram_bench.system.progress import Progress
 
-BETAS, EPSILON = (0.9, 0.999), 1e-8
 
+@dataclass(frozen=True)
+class TorchMemoryEngine:
+    """Computes with torch what the training of a memory needs of a frozen network."""
 
-class TorchMemoryLearner:
-    """Moves the values of a memory's layers; of the rows in *trainable* alone (R,) per block, if given."""
+    network: Network
+    cached: bool = True
+    """Compute once what the memory cannot change; False is the plain way with the same result."""
 
-    def __init__(
-        self, passes: Passes, memory: Memory, *, trainable: Mapping[int, NDArray[np.bool_]] | None = None
-    ) -> None:
-        self._passes = passes
-        self._memory = memory
-        self._config: MemoryConfig = memory.table.config
-        self._adams = {
-            block: RowAdam(layer.rows, (trainable or {}).get(block)) for block, layer in memory.layers.items()
-        }
-        dense = {} if trainable is not None else memory.layers
-        self._dense = {block: DenseAdam.of(layer, self._config) for block, layer in dense.items()}
+    @property
+    def context_length(self) -> int:
+        """Most tokens of an example."""
+        return self.network.context_length
 
-    def first(self, index: int) -> int:
-        """The first place of an example that is computed."""
-        return self._passes.first(index)
+    def array(self, values: NDArray[np.float32]) -> Tensor:
+        """A copy of *values* on the network's device."""
+        return torch.tensor(values, device=self.network.device)
 
-    def learn(
-        self, members: Sequence[int], slots: Slots, labels: NDArray[np.int64], rivals: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        """The losses (nats) of the members' *labels* (N,) among sorted *rivals*, after which the values have moved."""
-        config, layers, places, compact = self._config, {}, {}, {}
-        for block, layer in self._memory.layers.items():
-            arranged = self._passes.arrange(members, slots[block])
-            places[block], layers[block], compact[block] = leaf_of(layer, arranged, config)
-        with torch.enable_grad():
-            writes = self._writes(Memory(self._memory.table, layers), compact, members)
-            logits = self._passes.logits(members, writes, torch.from_numpy(rivals))
-            targets = torch.from_numpy(np.searchsorted(rivals, labels)).to(logits.device)
-            losses = functional.cross_entropy(logits, targets, reduction="none")  # (N,)
-            loss = losses.sum()
-        if loss.requires_grad and bool(torch.isfinite(loss)):
-            torch.autograd.backward(loss)
-            for block, layer in layers.items():
-                if layer.rows.grad is not None:
-                    self._adams[block].step(places[block], layer.rows.grad, config.row_rate)
-                if block in self._dense:
-                    self._dense[block].step(layer, config.projection_rate)
-        found: NDArray[np.float64] = losses.detach().cpu().double().numpy()
+    def numpy(self, array: Tensor) -> NDArray[np.float32]:
+        """What a tensor holds."""
+        found: NDArray[np.float32] = array.detach().cpu().numpy()
         return found
 
-    def likely(self, members: Sequence[int], slots: Slots, count: int) -> NDArray[np.int64]:
-        """The *count* likeliest tokens at each place that predicts a label, (N, count), the best first."""
-        arranged = {block: self._passes.arrange(members, parts) for block, parts in slots.items()}
+    def scales(self, examples: Sequence[KeyedExample], blocks: Sequence[int]) -> dict[int, float]:
+        """Median size of the hidden state's values where the examples' answers are predicted, before each block."""
+        seen: dict[int, list[Tensor]] = {block: [] for block in blocks}
+        for example in examples:
+            query = example.query
+
+            def watch(block: int, hidden: Tensor, first: int = query.first) -> Tensor:
+                if block in seen:
+                    seen[block].append(hidden[first:].abs().flatten().float())
+                return hidden
+
+            batch = pack([query.ids])
+            self.network.logits(batch, batch.paths[0][-1:], lora=None, writes=watch)
+        return {block: float(torch.cat(parts).median()) for block, parts in seen.items()}
+
+    def passes(
+        self,
+        examples: Sequence[KeyedExample],
+        config: MemoryConfig,
+        scales: Mapping[int, float],
+        *,
+        pad_id: int,
+        progress: Progress,
+    ) -> TorchMemoryPasses:
+        """Passes over the examples for a memory of this shape."""
+        given = []
+        for example in examples:
+            predicts = len(example.prompt.ids) - 1
+            given.append(Example(example.query.ids, predicts if config.answers_only else 0, predicts))
+        block = min(config.layers)
+        passes = open_passes(self.network, given, block=block, pad_id=pad_id, cached=self.cached, progress=progress)
+        return TorchMemoryPasses(passes, config, scales)
+
+
+class TorchMemoryPasses:
+    """Passes through a frozen network to which a memory adds what it has."""
+
+    def __init__(self, passes: Passes, config: MemoryConfig, scales: Mapping[int, float]) -> None:
+        self._passes = passes
+        self._config = config
+        self._scales = scales
+
+    def first(self, index: int) -> int:
+        """The first position of an example that is computed."""
+        return self._passes.first(index)
+
+    def gradients(
+        self, members: Sequence[int], read: ReadValues, targets: NDArray[np.int64], tokens: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], dict[int, Values]]:
+        """The losses (nats) of the members' labels among *tokens*, (N,), and the gradients of their sum."""
+        leaves = {block: leaf_values(values, self._config) for block, values in read.layers.items()}
+        with torch.enable_grad():
+            logits = self._passes.logits(members, self._writes(leaves, read, members), torch.from_numpy(tokens))
+            wanted = torch.from_numpy(targets).to(logits.device)
+            losses = functional.cross_entropy(logits, wanted, reduction="none")  # (N,)
+            loss = losses.sum()
+        if loss.requires_grad:
+            torch.autograd.backward(loss)
+        found: NDArray[np.float64] = losses.detach().cpu().double().numpy()
+        return found, {block: gradients_of(leaf) for block, leaf in leaves.items()}
+
+    def likely(self, members: Sequence[int], read: ReadValues, count: int) -> NDArray[np.int64]:
+        """The *count* likeliest tokens at each position that predicts a label, (N, count), the best first."""
         with torch.no_grad():
-            logits = self._passes.logits(members, self._writes(self._memory, arranged, members))
+            logits = self._passes.logits(members, self._writes(read.layers, read, members))
         found: NDArray[np.int64] = logits.topk(min(count, logits.shape[-1])).indices.cpu().numpy()
         return found
 
-    def _writes(self, memory: Memory, slots: Mapping[int, NDArray[np.int64]], members: Sequence[int]) -> MemoryWrites:
-        """What *memory* adds to an arranged batch, a row per member."""
-        places = next(iter(slots.values())).shape[0]
-        return MemoryWrites(memory, slots, padded_earlier(self._config, len(members), places // len(members)))
+    def _writes(self, layers: Mapping[int, Values], read: ReadValues, members: Sequence[int]) -> TorchMemoryWrites:
+        """What the memory adds to an arranged batch, a row per member."""
+        gate = self._config.gate
+        writing = {block: MemoryLayer(values, self._scales[block], gate) for block, values in layers.items()}
+        num_positions = len(next(iter(read.slots.values())))
+        earlier = padded_earlier(self._config, len(members), num_positions // len(members))
+        return TorchMemoryWrites(writing, read.slots, earlier)
 
 
-class RowAdam:
-    """Adam (Kingma & Ba 2015, arXiv 1412.6980) in which each row counts its own updates."""
-
-    def __init__(self, rows: Tensor, trainable: NDArray[np.bool_] | None) -> None:
-        self._rows = rows  # (R, d)
-        self._trainable = torch.ones(len(rows), dtype=torch.bool) if trainable is None else torch.from_numpy(trainable)
-        self._trainable = self._trainable.to(rows.device)
-        self._trainable[0] = False  # what an unknown n-gram reads stays zero
-        self._mean, self._square = torch.zeros_like(rows), torch.zeros_like(rows)
-        self._updates = torch.zeros(len(rows), 1, device=rows.device)
-
-    def state(self) -> dict[str, Tensor]:
-        """What a step changes, by name."""
-        return {"rows": self._rows, "mean": self._mean, "square": self._square, "updates": self._updates}
-
-    def step(self, places: Tensor, gradient: Tensor, rate: float) -> None:
-        """Move the rows at *places* (n,) against *gradient* (n, d)."""
-        kept = self._trainable[places]
-        places, gradient = places[kept], gradient[kept]
-        self._updates[places] += 1
-        count = self._updates[places]
-        mean = BETAS[0] * self._mean[places] + (1 - BETAS[0]) * gradient
-        square = BETAS[1] * self._square[places] + (1 - BETAS[1]) * gradient.square()
-        self._mean[places], self._square[places] = mean, square
-        size = (square / (1 - BETAS[1] ** count)).sqrt() + EPSILON
-        self._rows[places] -= rate * mean / (1 - BETAS[0] ** count) / size
+def leaf_values(values: Values, config: MemoryConfig) -> dict[str, Tensor]:
+    """The values by name, as leaves of a graph where they are trained."""
+    leaves: dict[str, Tensor] = {name: array.detach() for name, array in values.items()}
+    for name, leaf in leaves.items():
+        if is_trained(name, train_projection=config.train_projection):
+            leaf.requires_grad_()
+    return leaves
 
 
-class DenseAdam:
-    """Adam for a layer's projections and gate, where they are trained."""
-
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
-        self._values = dict(values)
-        self._mean = {name: torch.zeros_like(v) for name, v in values.items()}
-        self._square = {name: torch.zeros_like(v) for name, v in values.items()}
-        self._updates = torch.zeros(())
-
-    @classmethod
-    def of(cls, layer: MemoryLayer, config: MemoryConfig) -> DenseAdam:
-        """Of what *config* trains in a layer beside its rows."""
-        return cls(_dense_values(layer, config))
-
-    def state(self) -> dict[str, Tensor]:
-        """What a step changes, by name."""
-        parts = {"value": self._values, "mean": self._mean, "square": self._square}
-        found = {f"{part}.{name}": v for part, values in parts.items() for name, v in values.items()}
-        return found | ({"updates": self._updates} if found else {})
-
-    def step(self, layer: MemoryLayer, rate: float) -> None:
-        """Move the values against the gradients of *layer*, a leaf copy."""
-        if not self._values:
-            return
-        self._updates += 1
-        updates = int(self._updates)
-        for name, value in self._values.items():
-            leaf = layer.projection if name == "projection" else layer.extra[name]
-            if leaf.grad is None:
-                continue
-            self._mean[name].lerp_(leaf.grad, 1 - BETAS[0])
-            self._square[name].mul_(BETAS[1]).addcmul_(leaf.grad, leaf.grad, value=1 - BETAS[1])
-            size = (self._square[name] / (1 - BETAS[1] ** updates)).sqrt() + EPSILON
-            value.addcdiv_(self._mean[name], size, value=-rate / (1 - BETAS[0] ** updates))
-
-
-def _dense_values(layer: MemoryLayer, config: MemoryConfig) -> dict[str, Tensor]:
-    return {**({"projection": layer.projection} if config.train_projection else {}), **layer.extra}
-
-
-def leaf_of(
-    layer: MemoryLayer, slots: NDArray[np.int64], config: MemoryConfig
-) -> tuple[Tensor, MemoryLayer, NDArray[np.int64]]:
-    """The rows that are read, a copy of the layer with those alone and gradients, and the slots counted in them."""
-    used = np.union1d(slots, [0])
-    places = torch.from_numpy(used).to(layer.rows.device)
-    leaf = copy.copy(layer)
-    leaf.rows = layer.rows[places].requires_grad_()
-    dense = _dense_values(layer, config)
-    if "projection" in dense:
-        leaf.projection = layer.projection.detach().requires_grad_()
-    leaf.extra = {name: values.detach().requires_grad_() for name, values in layer.extra.items()}
-    return places, leaf, np.searchsorted(used, slots)
+def gradients_of(leaves: Mapping[str, Tensor]) -> Values:
+    """The gradients of the leaves that took part in a loss, by name."""
+    return {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}

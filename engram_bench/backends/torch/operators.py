@@ -6,14 +6,15 @@ public computation, which serves in its place where the two differ.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from engram_bench.backends.machine.capabilities import Capability, find
+from engram_bench.backends.machine.timing import shortest_s
 
 TYPICAL_ROWS = 512
 """Number of rows that the order of presorted weights is chosen for; other numbers lose nothing that was measured."""
@@ -44,6 +45,11 @@ def short_products() -> Capability:
     return find("short-products", _try_short_products)
 
 
+def backward_operators() -> tuple[Capability, ...]:
+    """Whether torch has the operators of the backward pass that :func:`silu_backward` and :func:`softmax_backward` call."""
+    return find("silu-backward", _try_silu_backward), find("softmax-backward", _try_softmax_backward)
+
+
 def silu_backward(d_y: Tensor, x: Tensor) -> Tensor:
     """Gradient of SiLU, y = x · σ(x), with respect to x."""
     if find("silu-backward", _try_silu_backward).is_there:
@@ -59,10 +65,19 @@ def softmax_backward(d_y: Tensor, y: Tensor) -> Tensor:
     return _plain_softmax_backward(d_y, y)
 
 
+def difference(found: Tensor, expected: Tensor) -> str:
+    """What is wrong with the values *found*; empty where they are the expected ones to about their precision."""
+    if found.dtype != expected.dtype or found.shape != expected.shape:
+        return f"the result is {found.dtype} {tuple(found.shape)}, expected {expected.dtype} {tuple(expected.shape)}"
+    tolerance = 0.02 if found.dtype == torch.bfloat16 else 1e-5
+    worst = float((found.float() - expected.float()).abs().max() / expected.float().abs().max())
+    return "" if worst <= tolerance else f"the result is off by {worst:.3g} of its largest value"
+
+
 def _try_presorted(dtype: torch.dtype) -> str:
     weight, x = (_sample(rows, 48).to(dtype) for rows in (80, 16))
     found = multiply_reordered(x, reorder(weight))
-    return _difference(found, functional.linear(x.float(), weight.float()).to(dtype))
+    return difference(found, functional.linear(x.float(), weight.float()).to(dtype))
 
 
 def _try_short_products() -> str:
@@ -74,7 +89,7 @@ def _try_short_products() -> str:
     exact, short = _product(weight), _product(weight.bfloat16())
     for rows in (8, 64, TYPICAL_ROWS):
         x = _sample(rows, 576)
-        ratio = _seconds(exact, x) / _seconds(short, x.bfloat16())
+        ratio = shortest_s(partial(exact, x)) / shortest_s(partial(short, x.bfloat16()))
         if ratio < 0.25:
             break
     return "" if ratio >= WORTHWHILE else f"bfloat16 products have {ratio:.2f} times the speed of float32 ones"
@@ -87,20 +102,9 @@ def _product(weight: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda x: functional.linear(x, weight)
 
 
-def _seconds(product: Callable[[Tensor], Tensor], x: Tensor, repeats: int = 5) -> float:
-    """Shortest of some repeats, which other work on the machine disturbs least."""
-    product(x)  # compiles the kernel
-    found = float("inf")
-    for _ in range(repeats):
-        started = time.perf_counter()
-        product(x)
-        found = min(found, time.perf_counter() - started)
-    return found
-
-
 def _try_silu_backward() -> str:
     d_y, x = _sample(4, 8), _sample(8, 4).T
-    return _difference(torch.ops.aten.silu_backward(d_y, x), _plain_silu_backward(d_y, x))
+    return difference(torch.ops.aten.silu_backward(d_y, x), _plain_silu_backward(d_y, x))
 
 
 def _plain_silu_backward(d_y: Tensor, x: Tensor) -> Tensor:
@@ -110,21 +114,12 @@ def _plain_silu_backward(d_y: Tensor, x: Tensor) -> Tensor:
 
 def _try_softmax_backward() -> str:
     d_y, y = _sample(4, 8), torch.softmax(_sample(8, 4).T, -1)
-    return _difference(torch._softmax_backward_data(d_y, y, -1, torch.float32), _plain_softmax_backward(d_y, y))
+    return difference(torch._softmax_backward_data(d_y, y, -1, torch.float32), _plain_softmax_backward(d_y, y))
 
 
 def _plain_softmax_backward(d_y: Tensor, y: Tensor) -> Tensor:
     weighted = d_y * y
     return weighted - y * weighted.sum(-1, keepdim=True)
-
-
-def _difference(found: Tensor, expected: Tensor) -> str:
-    """What is wrong with the values *found*; empty where they are the expected ones to about their precision."""
-    if found.dtype != expected.dtype or found.shape != expected.shape:
-        return f"the result is {found.dtype} {tuple(found.shape)}, expected {expected.dtype} {tuple(expected.shape)}"
-    tolerance = 0.02 if found.dtype == torch.bfloat16 else 1e-5
-    worst = float((found.float() - expected.float()).abs().max() / expected.float().abs().max())
-    return "" if worst <= tolerance else f"the result is off by {worst:.3g} of its largest value"
 
 
 def _sample(rows: int, columns: int) -> Tensor:

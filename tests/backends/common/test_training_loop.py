@@ -12,10 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from engram_bench.backends.common import training_loop
-from engram_bench.backends.common.training_loop import STATE_FILE, Trained, Trainer
+from engram_bench.backends.common.training_loop import STATE_FILE, Trainer
 from engram_bench.errors import BackendError
 from engram_bench.models.encoding import Encoded
 from engram_bench.records import Recipe
+from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import no_progress
 
 RECIPE = Recipe(
@@ -92,7 +93,7 @@ def train(
     num_ordinary: int = 0,
     progress: Callable[[str, int, int, str], None] = no_progress,
     identity: str = "this",
-) -> Trained:
+) -> TrainingLog:
     num_learned = len(learner.examples) - num_ordinary
     trainer = Trainer(
         learner,

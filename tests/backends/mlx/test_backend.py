@@ -577,18 +577,60 @@ def test_other_adapter_kind_is_refused(backend: Any, llama: Any, tmp_path: Path)
 # ── a bare machine ──────────────────────────────────────────────────────────────────────────────
 
 
-def test_without_a_compiler_the_backend_works_unfused(llama: Any, tmp_path: Path) -> None:
-    """mlx builds fused CPU kernels with g++ and does without where there is none."""
+@pytest.mark.usefixtures("untried")
+@pytest.mark.parametrize("speed", [0.1, 2.0], ids=["slow", "fast"])
+def test_a_short_format_that_was_asked_for_stays_and_its_slowness_is_said(
+    monkeypatch: pytest.MonkeyPatch, speed: float
+) -> None:
+    monkeypatch.setattr(runtime, "is_accelerated", lambda: False)
+    times = iter([speed, 1.0])
+    monkeypatch.setattr(runtime, "shortest_s", lambda call: next(times))
+
+    backend = MlxBackend(dtype="bfloat16")
+
+    slow = "bfloat16 is slow here (bfloat16 products have 0.10 times the speed of float32 ones): float32 is faster"
+    assert backend.device().dtype == "bfloat16"
+    assert (slow in backend.device().note) is (speed < 1)
+    assert (slow in backend.remarks()) is (speed < 1)
+
+
+@pytest.mark.usefixtures("untried")
+def test_a_usual_machine_is_not_worth_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_try_fused", lambda: "")
+
+    assert MlxBackend().remarks() == []
+
+
+NO_COMPILER, BROKEN_COMPILER = None, "[ $1 = --version ] || { echo no header >&2; exit 1; }"
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [(NO_COMPILER, "(no g++)"), (BROKEN_COMPILER, "(RuntimeError: [Compile::eval_cpu] Failed to compile")],
+    ids=["absent", "broken"],
+)
+def test_without_a_compiler_the_backend_works_unfused_and_says_so(
+    llama: Any, tmp_path: Path, compiler: str | None, reason: str
+) -> None:
+    """mlx builds fused CPU kernels with g++; where g++ is there and fails, mlx alone would raise at the first of them."""
+    if compiler is not None:
+        (tmp_path / "g++").write_text(f"#!/bin/sh\n{compiler}\n", "ascii")
+        (tmp_path / "g++").chmod(0o755)
     script = f"""
 from pathlib import Path
 from engram_bench.backends.registry import create, device_info
+from engram_bench.backends import create
 from engram_bench.models import resolve_model
 from engram_bench.records import GenerationSettings, Prompt, Recipe, TrainingExample
 model = resolve_model({str(llama.folder)!r}, cache=Path({str(tmp_path)!r}))
 backend = create("mlx")
-record = backend.train(model, [TrainingExample(Prompt("a"), "b")], Recipe(steps=2), Path({str(tmp_path)!r}))
+reports = []
+record = backend.train(
+    model, [TrainingExample(Prompt("a"), "b")], Recipe(steps=2), Path({str(tmp_path)!r}),
+    progress=lambda stage, done, total, note: reports.append(note) if stage == "machine" else None,
+)
 backend.load(model, Path({str(tmp_path)!r})).complete([Prompt("a")], GenerationSettings(max_tokens=2))
-print(record.steps, device_info("mlx").note)
+print(record.steps, backend.device().note, *reports)
 """
     environment = {"PATH": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONPATH": str(Path.cwd())}
     command = [sys.executable, "-c", script]
@@ -596,7 +638,8 @@ print(record.steps, device_info("mlx").note)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     assert done.stdout.startswith("2 "), done.stderr
-    assert "no g++" in done.stdout
+    assert f"kernels are not fused {reason}" in done.stdout
+    assert f"mlx fuses no kernels {reason}" in done.stdout
 
 
 def test_every_prompt_as_written_is_recalled_whatever_share_is_enough(llama: Any, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ if unavailable_reason("mlx"):  # importing mlx to find out would be too early fo
 from engram_bench.backends.mlx import MlxBackend
 from engram_bench.backends.torch import CpuBackend
 from engram_bench.errors import BackendError
+from engram_bench.memory.recipe import train_memory
 from engram_bench.models import Model
 from engram_bench.records import Prompt, Recipe
 from engram_bench.system.progress import no_progress
@@ -84,16 +85,13 @@ def test_one_memory_gives_torch_and_mlx_the_same_logits(backend: MlxBackend, mod
 
 
 def test_cached_training_is_plain_training(backend: MlxBackend, model: Model, tmp_path: Path) -> None:
-    from engram_bench.backends.mlx.memory_training import train_memory  # not before the backend preloads a BLAS
+    from engram_bench.backends.mlx.memory_training import MlxMemoryEngine  # not before the backend preloads a BLAS
 
     recipe = replace(RECIPE, steps=4, stop_at_recall=False)
     losses = []
     for cached in (True, False):
-        network = backend._open(model)
-        _, done, _ = train_memory(
-            network, model, EXAMPLES, recipe, tmp_path, packed=True, progress=no_progress, cached=cached
-        )
-        losses.append(done.losses)
+        engine = MlxMemoryEngine(backend._open(model), model.context_length, packed=True, cached=cached)
+        losses.append(train_memory(engine, model, EXAMPLES, recipe, tmp_path, progress=no_progress).log.losses)
 
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 

@@ -16,8 +16,8 @@ from engram_bench.backends.torch import CpuBackend, both_recipe
 from engram_bench.backends.torch.lora import load_lora
 from engram_bench.errors import BackendError
 from engram_bench.memory.files import WEIGHTS_FILE, load_memory_files
-from engram_bench.memory.reading import Reading
-from engram_bench.memory.table import Fact
+from engram_bench.memory.query import Query
+from engram_bench.memory.table import KeyedExample
 from engram_bench.models import Model
 from engram_bench.records import Prompt, Recipe, TrainingRecord
 from engram_bench.system.progress import no_progress
@@ -116,7 +116,7 @@ def test_a_pattern_that_both_together_get_wrong_is_left_to_the_lora(
     backend: CpuBackend, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pattern = EXAMPLES[0].prompt.user
-    monkeypatch.setattr(both_recipe, "clashes", lambda of_lora, recalled, facts: [pattern])
+    monkeypatch.setattr(both_recipe, "clashes", lambda trained, recalled, examples: [pattern])
 
     record = backend.train(model, EXAMPLES, RECIPE, tmp_path)
 
@@ -127,11 +127,11 @@ def test_a_pattern_that_both_together_get_wrong_is_left_to_the_lora(
 
 def test_a_clash_is_what_the_lora_alone_recalls() -> None:
     """Of four examples the first is recalled together, the LoRA knows it and the third."""
-    facts = [Fact(name, Reading((1, 2), (True, True)), (3,)) for name in "abcd"]
+    examples = [KeyedExample(name, Query((1, 2), (True, True)), (3,)) for name in "abcd"]
     knows = np.array([True, False, True, False])
-    of_lora = SimpleNamespace(lora=None, recalled=lambda members, lora, companion: knows[members])
+    trained = SimpleNamespace(lora=None, recalled=lambda members, lora, companion: knows[members])
 
-    found = both_recipe.clashes(of_lora, np.array([True, False, False, False]), facts)  # type: ignore[arg-type]
+    found = both_recipe.clashes(trained, np.array([True, False, False, False]), examples)  # type: ignore[arg-type]
 
     assert found == ["c"]
 
@@ -200,7 +200,7 @@ def test_an_unknown_order_is_refused(backend: CpuBackend, model: Model, tmp_path
         backend.train(model, EXAMPLES, ordered("backwards"), tmp_path)
 
 
-def test_questions_nobody_taught_are_the_loras_alone(
+def test_questions_that_were_not_trained_are_the_loras_alone(
     backend: CpuBackend, model: Model, trained: tuple[Path, TrainingRecord], tmp_path: Path
 ) -> None:
     """Where no n-gram is known the memory adds nothing to what the LoRA makes of it."""

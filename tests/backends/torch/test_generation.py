@@ -302,6 +302,7 @@ def test_no_tokens_asked_for_are_none_given(model: Model) -> None:
     assert (completion.text, completion.completion_tokens, completion.stop_reason) == ("", 0, "length")
 
 
+@pytest.mark.usefixtures("untried")
 def test_the_device_tells_threads_and_products() -> None:
     info = CpuBackend(products="float32").device()
 

@@ -13,9 +13,10 @@ import pytest
 pytest.importorskip("torch")
 
 from engram_bench.backends.torch import CpuBackend
-from engram_bench.backends.torch.memory_recipe import train_memory
+from engram_bench.backends.torch.memory_training import TorchMemoryEngine
 from engram_bench.errors import AdapterError, BackendError
 from engram_bench.memory.files import load_memory_files, save_memory
+from engram_bench.memory.recipe import train_memory
 from engram_bench.models import Model
 from engram_bench.records import GenerationSettings, Prompt, Recipe, TrainingExample
 from engram_bench.system.progress import no_progress
@@ -104,7 +105,7 @@ def test_answers_do_not_depend_on_how_they_are_computed(
 
 
 def test_every_split_of_a_sequence_gives_the_same_logits(backend: CpuBackend, model: Model, adapter: Path) -> None:
-    """Full pass against decoding step by step: what is known of a place is told by the tokens before it."""
+    """Full pass against decoding step by step: what is known of a position is told by the tokens before it."""
     example = EXAMPLES[3]
     ids, start = model.tokenizer.encode_example(example.prompt, example.answer)
     whole = backend.load(model, adapter).log_probs([ids])[0]
@@ -156,9 +157,10 @@ def test_cached_training_is_plain_training(backend: CpuBackend, model: Model, tm
     trained = {}
     for cached, folder in folders.items():
         folder.mkdir()
-        trained[cached] = train_memory(network, model, EXAMPLES, recipe, folder, progress=no_progress, cached=cached)
+        engine = TorchMemoryEngine(network, cached)
+        trained[cached] = train_memory(engine, model, EXAMPLES, recipe, folder, progress=no_progress)
 
-    np.testing.assert_allclose(trained[True].done.losses, trained[False].done.losses, rtol=1e-4)
+    np.testing.assert_allclose(trained[True].log.losses, trained[False].log.losses, rtol=1e-4)
 
 
 def test_lean_training_is_training_through_transformers(model: Model, tmp_path: Path) -> None:

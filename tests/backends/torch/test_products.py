@@ -11,26 +11,30 @@ pytest.importorskip("torch")
 import torch
 from torch.nn import functional
 
+from engram_bench.backends.torch import products
+from engram_bench.backends.torch.operators import presorts
 from engram_bench.backends.torch.products import Presorted, Product, fastest
 
 
 @pytest.fixture
-def presorted() -> Presorted:
-    found = fastest("cpu")
-    if not isinstance(found, Presorted):
-        pytest.skip("needs torch with oneDNN")
-    return found
+def presorted(monkeypatch: pytest.MonkeyPatch) -> Presorted:
+    """Products with copies in oneDNN's order, plain copies where torch has no oneDNN."""
+    if not presorts(torch.float32).is_there:
+        monkeypatch.setattr(products, "reorder", torch.clone)
+        monkeypatch.setattr(products, "multiply_reordered", functional.linear)
+    return Presorted()
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 600])
 @pytest.mark.parametrize("has_bias", [False, True], ids=["no-bias", "bias"])
-def test_a_product_has_the_values_of_torchs_own(presorted: Presorted, rows: int, has_bias: bool) -> None:
+def test_a_product_has_the_values_of_torchs_own(rows: int, has_bias: bool) -> None:
+    multiply = fastest("cpu")
     torch.manual_seed(0)
     x, weight = torch.randn(rows, 48), torch.randn(80, 48)
     bias = torch.randn(80) if has_bias else None
 
     for _ in range(2):  # the first product makes the copy, the second finds it
-        torch.testing.assert_close(presorted(x, weight, bias), functional.linear(x, weight, bias))
+        torch.testing.assert_close(multiply(x, weight, bias), functional.linear(x, weight, bias))
 
 
 def test_a_product_whose_input_needs_a_gradient_has_one(presorted: Presorted) -> None:
@@ -69,6 +73,11 @@ def test_copies_are_made_again_once_memory_need_not_be_spared(presorted: Presort
     presorted(x, weight)
 
     assert len(presorted._copies) == 1
+
+
+@pytest.mark.usefixtures("nothing_special")
+def test_a_machine_that_cannot_presort_multiplies_torchs_own_way() -> None:
+    assert fastest("cpu") is functional.linear
 
 
 def test_other_devices_multiply_torchs_own_way() -> None:

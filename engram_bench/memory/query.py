@@ -1,4 +1,4 @@
-"""Which places of a token sequence consult a memory, and which tokens their n-grams are made of."""
+"""Which positions of a token sequence consult a memory, and which tokens their n-grams are made of."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_bench.memory.config import MemoryConfig
-from engram_bench.memory.keyer import Trail
+from engram_bench.memory.keyer import KeyContext
 
 if TYPE_CHECKING:
     from engram_bench.models import ChatTokenizer
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Query:
     """A prompt with as much of its answer as there is.
 
-    It is all the state there is: the keys of a place are those of the tokens up to it, however they came to be computed
+    It is all the state there is: the keys of a position are those of the tokens up to it, however they came to be computed
     (in one pass, in chunks, one by one, with a cache that was cut).
     """
 
@@ -31,7 +31,7 @@ class Reading:
     content: Sequence[bool]
     """For each id of the prompt, whether it is of the user's turn. Longer than *ids* where no answer has begun."""
     first: int = 0
-    """The first place that is asked for; the last is that of the last id."""
+    """The first position that is asked for; the last is that of the last id."""
 
     @property
     def question(self) -> tuple[int, ...]:
@@ -39,58 +39,58 @@ class Reading:
         return tuple(token for token, is_content in zip(self.ids, self.content, strict=False) if is_content)
 
     @property
-    def num_places(self) -> int:
+    def num_positions(self) -> int:
         """Places asked for."""
         return len(self.ids) - self.first
 
 
-def read_prompt(tokenizer: ChatTokenizer, prompt: Prompt) -> Reading:
-    """The reading of a prompt, its content told by the chat template."""
-    return Reading(tokenizer.encode_prompt(prompt), tokenizer.content_mask(prompt))
+def prompt_query(tokenizer: ChatTokenizer, prompt: Prompt) -> Query:
+    """The query of a prompt, its content told by the chat template."""
+    return Query(tokenizer.encode_prompt(prompt), tokenizer.content_mask(prompt))
 
 
-def read_ids(tokenizer: ChatTokenizer, ids: Sequence[int]) -> Reading:
-    """The reading of a bare token sequence: the template's own ids around a question tell what is what.
+def ids_query(tokenizer: ChatTokenizer, ids: Sequence[int]) -> Query:
+    """The query of a bare token sequence: the template's own ids around a question tell what is what.
 
     A sequence without them is text: no answer is being predicted in it. Of several turns the first counts, so that what
-    follows a place never changes what the place reads.
+    follows a position never changes what the position reads.
     """
     before, after = tokenizer.template_token_ids
     start = _find(ids, _turn_header(before, tokenizer.end_of_turn_id), 0)
     end = _find(ids, after, start) if start >= 0 else -1
     if end < 0:
-        return Reading(ids, [False] * (len(ids) + 1))
-    content = [start <= place < end - len(after) for place in range(end)]
-    return Reading(ids, content)
+        return Query(ids, [False] * (len(ids) + 1))
+    content = [start <= position < end - len(after) for position in range(end)]
+    return Query(ids, content)
 
 
-def trail_of(
-    reading: Reading, config: MemoryConfig, question: Sequence[int] | None = None
-) -> tuple[Trail, NDArray[np.bool_]]:
-    """What the places asked for see, and which of them consult the memory: (places,).
+def key_context(
+    query: Query, config: MemoryConfig, question: Sequence[int] | None = None
+) -> tuple[KeyContext, NDArray[np.bool_]]:
+    """What the positions asked for see, and which of them consult the memory: (positions,).
 
-    The places of the answer see *question*, if given, in place of the one that was asked.
+    The positions of the answer see *question*, if given, instead of the one that was asked.
     """
-    prompt_length, length = len(reading.content), len(reading.ids)
+    prompt_length, length = len(query.content), len(query.ids)
     seen = [True] * length
     if config.skip_template:
-        seen[:prompt_length] = list(reading.content)[:length]
-    tokens = [token for token, is_seen in zip(reading.ids, seen, strict=True) if is_seen]
-    ends: list[int] = list(accumulate(map(int, seen)))[reading.first :]
-    places = np.arange(reading.first, length)
-    consults = places >= prompt_length - 1
+        seen[:prompt_length] = list(query.content)[:length]
+    tokens = [token for token, is_seen in zip(query.ids, seen, strict=True) if is_seen]
+    ends: list[int] = list(accumulate(map(int, seen)))[query.first :]
+    positions = np.arange(query.first, length)
+    consults = positions >= prompt_length - 1
     if not config.answers_only:
-        consults |= np.array(seen[reading.first :], dtype=np.bool_)
+        consults |= np.array(seen[query.first :], dtype=np.bool_)
     if question is not None:
-        asked = sum(reading.content)
+        asked = sum(query.content)
         tokens = [*question, *tokens[asked:]]
         ends = [max(0, end - asked + len(question)) for end in ends]
-    return Trail(tokens, ends), consults
+    return KeyContext(tokens, ends), consults
 
 
 def _turn_header(before: Sequence[int], end_of_turn: int) -> Sequence[int]:
     """The template's ids between the system turn, which may be another one, and the user's text."""
-    turns = [place for place, token in enumerate(before) if token == end_of_turn]
+    turns = [position for position, token in enumerate(before) if token == end_of_turn]
     return before[turns[-1] :] if turns else before
 
 
@@ -98,6 +98,8 @@ def _find(ids: Sequence[int], part: Sequence[int], start: int) -> int:
     """Where *part* first ends in *ids* at or after *start*; -1 if it does not."""
     ids, part = list(ids), list(part)
     ends = (
-        place + len(part) for place in range(start, len(ids) - len(part) + 1) if ids[place : place + len(part)] == part
+        position + len(part)
+        for position in range(start, len(ids) - len(part) + 1)
+        if ids[position : position + len(part)] == part
     )
     return next(ends, -1)
