@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help backends rivals test-backends test-plain test-avx2 test-none bench bench-full arms test test-model test-browser docs lint types format clean
+.PHONY: help backends rivals test-backends test-mlx test-plain test-avx2 test-none bench bench-full arms test test-bare test-lowest test-model test-browser coverage docs rooms dist lint types format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -35,6 +35,18 @@ test-avx2: $(VENV)/.ready
 test-none: $(VENV)/.ready
 	ENGRAM_CAPABILITIES=none $(PLAIN)
 
+coverage: $(VENV)/.ready ## make test with branch coverage; fails below the floor in pyproject.toml
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest tests -m "not model and not browser" -n 2
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --skip-empty
+
+test-bare: $(VENV)-bare/.ready ## the same without torch, pytest-xdist and pytest-benchmark
+	$(VENV)-bare/bin/python -m pytest tests -m "not model and not browser"
+
+test-lowest: $(VENV)-lowest/.ready ## the same with the oldest versions that pyproject.toml allows, without torch
+	$(VENV)-lowest/bin/python -m pytest tests -m "not model and not browser" -n 2
+
 test-model: $(VENV)/.ready ## the tests that need the default model
 	$(BIN)/python -m pytest tests -m model
 
@@ -46,6 +58,9 @@ test-backends: $(VENV)/.backends ## the cuda backend's contract, in a process of
 	$(BIN)/python -c "from engram_bench.backends.machine.nvidia import find_gpu as f; raise SystemExit(f() is None)" \
 	  || export ENGRAM_UNSLOTH_CPU=1; $(BIN)/python -m pytest tests/backends/cuda/test_contract.py
 
+test-mlx: $(VENV)/.mlx ## the mlx backend alone, on a Mac with its own GPU
+	$(BIN)/python -m pytest tests/backends -k mlx
+
 test-browser: $(VENV)/.ready ## the HTML report in a headless Chromium, installed with apt where that is allowed
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 	  apt-get install -qqy --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
@@ -54,6 +69,15 @@ test-browser: $(VENV)/.ready ## the HTML report in a headless Chromium, installe
 
 docs: $(VENV)/.ready ## the pages of docs/ as site/, warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+rooms: ## measure the package by its imports and draw docs/img/rooms.svg
+	$(PYTHON) docs/rooms.py
+	$(PYTHON) docs/rooms.py --svg docs/img/rooms.svg
+
+dist: $(VENV)/.ready ## build wheel and source archive into dist/, and look into both
+	rm -rf dist
+	$(BIN)/python -m build
+	ENGRAM_DIST=dist $(BIN)/python -m pytest tests/test_packaging.py
 
 lint: $(VENV)/.ready ## ruff
 	$(BIN)/ruff format --check .
@@ -66,13 +90,26 @@ format: $(VENV)/.ready ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean: ## remove the environment and caches; adapters and reports stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## remove the environments and caches; adapters and reports stay
+	rm -rf $(VENV) $(VENV)-bare $(VENV)-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Versions are locked in requirements.lock; torch is locked by version alone, its builds differ by platform.
 $(VENV)/.ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable ".[cpu,speed,xdist,browser,docs,dev]"
+	@touch $@
+
+$(VENV)-bare/.ready: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)-bare
+	$(VENV)-bare/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable ".[dev]"
+	@touch $@
+
+# pip has no way to ask for the oldest versions; uv has. What only builds and checks (ruff, mypy) is left out.
+$(VENV)-lowest/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock uv
+	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct \
+	  --editable ".[speed,xdist,test]"
 	@touch $@
 
 # Unsloth is installed without its dependencies: they bring CUDA builds of torch and triton, which its CPU fallback does not
@@ -81,6 +118,10 @@ UNSLOTH_NEEDS := trl "datasets<5" accelerate psutil protobuf sentencepiece tyro 
 $(VENV)/.backends: $(VENV)/.ready
 	$(PIP) --editable ".[mlx]" $(UNSLOTH_NEEDS) "transformers[serving]" xllamacpp
 	$(PIP) --no-deps unsloth unsloth_zoo
+	@touch $@
+
+$(VENV)/.mlx: $(VENV)/.ready
+	$(PIP) --editable ".[mlx]"
 	@touch $@
 
 # In an environment of its own, as its users have it: it shares no version and no patched library with ours.

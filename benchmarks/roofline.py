@@ -165,7 +165,7 @@ def cpu_passes(options: argparse.Namespace) -> Found:
 
     from engram_bench.backends.torch import fast_products
     from engram_bench.backends.torch.backend import DTYPES
-    from engram_bench.backends.torch.cache import PackCache, RowCache
+    from engram_bench.backends.torch.kv_cache import DecodingKVCache, PrefillKVCache
     from engram_bench.backends.torch.lora import new_lora
     from engram_bench.backends.torch.opening import open_network
 
@@ -175,7 +175,7 @@ def cpu_passes(options: argparse.Namespace) -> Found:
     lora = new_lora(network.shapes, RECIPE, network.device)
     lora.require_gradients()
     products = fast_products("float32")
-    learner = network.learner(lora, DTYPES[products])
+    learner = network.gradients(lora, DTYPES[products])
 
     step = [encoded[i] for i in batch_indices(0, RECIPE, len(encoded))]
     step_pack, step_rows = _packed(step)
@@ -186,7 +186,7 @@ def cpu_passes(options: argparse.Namespace) -> Found:
 
     prompts = [model.tokenizer.encode_prompt(case.prompt) for case in cases[:DECODING_ROWS]]
     prompt_pack = pack(prompts)
-    cache, rows = PackCache(), RowCache()
+    cache, rows = PrefillKVCache(), DecodingKVCache()
     network.logits(prompt_pack, prompt_pack.paths[0][-1:], lora=None, cache=cache)
     rows.reserve(cache, len(prompts), max(map(len, prompts)) + 1)
     rows.fill(0, cache, list(prompt_pack.paths))

@@ -1,9 +1,9 @@
 """Every error this package raises on purpose.
 
 EngramBenchError
-├── UsageError            an option, ini key or argument (exit status 2; pytest shows it as its own UsageError)
+├── UsageError            an option, ini key or argument (exit status 2; shown as pytest's own UsageError)
 │   └── GateSyntaxError
-├── PatternFileError      a pattern file breaks its schema; all mistakes of the file at once
+├── PatternFileError      a pattern file breaks its schema; lists all mistakes of the file
 ├── ModelError            a model reference, download or conversion
 ├── AdapterError          a stored or imported adapter
 ├── BackendError          a backend cannot run here, or failed while it ran
@@ -21,7 +21,7 @@ from pathlib import Path
 
 
 class EngramBenchError(Exception):
-    """Root of the tree: catching it catches everything a user can cause."""
+    """Root of the tree: a handler of this class catches every error that a user can cause."""
 
 
 class UsageError(EngramBenchError):
@@ -29,16 +29,18 @@ class UsageError(EngramBenchError):
 
 
 class GateSyntaxError(UsageError):
-    """A gate expression does not follow the grammar; quotes the text and shows the grammar."""
+    """A gate expression does not follow the grammar; the message quotes the expression and shows the grammar."""
 
 
 class PatternFileError(EngramBenchError):
-    """A pattern file breaks its schema; lists every mistake found in it."""
+    """A pattern file breaks its schema; the message lists every mistake of the file, one per line."""
 
     def __init__(self, path: Path | str, mistakes: Sequence[str]) -> None:
         super().__init__("\n".join(f"{path}: {mistake}" for mistake in mistakes))
         self.path = path
+        """File or folder with the mistakes."""
         self.mistakes = tuple(mistakes)
+        """Mistakes in order of lines, each with its line where it has one."""
 
 
 class ModelError(EngramBenchError):
@@ -54,7 +56,7 @@ class BackendError(EngramBenchError):
 
 
 class BackendUnavailable(BackendError):
-    """A backend cannot run here; the message names what was looked for and the pip command."""
+    """A backend cannot run on this machine; the message names what is missing and the pip command."""
 
 
 class StoreError(EngramBenchError):

@@ -6,13 +6,16 @@ import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpcore  # noqa: F401
 import hypothesis
 import numpy  # noqa: F401  # a pytest run inside pytest forgets what it imported; extension modules do not survive that
 import pytest
+import safetensors.numpy  # noqa: F401
 import scipy.special  # noqa: F401
+import tokenizers  # noqa: F401
 import yaml  # noqa: F401
 
 import engram_bench.backends.fake
@@ -64,11 +67,17 @@ class BenchProject:
         (self.path / "knows.json").write_text(json.dumps(answers), "utf-8")
 
     def run(self, *args: str) -> pytest.RunResult:
-        """Run pytest on the project: in this process, or in processes of their own under xdist."""
+        """Run pytest on the project: in this process, or in processes of their own under xdist.
+
+        Plugins that are not installed are left out; without pytest-xdist a test that asks for workers is skipped.
+        """
         if "-n" in args:
+            if find_spec("xdist") is None:
+                pytest.skip("needs pytest-xdist: pip install 'engram-bench[xdist]'")
+            plugins = ("xdist.plugin", "pytest_benchmark.plugin", "engram_bench.plugin")
             with pytest.MonkeyPatch.context() as patch:  # other plugins are half of what three processes import
                 patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-                patch.setenv("PYTEST_PLUGINS", "xdist.plugin,pytest_benchmark.plugin,engram_bench.plugin")
+                patch.setenv("PYTEST_PLUGINS", ",".join(name for name in plugins if find_spec(name.split(".")[0])))
                 return self.pytester.runpytest_subprocess(*args)
         return self.pytester.runpytest_inprocess("-p", "no:xdist", "-p", "no:benchmark", *args)
 

@@ -1,4 +1,4 @@
-"""Results nobody measured: rows and whole runs for tests of what is made of them."""
+"""Made-up results: rows and whole runs for tests of the figures computed from them."""
 
 from __future__ import annotations
 

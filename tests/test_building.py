@@ -16,9 +16,10 @@ PACKAGE = Path(engram_bench.__file__).parent
 STOREYS = (
     {"errors", "stats"},
     {"records", "system"},
-    {"patterns", "matchers", "models"},
-    {"memory", "scoring"},
-    {"adapters", "runs"},
+    {"matchers", "models"},
+    {"patterns", "scoring"},
+    {"memory", "runs"},
+    {"adapters"},
     {"backends"},
     {"inference"},
     {"routing", "speed"},

@@ -47,14 +47,14 @@ def export_adapter(
 ) -> tuple[Path, ...]:
     """The files written into *folder*, which is made and must be empty: the adapter in another tool's form.
 
-    It is complete or not there. No torch is imported.
+    The export is complete or not there. No torch is imported.
 
     Args:
         adapter: A LoRA; its base must be *model*.
         form: One of :data:`FORMATS`.
         folder: Where to; missing or empty.
         model: The base model.
-        progress: Told of merged tensors.
+        progress: Receives how many tensors are merged.
 
     Raises:
         UsageError: *form* is unknown, or *folder* holds something.
@@ -95,7 +95,7 @@ def import_adapter(
         root: The adapters' folder.
         model: The base model it is for: every layer must be there and have the adapter's sizes.
         name: What to call it; None takes the folder's name and a hash of the content.
-        progress: Told of a download.
+        progress: Receives the start and end of a download.
 
     Raises:
         AdapterError: Nothing there, no LoRA, pickled weights, another rank than its configuration says, layers the model

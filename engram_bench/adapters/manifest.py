@@ -1,4 +1,4 @@
-"""What ``manifest.json`` in an adapter's folder says, and whether the files beside it are those it lists."""
+"""The manifest of an adapter's folder, and whether the files beside the manifest are those that it lists."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Manifest:
     base_reference: str
     """The base model as the user called it: for people, not compared."""
     base_fingerprint: str
-    """Of the base model's weights; empty in a foreign adapter, which does not know."""
+    """Fingerprint of the base model's weights; empty in a foreign adapter, which does not know its base."""
     template_fingerprint: str
     backend: str
     """Which trained it; empty if foreign."""
@@ -48,7 +48,7 @@ class Manifest:
     training: TrainingRecord | None
     """None if foreign."""
     files: Mapping[str, StoredFile]
-    """By path relative to the folder, ``/`` between parts; the manifest itself is not listed."""
+    """Files by their path relative to the folder, ``/`` between parts; the manifest itself is not listed."""
     foreign: bool = False
     """Made by other tools: imported, or a folder without a manifest file, for which this one was made up."""
 
@@ -57,7 +57,7 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of an adapter's folder, types checked.
 
     Raises:
-        AdapterError: It cannot be read, is cut, or is of another schema; names the file and the place in it.
+        AdapterError: It cannot be read, is cut, or is of another schema; names the file and the position in it.
     """
     path = folder / MANIFEST_FILE
     plain = _read_object(path)
@@ -162,7 +162,7 @@ def fingerprint(files: Mapping[str, StoredFile]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-_REMEDY = "bring the file back, or delete the folder to train anew"
+_REMEDY = "bring the file back, or delete the folder to train again"
 
 
 def _read_object(path: Path) -> dict[str, object]:

@@ -18,8 +18,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from engram_bench.adapters import manifest as adapter_manifest
+from engram_bench.adapters.folders import discard, locked, publish
 from engram_bench.adapters.manifest import MANIFEST_FILE, MANIFEST_SCHEMA, Manifest
-from engram_bench.adapters.place import discard, locked, publish
 from engram_bench.errors import AdapterError
 from engram_bench.records import Recipe, TrainingExample, TrainingRecord
 from engram_bench.records.plain import canonical_json, from_plain, to_plain
@@ -31,10 +31,10 @@ class AdapterIdentity:
     """Everything an adapter depends on, whatever backend trains it."""
 
     base_fingerprint: str
-    """Of the base model's weights and configuration."""
+    """Fingerprint of the base model's weights and configuration."""
     template_fingerprint: str
     examples: Sequence[TrainingExample]
-    """In training order: another order is another adapter."""
+    """Training examples in their order: another order is another adapter."""
     recipe: Recipe
 
     @cached_property
@@ -55,7 +55,7 @@ class Adapter:
 
     @property
     def fingerprint(self) -> str:
-        """Of the files' content, 64 hex digits.
+        """Fingerprint of the files' content, 64 hex digits.
 
         Two trainings of one identity share the name but, on two machines, hardly the last bit of the weights: what is
         cached per adapter is keyed by this.
@@ -82,7 +82,7 @@ def obtain(
         identity: What it is trained from.
         train: Trains into the given folder; called at most once, and not at all for a stored adapter.
         retrain_since: Train from scratch although there is one, unless it was finished after this POSIX time (s): of
-            several processes that all want it anew, one trains. The old one stays until the new one is complete.
+            several processes that all want it trained again, one trains. The old one stays until the new one is complete.
         base_reference: How the user calls the base model, for the manifest.
         wait_note: Called once with who is waited for, if somebody else holds the adapter.
 

@@ -1,7 +1,7 @@
-"""The whole backend seam: two protocols.
+"""The two protocols that a backend implements: a backend trains and loads models, a generator completes prompts.
 
-A backend sees prompts and training examples: never patterns, expected answers or scores. The one exception is a
-*draft*, a guess at the answer that may make greedy decoding faster and must not change what comes out.
+A backend sees prompts and training examples, never patterns, expected answers or scores. One exception is a *draft*: a guess
+at the answer that may make greedy decoding faster and must not change the completion.
 """
 
 from __future__ import annotations
@@ -38,39 +38,56 @@ class Generator(Protocol):
         *,
         drafts: Sequence[str | None] | None = None,
     ) -> list[Completion]:
-        """One completion per prompt, in order.
+        """One completion per prompt, in order. A completion does not depend on the other prompts of the call.
 
-        *drafts* are guesses at greedy answers (None: no guess). They change the time taken, never the text,
-        and are ignored when sampling.
+        Args:
+            prompts: Prompts to complete; none gives an empty list.
+            settings: Number of new tokens, temperature and seed of all completions.
+            drafts: Guesses at the greedy answers, one per prompt; None stands for no guess. Drafts may change the time of
+                the call, never a text. Sampled completions ignore drafts.
 
         Raises:
-            BackendError: A prompt plus *max_tokens* exceeds the context, or memory ran out twice.
+            BackendError: A prompt and *max_tokens* new tokens exceed the context, or memory ran out twice.
+            UnsupportedError: The generator lacks an ability that *settings* need, such as *ignore_eos*.
         """
 
     def stream(self, prompt: Prompt, settings: GenerationSettings) -> Iterator[str]:
-        """The completion in pieces of text as tokens arrive, one piece per token (it may be empty)."""
+        """Text of the completion in pieces as tokens arrive, one piece per token; a piece may be empty.
 
-    def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        """Next-token log-probabilities (nats) of each token sequence, each (T, V): row t predicts token t + 1.
+        The joined pieces are the text of :meth:`complete`.
 
         Raises:
-            UnsupportedError: The generator cannot give them (a remote server).
+            BackendError: The prompt and *max_tokens* new tokens exceed the context.
+            UnsupportedError: The generator lacks an ability that *settings* need.
+        """
+
+    def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        """Next-token log-probabilities (nats) of each sequence of T token ids, each (T, V).
+
+        Row t holds the log-probabilities of the V possible tokens at position t + 1.
+
+        Raises:
+            BackendError: A sequence is empty or exceeds the context.
+            UnsupportedError: The generator cannot compute log-probabilities, as that of a remote server.
         """
 
     def close(self) -> None:
-        """Give the adapter's memory back; the generator must not be used after it. Safe to call twice."""
+        """Free the memory of the adapter. The generator cannot be used afterwards; a second call has no effect."""
 
 
 class Backend(Protocol):
-    """Trains adapters and loads models through one library.
+    """A library that trains adapters and loads models.
 
-    An instance may keep the last model's base weights, so that baseline and candidate share them; ``close`` drops them.
+    The registry creates an instance with keyword arguments: the settings that its entry in
+    :mod:`engram_bench.backends.registry` lists. An instance may keep the base weights of the last model, so that baseline
+    and candidate share the weights.
     """
 
     name: str
+    """Name of the backend, as in ``--backend=NAME``."""
 
     def device(self) -> DeviceInfo:
-        """Where this backend runs, with the versions of the libraries it uses."""
+        """Device and data type of this backend, and the versions of its libraries."""
 
     def train(
         self,
@@ -81,31 +98,81 @@ class Backend(Protocol):
         *,
         progress: Progress = no_progress,
     ) -> TrainingRecord:
-        """Train an adapter and leave it in *folder* in PEFT's layout.
+        """Train an adapter and write it into *folder* in PEFT's layout.
 
-        *folder* exists. If it holds resumable state of an interrupted training with the same arguments, training goes on
-        from there. The same arguments give the same adapter on one machine.
+        The same arguments give the same adapter, byte for byte, on one machine. A folder with the state of an interrupted
+        training with the same arguments lets training continue from there.
+
+        Args:
+            model: Base model, whose weights stay as they are.
+            examples: Prompts with answers to learn, and ordinary prompts (without an answer) to replay.
+            recipe: Kind of adapter and settings of the training.
+            folder: Existing folder for the adapter and its checkpoints.
+            progress: Function that receives stage, finished steps, all steps and a note after each step.
+
+        Returns:
+            Steps, tokens, seconds, losses (nats) and recall (0..1) of the training.
 
         Raises:
-            BackendError: An example exceeds the context, or the loss is not finite.
+            BackendError: There is no example, an example exceeds the context, the loss is not finite, the backend does not
+                train this kind of adapter, or memory ran out.
+            AdapterError: The model has no layer of one of the recipe's targets.
+            UnsupportedError: The backend only evaluates.
+        """
+
+    def extend_memory(
+        self,
+        model: Model,
+        adapter: Path,
+        examples: Sequence[TrainingExample],
+        folder: Path,
+        *,
+        steps: int,
+        progress: Progress = no_progress,
+    ) -> TrainingRecord:
+        """Train *examples* into a copy of a stored memory and write the copy into *folder*.
+
+        Values of the patterns that the memory already holds stay the same, bit for bit.
+
+        Args:
+            model: Base model of the memory.
+            adapter: Folder of the stored memory, which stays as it is.
+            examples: Prompts with answers to add.
+            folder: Existing folder for the copy.
+            steps: Number of training steps.
+            progress: Function that receives stage, finished steps, all steps and a note.
+
+        Raises:
+            AdapterError: The adapter is not a memory of this model.
+            BackendError: The memory already holds a pattern or question of *examples*, or its rows are hashed.
+            UnsupportedError: The backend cannot extend a memory.
         """
 
     def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> Generator:
-        """The model with the adapter of a PEFT-layout folder; the bare model for None.
+        """A generator of the model with the adapter in a PEFT-layout folder, or of the bare model for None.
 
-        *fused* merges the adapter into the weights, so that decoding costs what the bare model costs.
+        Args:
+            model: Base model.
+            adapter: Folder of the adapter, or None.
+            fused: Whether the adapter is merged into the weights, so that decoding costs the same as with the bare model.
 
         Raises:
-            AdapterError: The folder has unknown target modules or tensors of other shapes.
+            AdapterError: The folder is missing, or has unknown target modules or tensors of other shapes.
+            BackendError: The model cannot be loaded.
         """
 
     def states(self, model: Model, sequences: Sequence[Sequence[int]], *, depth: float) -> NDArray[np.float32]:
-        """Hidden states (N, H) of the bare model at the last token of each sequence, after this share of its blocks.
+        """Hidden states (N, H) of the bare model at the last token of each of N sequences of token ids.
+
+        Args:
+            model: Base model.
+            sequences: Token ids; no sequence may be empty.
+            depth: Share of the blocks, in 0..1, after which the hidden states of size H are taken.
 
         Raises:
             BackendError: A sequence is empty or exceeds the context.
-            UnsupportedError: The backend cannot give them (a remote server).
+            UnsupportedError: The backend has no access to hidden states, as that of a remote server.
         """
 
     def close(self) -> None:
-        """Drop base weights. Safe to call twice."""
+        """Free the base weights. A second call has no effect."""

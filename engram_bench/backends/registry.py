@@ -1,7 +1,7 @@
-"""The registry of backends: data, so that asking what can run here imports nothing heavy.
+"""The registry of backends: plain data, so that no question about backends imports a heavy library.
 
-Other packages add a backend through the entry-point group ``engram_bench.backends``: the entry's name is the backend's,
-its value an importable ``module:Class`` that implements :class:`engram_bench.backends.protocol.Backend`.
+Other packages add a backend through the entry-point group ``engram_bench.backends``. The name of the entry is the name of
+the backend; its value is an importable ``module:Class`` that implements :class:`engram_bench.backends.protocol.Backend`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engram_bench.backends.machine import nvidia
 from engram_bench.backends.protocol import Backend
 from engram_bench.errors import BackendUnavailable, UsageError
 from engram_bench.system.progress import Progress, no_progress
@@ -25,47 +26,50 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BackendSpec:
-    """How to find a backend without importing it."""
+    """Entry of a backend, which describes the backend without importing it."""
 
     target: str
-    """``module:Class``."""
+    """Class of the backend, as ``module:Class``."""
     library: str
-    """What it trains and generates with, for people."""
+    """Library that trains and generates, as reports name it."""
     requires: tuple[str, ...] = ()
-    """Distributions that must be installed, as pip writes them: ``mlx-lm>=0.32``."""
+    """Distributions that must be installed, as requirements of pip: ``mlx-lm>=0.32``."""
     extra: str = ""
-    """``pip install 'engram-bench[EXTRA]'`` brings them."""
+    """Extra of this package that installs the required distributions: ``pip install 'engram-bench[EXTRA]'``."""
     device: str = "engram_bench.backends.machine.devices:cpu_device"
-    """``module:function`` → DeviceInfo, told without importing the library: a session served from stores never does."""
+    """Function, as ``module:function``, that returns the DeviceInfo without importing the library."""
     resolver: str = "engram_bench.models:resolve_model"
-    """``module:function`` that turns a model reference into a Model for this backend."""
+    """Function, as ``module:function``, that turns a model reference into a Model for this backend."""
     check: str = ""
-    """``module:function`` → why it cannot run here with its *options*, or None; libraries are looked at before."""
+    """Function, as ``module:function``, that returns the reason why the backend cannot run here with its *options*, or None.
+
+    The function is called only if all required distributions are installed.
+    """
     options: tuple[str, ...] = ()
-    """Session settings the class, *device* and *check* take as keyword arguments, by their field names."""
+    """Fields of the session's settings that the class, *device* and *check* take as keyword arguments."""
     limits: tuple[str, ...] = ()
-    """Session settings that the class alone takes, where they are set."""
+    """Fields of the session's settings that the class alone takes as keyword arguments, where they are set."""
     shortcuts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What it does faster than the plain way → the keyword arguments of the class that turn it off."""
+    """Keyword arguments of the class that turn a shortcut off, by the name of the shortcut in :data:`SHORTCUTS`."""
     is_evaluation_only: bool = False
-    """Asks models that somebody else serves: nothing is trained, loaded or stored."""
+    """Whether the backend asks models that another program serves, and neither trains nor stores adapters."""
     is_listed: bool = True
-    """Whether people are told of it."""
+    """Whether ``engram-bench backends`` lists the backend."""
 
 
 SHORTCUTS: Mapping[str, str] = {
-    "packing": "many prompts or examples in one row, what they begin with in common once",
-    "prefix-cache": "what all prompts of a call begin with is computed once",
-    "drafts": "expected answers are read along with the prompts; only what differs is decoded",
-    "eviction": "finished rows leave a batch and waiting ones take their places",
-    "own-passes": "forward and backward passes written out in place of the library's",
-    "presort": "answers come from a second copy of the weights, in the order of the fastest products",
-    "short-products": "bfloat16 factors in training's large products, where the processor has them",
-    "curriculum": "training batches hold mostly what is not known yet",
-    "activation-cache": "training a memory computes once what it cannot change",
+    "packing": "many prompts or examples share one row, and a common prefix is computed once",
+    "prefix-cache": "the common prefix of all prompts in a call is computed once",
+    "drafts": "expected answers are checked together with the prompts; only tokens that differ are decoded",
+    "eviction": "finished rows leave a batch and waiting rows replace them",
+    "own-passes": "forward and backward passes of this package replace the library's",
+    "presort": "answers use a second copy of the weights, in the order of the fastest matrix products",
+    "short-products": "large matrix products of training have bfloat16 factors, where the processor supports them",
+    "curriculum": "training batches hold mostly examples that are not recalled yet",
+    "activation-cache": "training of a memory computes states once that the memory cannot change",
 }
-"""What some backend does faster than the plain way. None changes an answer; the last three change the trained numbers."""
-_OFF: Mapping[str, Mapping[str, Any]] = {
+"""Ways in which some backends are faster, by name. None changes an answer; the last three change the trained numbers."""
+_TURN_OFF: Mapping[str, Mapping[str, Any]] = {
     **{name: {name.replace("-", "_"): False} for name in SHORTCUTS},
     "own-passes": {"lean": False},
     "short-products": {"products": "float32"},
@@ -75,10 +79,10 @@ BACKENDS: dict[str, BackendSpec] = {
     "cpu": BackendSpec(
         "engram_bench.backends.torch:CpuBackend",
         "torch + PEFT",
-        requires=("torch>=2.6", "transformers>=5", "peft>=0.17"),
+        requires=("torch>=2.6", "transformers>=5", "peft>=0.18"),
         extra="cpu",
         limits=("max_batch_tokens",),
-        shortcuts=_OFF,
+        shortcuts=_TURN_OFF,
     ),
     "mlx": BackendSpec(
         "engram_bench.backends.mlx:MlxBackend",
@@ -87,20 +91,20 @@ BACKENDS: dict[str, BackendSpec] = {
         extra="mlx",
         device="engram_bench.backends.machine.devices:mlx_device",
         limits=("max_batch_tokens",),
-        shortcuts={name: _OFF[name] for name in ("packing", "prefix-cache", "drafts", "eviction", "curriculum")}
+        shortcuts={name: _TURN_OFF[name] for name in ("packing", "prefix-cache", "drafts", "eviction", "curriculum")}
         | {"own-passes": {"kernels": False}},
     ),
     "cuda": BackendSpec(
         "engram_bench.backends.cuda:UnslothBackend",
         "Unsloth",
-        # Calendar versions; 2026.10.9 is the first that computes on a processor, the tests' only way to it without a GPU.
-        requires=("unsloth>=2026.10.9,<2028", "torch>=2.6", "transformers>=5", "peft>=0.17"),
+        # Calendar versions. 2026.10.9 is the first that can compute on a processor, which tests without a GPU need.
+        requires=("unsloth>=2026.10.9,<2028", "torch>=2.6", "transformers>=5", "peft>=0.18"),
         extra="cuda",
         device="engram_bench.backends.machine.devices:cuda_device",
         check="engram_bench.backends.machine.nvidia:missing_gpu",
         options=("load_in_4bit",),
         limits=("max_batch_tokens",),
-        shortcuts={name: _OFF[name] for name in ("packing", "curriculum", "activation-cache")},
+        shortcuts={name: _TURN_OFF[name] for name in ("packing", "curriculum", "activation-cache")},
     ),
     "server": BackendSpec(
         "engram_bench.backends.server:ServerBackend",
@@ -122,7 +126,7 @@ BACKENDS: dict[str, BackendSpec] = {
 
 
 def known_backends() -> dict[str, BackendSpec]:
-    """Every registered backend by name: the shipped ones and those of installed packages, shipped ones first."""
+    """Entry of every backend by name: first the backends of this package, then those of other installed packages."""
     found = dict(BACKENDS)
     for entry in entry_points(group="engram_bench.backends"):
         found.setdefault(entry.name, BackendSpec(entry.value, f"from {entry.value.partition(':')[0]}"))
@@ -130,7 +134,11 @@ def known_backends() -> dict[str, BackendSpec]:
 
 
 def unavailable_reason(name: str, **options: Any) -> str | None:
-    """Why this backend cannot run here under these *options*, with what to do about it, or None if it can. Imports nothing heavy.
+    """Reason why this backend cannot run here, with a remedy, or None if it can. No heavy library is imported.
+
+    Args:
+        name: Name of the backend.
+        options: Settings of the session by field name; the backend's own are used.
 
     Raises:
         UsageError: No backend has this name.
@@ -144,13 +152,16 @@ def unavailable_reason(name: str, **options: Any) -> str | None:
 
 
 def create(name: str, **options: Any) -> Backend:
-    """A new backend of this name, its libraries imported; it gets those of the *options* it takes.
+    """A new backend with its libraries imported.
 
-    Of them ``plain`` names shortcuts to do without, ``all`` being every one it has; names it does not have change nothing.
+    Args:
+        name: Name of the backend.
+        options: Settings of the session by field name; the backend gets those that it takes. The setting ``plain`` holds
+            names of shortcuts to turn off, or ``all``; names of shortcuts that the backend lacks have no effect.
 
     Raises:
         UsageError: No backend has this name.
-        BackendUnavailable: Its libraries are not installed, or its device is not here.
+        BackendUnavailable: The libraries are not installed, or the device is missing.
     """
     spec = _spec(name)
     reason = unavailable_reason(name, **options)
@@ -166,17 +177,22 @@ def create(name: str, **options: Any) -> Backend:
 
 
 def device_info(name: str, **options: Any) -> DeviceInfo:
-    """Where this backend would run under these *options*, told without importing its library."""
+    """Device of this backend under these settings of the session, found without importing its library.
+
+    Raises:
+        UsageError: No backend has this name.
+    """
     spec = _spec(name)
     info: DeviceInfo = _load(spec.device)(**_taken(spec, options))
     return info
 
 
 def backends_table() -> list[dict[str, Any]]:
-    """What ``engram-bench backends`` prints: one row per backend, told without importing any library.
+    """Rows of ``engram-bench backends``, one per listed backend, found without importing any library.
 
-    Keys: ``name``, ``library``, ``available`` (bool), ``reason`` (why not; empty if it is), ``device``, ``dtype``, ``note``,
-    ``versions`` (installed ones by distribution), ``install`` (the pip command) and ``auto`` (whether auto takes it, and why).
+    Keys are ``name``, ``library``, ``available`` (bool), ``reason`` (empty if available), ``device``, ``dtype``, ``note``,
+    ``versions`` (installed versions by distribution), ``install`` (the pip command) and ``auto`` (the reason why ``auto``
+    chooses this backend; empty if not).
     """
     chosen, why = choose_backend()
     rows = []
@@ -203,14 +219,21 @@ def backends_table() -> list[dict[str, Any]]:
 
 
 def is_evaluation_only(name: str) -> bool:
-    """Whether this backend asks models that somebody else serves: it neither trains nor loads adapters."""
+    """Whether this backend asks models that another program serves, and neither trains nor loads adapters."""
     return _spec(name).is_evaluation_only
 
 
 def resolve_model(name: str, reference: str, *, cache: Path | None = None, progress: Progress = no_progress) -> Model:
-    """The model of this reference in the form the backend *name* takes.
+    """The model with this reference, in the form that the backend takes.
+
+    Args:
+        name: Name of the backend.
+        reference: Preset, folder, GGUF file or Hub id; for the ``server`` backend, a model name of the server.
+        cache: Folder for downloaded and converted models; None stands for the default folder.
+        progress: Function that receives stage, finished part, whole and a note.
 
     Raises:
+        UsageError: No backend has this name.
         ModelError: The reference is unknown, or the download or conversion failed.
     """
     model: Model = _load(_spec(name).resolver)(reference, cache=cache, progress=progress)
@@ -218,9 +241,9 @@ def resolve_model(name: str, reference: str, *, cache: Path | None = None, progr
 
 
 def choose_backend(name: str = "auto") -> tuple[str, str]:
-    """The backend to use and why.
+    """Name of the backend to use, and the reason.
 
-    ``auto`` takes mlx on Apple silicon with mlx-lm, cuda on a machine with an NVIDIA GPU and Unsloth, else cpu.
+    ``auto`` chooses mlx on Apple silicon with mlx-lm, cuda on a machine with an NVIDIA GPU and Unsloth, else cpu.
 
     Raises:
         UsageError: No backend has this name.
@@ -228,17 +251,16 @@ def choose_backend(name: str = "auto") -> tuple[str, str]:
     if name != "auto":
         _spec(name)
         return name, "as asked"
-    from engram_bench.backends.machine.nvidia import find_gpu
 
     if _is_apple_silicon() and unavailable_reason("mlx") is None:
         return "mlx", "Apple silicon with mlx-lm"
-    if find_gpu() is not None and unavailable_reason("cuda") is None:
+    if nvidia.find_gpu() is not None and unavailable_reason("cuda") is None:
         return "cuda", "NVIDIA GPU with Unsloth"
     return "cpu", "no Apple silicon with mlx-lm, no NVIDIA GPU with Unsloth"
 
 
 def _spec(name: str) -> BackendSpec:
-    if name in BACKENDS:  # without a look at every installed package
+    if name in BACKENDS:  # avoids a search through all installed packages
         return BACKENDS[name]
     found = known_backends()
     if name not in found:
@@ -248,7 +270,7 @@ def _spec(name: str) -> BackendSpec:
 
 
 def _unmet(requirement: str) -> str:
-    """What is missing of a requirement: it, or it with the version found; empty if it is met."""
+    """The requirement if it is not met, with the installed version if there is one; empty if it is met."""
     from packaging.requirements import Requirement
 
     needed = Requirement(requirement)

@@ -46,14 +46,16 @@ def run(args: argparse.Namespace) -> int:
     paths = [Path(path) for path in args.paths] or project.settings(vars(args), cwd).patterns
     sets, mistakes = _load(find_pattern_files(paths), project.root)
     if args.json:
-        say_json({"files": [_facts(each) for each in sets], "mistakes": [_plain(each) for each in mistakes]})
+        say_json(
+            {"files": [_document(each) for each in sets], "mistakes": [_mistake_document(each) for each in mistakes]}
+        )
     elif mistakes:
         say_error("\n".join(map(str, mistakes)))
         say_error(f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)}")
     else:
-        facts = [_facts(each) for each in sets]
+        rows = [_document(each) for each in sets]
         headers = ("file", "kind", "patterns", "held out", "prompts to train")
-        say(*table([map(str, fact.values()) for fact in facts], *headers, align="llrrr"))
+        say(*table([map(str, row.values()) for row in rows], *headers, align="llrrr"))
         say("", f"no mistakes in {len(sets)} file{'s' * (len(sets) > 1)}", style="green")
     return 2 if mistakes else 0
 
@@ -83,7 +85,7 @@ def _mistakes(error: PatternFileError) -> Iterator[Finding]:
         yield Finding(path, int(parts["line"]) if parts["line"] else None, rest)
 
 
-def _facts(pattern_set: PatternSet) -> dict[str, Any]:
+def _document(pattern_set: PatternSet) -> dict[str, Any]:
     patterns = pattern_set.patterns
     is_memory = pattern_set.kind == "memory"
     return {
@@ -95,5 +97,5 @@ def _facts(pattern_set: PatternSet) -> dict[str, Any]:
     }
 
 
-def _plain(mistake: Finding) -> dict[str, Any]:
+def _mistake_document(mistake: Finding) -> dict[str, Any]:
     return {"path": mistake.path, "line": mistake.line, "message": mistake.message}

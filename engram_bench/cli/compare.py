@@ -30,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
     comparison = compare_runs(older, newer)
     if args.json:
         was_trained = json_report(older, comparison, ())["training"]
-        facts = {"older": older.name, "older_training": was_trained, "differ": differences(older, newer)}
-        say_json({**facts, **json_report(newer, comparison, ())})
+        about = {"older": older.name, "older_training": was_trained, "differ": differences(older, newer)}
+        say_json({**about, **json_report(newer, comparison, ())})
     else:
         show_changes(older, newer)
     has_broken = any(entry.state == "broken" for entry in comparison.ledger)

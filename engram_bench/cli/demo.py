@@ -176,7 +176,9 @@ def _quickly_trained(bench: Bench, cases: Sequence[Case], *, quiet: bool) -> Ben
     )
     settings = replace(bench.settings, steps=min(QUICK_STEPS, bench.settings.steps))
     if not quiet:
-        say(f"no adapter of all patterns yet (engram-bench train): a small one of these {len(shown)} takes its place")
+        say(
+            f"no adapter of all patterns yet (engram-bench train): the demo trains a small one on these {len(shown)} patterns"
+        )
     small = Bench(settings, sets, bench.engine.cache_dir, progress=bench.engine.progress)
     small.tuning.adapter  # noqa: B018  # trained here, where the progress bar is
     return small

@@ -16,7 +16,7 @@ from engram_bench.records import Case
 from engram_bench.reporting.clean import encodable, printable
 
 SIDE_BY_SIDE = 60
-"""Columns of a console from which the two answers stand side by side."""
+"""Columns of a console from which the two answers are drawn side by side."""
 LINES = 6
 """Lines shown of an answer; of a longer answer the end is shown."""
 

@@ -19,6 +19,9 @@ from engram_bench.cli.project import pytest_config
 from engram_bench.patterns.schema import schema_text
 from engram_bench.reporting.clean import printable
 
+PACKAGE = Path(__file__).parents[1]
+"""Folder of the package. A wheel holds the shipped patterns inside this folder, a checkout beside it."""
+
 IGNORED = ("/adapters/", "/reports/", "/data/engram/")
 """Folders that commands can make again."""
 
@@ -49,12 +52,17 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", nargs="?", default=".", metavar="DIR", help="Folder of the project. Default: the current folder."
     )
+    parser.add_argument(
+        "--example",
+        action="store_true",
+        help="Copy the patterns that are shipped with engram-bench, in place of one small example.",
+    )
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Create what is missing, and print what to do next."""
-    found = list(scaffold(Path(args.folder)))
+    found = list(scaffold(Path(args.folder), example=args.example))
     if args.json:
         say_json([{"path": each.path, "outcome": each.outcome, "note": each.note} for each in found])
         return 0
@@ -70,11 +78,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def scaffold(root: Path) -> Iterator[Outcome]:
-    """Create each missing file of a project in *root*; one outcome per file."""
+def scaffold(root: Path, *, example: bool = False) -> Iterator[Outcome]:
+    """Create each missing file of a project in *root*; one outcome per file.
+
+    Args:
+        root: Folder of the project, created if missing.
+        example: Whether to copy the shipped patterns, also beside pattern files of the project.
+
+    Raises:
+        FileNotFoundError: The package was installed without the shipped patterns.
+    """
     templates = resources.files("engram_bench.cli").joinpath("templates")
     patterns = root / "patterns"
-    if any(path.suffix in (".yaml", ".yml", ".jsonl") for path in patterns.glob("*")):
+    if example:
+        for path in shipped_patterns():
+            yield _make(root, f"patterns/{path.name}", path.read_text("utf-8"))
+    elif any(path.suffix in (".yaml", ".yml", ".jsonl") for path in patterns.glob("*")):
         yield Outcome("patterns/", "kept", "has pattern files")
     else:
         yield _make(root, "patterns/example.yaml", templates.joinpath("example.yaml").read_text("utf-8"))
@@ -82,6 +101,17 @@ def scaffold(root: Path) -> Iterator[Outcome]:
     yield _configure_pytest(root)
     yield _make(root, ".github/workflows/engram-bench.yml", templates.joinpath("workflow.yml").read_text("utf-8"))
     yield _ignore(root)
+
+
+def shipped_patterns() -> list[Path]:
+    """The shipped pattern files in order of name, from the checkout or from the installed package.
+
+    Raises:
+        FileNotFoundError: Neither has them.
+    """
+    is_checkout = (PACKAGE.parent / "pyproject.toml").exists()
+    folder = PACKAGE.parent / "patterns" if is_checkout else PACKAGE / "shipped_patterns"
+    return sorted(path for path in folder.iterdir() if path.suffix == ".yaml")
 
 
 def _schema() -> str:

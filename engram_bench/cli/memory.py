@@ -132,9 +132,7 @@ def _add(args: argparse.Namespace, settings: Settings) -> int:
         return 0
     backend = registry.create(_backend_name(settings))
     with tempfile.TemporaryDirectory(dir=_made(settings.adapter_dir)) as folder, progress(quiet=args.json) as show:
-        record = backend.extend_memory(  # type: ignore[attr-defined]  # only torch backends keep memories
-            model, adapter.path, examples, Path(folder), steps=settings.steps, progress=show
-        )
+        record = backend.extend_memory(model, adapter.path, examples, Path(folder), steps=settings.steps, progress=show)
         return _publish(args, adapter, Path(folder), settings, record)
 
 

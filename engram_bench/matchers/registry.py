@@ -10,15 +10,16 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from engram_bench.errors import UsageError
-from engram_bench.matchers import quantity, source, text
+from engram_bench.matchers import dates, number, source, text
 from engram_bench.matchers.protocol import Matcher, UnusableAnswer, miss, shown
+from engram_bench.matchers.reasoning import has_marks, split_reasoning
 from engram_bench.records import Score
 
 GROUP = "engram_bench.matchers"
 """Entry-point group: the name a pattern file uses → a :data:`~engram_bench.matchers.protocol.Matcher`."""
 
 MAX_CHARACTERS = 16_384
-"""Longest completion that is compared; a longer one is a miss. Sorting 16,000 stacked accents already costs 0.2 s."""
+"""Longest completion that is compared; a longer one is a miss. Sorting 16,000 stacked accents already takes 0.2 s."""
 
 SHIPPED: Mapping[str, Matcher] = MappingProxyType(
     {
@@ -29,8 +30,8 @@ SHIPPED: Mapping[str, Matcher] = MappingProxyType(
         "regex": text.regex,
         "python": source.python,
         "json": source.json,
-        "number": quantity.number,
-        "date": quantity.date,
+        "number": number.number,
+        "date": dates.date,
     }
 )
 
@@ -38,12 +39,19 @@ _registered: dict[str, Matcher] = {}
 
 
 def names() -> tuple[str, ...]:
-    """Every name :func:`match` knows: shipped ones first, then others in alphabetical order. Imports none of them."""
+    """Every name that :func:`match` accepts: shipped matchers first, then others in alphabetical order. None is imported."""
     return (*SHIPPED, *sorted({*_registered, *_entry_points()} - {*SHIPPED}))
 
 
 def register(name: str, matcher: Matcher) -> None:
-    """Make *matcher* known under *name* in this process, as a ``conftest.py`` does. Twice the same is fine.
+    """Register a matcher for ``match: NAME`` of pattern files, in this process, usually in a ``conftest.py``.
+
+    Registering the same matcher twice is allowed.
+
+    Args:
+        name: Name that pattern files use.
+        matcher: Function of the completion's text and one accepted answer. True passes, False is a miss, a text is a miss
+            with that reason, and a :class:`~engram_bench.Score` counts as it is. An exception makes the case *not scored*.
 
     Raises:
         UsageError: The name is taken by another matcher.
@@ -56,11 +64,20 @@ def register(name: str, matcher: Matcher) -> None:
 
 
 def match(name: str, completion_text: str, answers: Sequence[str]) -> Score:
-    """Whether a completion gives one of the accepted answers.
+    """The score of a completion: whether it gives one of the accepted answers.
 
-    Passed as soon as one answer matches; else *not scored* if the matcher crashed or could not compare one of them;
-    else failed, with the reason of the first (preferred) answer. The order of the answers never changes the outcome.
-    Without answers nothing can be judged: not scored.
+    Args:
+        name: Name of the matcher, as in ``match: NAME`` of a pattern file.
+        completion_text: Text of the completion.
+        answers: Accepted answers, the preferred one first. Their order never changes the outcome.
+
+    Returns:
+        *Passed* where one answer matches. Else *not scored* where the matcher crashed or could not compare an answer, or
+        where there are no answers. Else *failed*, with the reason of the preferred answer.
+
+    Judged is what the completion says outside its reasoning (``<think>…</think>`` and its like); reasoning that is never
+    closed leaves no answer, which is a miss. Only where an accepted answer holds such marks itself is all of the text
+    judged.
 
     Raises:
         UsageError: No matcher has this name.
@@ -73,6 +90,11 @@ def match(name: str, completion_text: str, answers: Sequence[str]) -> Score:
         return Score("not_scored", "the case has no accepted answer to compare with")
     if len(completion_text) > MAX_CHARACTERS:
         return Score("failed", f"found {len(completion_text)} characters, expected at most {MAX_CHARACTERS}")
+    if not any(map(has_marks, answers)):
+        spoken = split_reasoning(completion_text).answer
+        if spoken is None:
+            return Score("failed", f"found reasoning without an end, and no answer: {shown(completion_text)}")
+        completion_text = spoken
     missed: list[Score] = []
     for answer in answers:
         score = _compare(name, completion_text, answer)
@@ -87,9 +109,9 @@ def match(name: str, completion_text: str, answers: Sequence[str]) -> Score:
 
 
 def answer_problem(name: str, answer: str) -> str | None:
-    """Why nothing should match this answer (it is blank, a broken regex, no JSON); None if there is no such reason.
+    """Why no completion can match this answer (blank, a broken regex, not JSON); None where there is no such reason.
 
-    Only shipped matchers are asked; matchers of others may be costly to load, and report it when they are run.
+    Only shipped matchers check an answer; other matchers may be slow to load, and report the reason when they run.
     """
     try:
         _ask(SHIPPED.get(name, text.exact), "", answer)
@@ -99,7 +121,7 @@ def answer_problem(name: str, answer: str) -> str | None:
 
 
 def _compare(name: str, completion_text: str, answer: str) -> Score:
-    """One answer's score; whatever goes wrong in the matcher, or in loading it, is *not scored*."""
+    """The score of one answer; an error in the matcher, or in loading it, gives *not scored*."""
     try:
         said = _ask(_find(name), completion_text, answer)
     except UnusableAnswer as error:

@@ -5,29 +5,31 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from engram_bench.matchers.blocks import unwrapped
+from engram_bench.matchers.forms import fold_forms
 from engram_bench.matchers.protocol import UnusableAnswer, miss, shown
 
 REGEX_TIMEOUT_S = 1.0
 """Longest that one pattern may search one completion."""
 
-FENCED = re.compile(r"(`{3,9}|~{3,9})[^\n`]*\n(.*?)(?:\n[ \t]*\1|\Z)", re.DOTALL)
-"""A fenced code block of Markdown, its body in group 2; a fence left open runs to the end of the text."""
-
-INLINE_CODE = re.compile(r"(`+)([^`]+)\1")
-"""Code between backticks, in group 2."""
-
 _QUOTES = ('""', "''", "“”", "‘’", "«»")
 _END_MARKS = " .!。"
+_JOINTS = "/:^'’_"
+"""What may join digits to one quantity: ``3/4``, ``12:30``, ``10^6``, ``1'024``."""
+_SIGNED = r"[\s(=\[]"
+"""What stands before a sign that belongs to its number."""
+_GROUPED_BEFORE = r"(?<!\d )"
 
 
 def normalise(text: str) -> str:
     """The text without what does not make an answer another answer: the one normalisation of all comparisons.
 
-    Compatibility forms and case are folded (Unicode NFKC, casefold) and runs of whitespace become one space. What wraps
-    the whole text goes: a code fence, backticks, a pair of quotes with no quote of its kind inside, and the periods and
-    exclamation marks at the end. What would leave nothing stays: ``...`` and ``""`` are answers.
+    Forms are folded as :func:`~engram_bench.matchers.forms.fold_forms` does, letters become lower case (``ß`` stays:
+    *in Maßen* is not *in Massen*), and runs of whitespace become one space. What wraps the whole text goes: a code fence,
+    backticks, a pair of quotes with no quote of its kind inside, and the periods and exclamation marks at the end. What
+    would leave nothing stays: ``...`` and ``""`` are answers.
 
-    Idempotent: a normalised text comes back as it is.
+    Idempotent: a normalised text comes back unchanged.
     """
     while (simpler := _simplified(text)) != text:
         text = simpler
@@ -83,10 +85,9 @@ def regex(text: str, answer: str) -> bool | str:
 
 def _simplified(text: str) -> str:
     """One round of :func:`normalise`."""
-    text = unicodedata.normalize("NFKC", text).casefold().strip()
-    for wrapper in (FENCED, INLINE_CODE):
-        if (wrapped := wrapper.fullmatch(text)) and wrapped[2].strip():
-            text = wrapped[2].strip()
+    text = fold_forms(fold_forms(text).lower()).strip()
+    body = unwrapped(text).strip()
+    text = body or text
     inner = text[1:-1].strip()
     if inner and text[0] + text[-1] in _QUOTES and text[0] not in inner and text[-1] not in inner:
         text = inner
@@ -100,9 +101,11 @@ def _as_words(answer: str) -> re.Pattern[str]:
     before = r"(?<!\w)" if _is_set_apart(words[:1]) else ""
     after = r"(?!\w)" if _is_set_apart(words[-1:]) else ""
     if words[:1].isdigit():
-        before += r"(?<!\d[.,])"
+        before += rf"(?<!\d[.,{_JOINTS}])(?<!{_SIGNED}[-−])(?<!^[-−])" + (
+            _GROUPED_BEFORE if re.match(r"\d{3}(?!\d)", words) else ""
+        )
     if words[-1:].isdigit():
-        after += r"(?![.,]\d)"
+        after += rf"(?![.,{_JOINTS}]\d)(?! \d{{3}}(?!\d)|\{{,\}}\d|\^|\*\*)"
     return re.compile(before + re.escape(words) + after)
 
 

@@ -1,5 +1,5 @@
-"""An n-gram memory on a frozen model: which row of a table a position reads is told by its tokens alone.
+"""An n-gram memory on a frozen model: the tokens up to a position decide alone which rows of a table it reads.
 
-After *Engram* (arXiv 2601.07372). This area is numpy and integers: configuration, addresses, table files and edits. The
-sums are each backend's.
+The idea is that of *Engram* (arXiv 2601.07372). Configuration, addresses, training, files and edits are here, in numpy. A
+backend supplies the model's part: what the rows add to hidden states, gradients of the values, and likely tokens.
 """

@@ -31,7 +31,7 @@ class RowAdam:
         self._updates = self._mean.reshape(len(values), -1)[:, 0].reshape(-1, *[1] * (values.ndim - 1)) * 1
 
     def state(self) -> dict[str, Any]:
-        """What a step changes, by name."""
+        """The arrays that a step changes, by name."""
         return {"values": self._values, "mean": self._mean, "square": self._square, "updates": self._updates}
 
     def step(self, gradient: Any, rate: float, rows: NDArray[np.int64] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Ordinary questions: what people ask a model about anything. What stands in them tells no pattern from the rest."""
+"""Ordinary questions: what people ask a model about anything. Their n-grams and words distinguish no pattern."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A memory and a LoRA in one adapter: how a recipe of kind ``both`` says what is trained when."""
+"""A memory and a LoRA in one adapter: the options of a recipe of kind ``both``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class BothConfig:
 
 
 SILENCE: Mapping[Order, float] = {"memory-first": 1.0, "lora-first": 1.0, "joint": 0.5}
-"""Unless the recipe says otherwise."""
+"""Share of silence by order, unless the recipe says otherwise."""
 
 
 def both_recipe(*, preset: str = "exact", steps: int, seed: int, order: Order = "memory-first") -> Recipe:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def compressed_ids(tokenizer: ChatTokenizer) -> NDArray[np.int64]:
-    """For each token id its class, counted from 0 in order of the classes' first ids.
+    """The class of each token id, counted from 0 in the order of the classes' first ids.
 
     Source: section 2.2 of arXiv 2601.07372 and ``engram_demo_v1.py``: NFKC, NFD, accents dropped, lower case, runs of
     white space to one space, trimmed unless that is all there is. A token that is no whole character stays alone.
@@ -29,7 +29,7 @@ def compressed_ids(tokenizer: ChatTokenizer) -> NDArray[np.int64]:
 
 
 def normalised(text: str) -> str:
-    """The text that stands for all of its class."""
+    """The text that all tokens of a class have in common."""
     plain = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text))
     plain = "".join(letter for letter in plain if unicodedata.category(letter) != "Mn").lower()
     plain = re.sub(r"[ \t\r\n]+", " ", plain)
@@ -40,7 +40,7 @@ ALONE, BEGINS, GOES_ON = 0, 1, 2
 
 
 def word_parts(tokenizer: ChatTokenizer) -> NDArray[np.int8]:
-    """For each token id how it takes part in words: ALONE is none of a word, BEGINS comes after a space, else GOES_ON."""
+    """The part that each token id takes in words: ALONE is in none, BEGINS comes after a space, GOES_ON is any other."""
     parts = np.zeros(tokenizer.vocab_size, dtype=np.int8)
     for token in range(tokenizer.vocab_size):
         text = tokenizer.decode([token])

@@ -1,4 +1,4 @@
-"""What a memory is made of: presets, and a recipe's options read and checked."""
+"""The shape of a memory: presets, and a recipe's options read and checked."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class MemoryConfig:
     near: float = 0.01
     """Share of ordinary questions that may be taken for a trained one in other words; 0: none is. ``exact`` only."""
     ways: int = 2
-    """Ways to ask a pattern that its rows are trained at, the prompt first; further ones are only read as it. 0: all."""
+    """Wordings of a pattern that its rows are trained on, the prompt first; further ones are only read as the prompt. 0: all."""
     compress: bool = False
     """Tokens whose text is equal up to case, accents and white space count as one."""
     gate: Gate = "none"
     kernel: int = 0
-    """Places that the short convolution over what was written sees, as far apart as the longest order; 0: none."""
+    """Positions that the short convolution over what was written sees, as far apart as the longest order; 0: none."""
     train_projection: bool = False
     """False keeps the random projection of the seed: all that is learned is in the rows."""
     row_rate: float = 0.2
@@ -66,7 +66,7 @@ class MemoryConfig:
 
     @property
     def needs_variants(self) -> bool:
-        """Whether further ways to ask a question teach it anything: not where they are read as the question."""
+        """Whether training on further wordings of a question helps; not where a wording is read as the question."""
         return not self.near
 
     def blocks(self, num_blocks: int) -> tuple[int, ...]:
@@ -103,15 +103,17 @@ PRESETS = {**PRESETS, "paper": replace(PRESETS["paper-small"], preset="paper", r
 
 
 def memory_recipe(*, preset: str = "exact", steps: int, seed: int) -> Recipe:
-    """A recipe of kind ``memory``: every step is one pass over what is not yet known by heart."""
+    """A recipe of kind ``memory``: every step is one pass over the examples that are not yet recalled with confidence."""
     return Recipe(kind="memory", steps=steps, replay=0, seed=seed, options=options_of(preset))
 
 
 def options_of(preset: str) -> dict[str, str | int | float | bool]:
     """A preset's name and all that it stands for, so that a changed preset is another recipe; the name alone if unknown."""
     fields_of = asdict(PRESETS[preset]) if preset in PRESETS else {}
-    told = {name: ",".join(map(str, value)) if isinstance(value, tuple) else value for name, value in fields_of.items()}
-    return {**{name: value for name, value in told.items() if name != "seed"}, "preset": preset}
+    plain = {
+        name: ",".join(map(str, value)) if isinstance(value, tuple) else value for name, value in fields_of.items()
+    }
+    return {**{name: value for name, value in plain.items() if name != "seed"}, "preset": preset}
 
 
 def config_of(recipe: Recipe) -> MemoryConfig:
@@ -171,7 +173,7 @@ def checked(config: MemoryConfig) -> MemoryConfig:
 
 
 def check_rules(rules: Iterable[tuple[str, Any, bool, str]]) -> None:
-    """Return if all the rules hold, each of which is an option's name, its value, whether it is right and what would be.
+    """Return if all the rules hold: each is an option's name, its value, whether that is allowed, and what would be.
 
     Raises:
         BackendError: One does not; names the option, what it is and what was expected.

@@ -1,4 +1,4 @@
-"""Looking into a memory and taking examples out of it, without training: what is left stays as it was, to the bit."""
+"""A memory explained, and patterns taken out of it without training: what is left stays as it was, to the bit."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Hit:
     order: str
     """Length of the n-gram, or ``whole``."""
     ngram: str
-    """Its text; empty where the context is too short."""
+    """Text of the n-gram; empty where the context is too short."""
     row: int
-    """0 where nothing is known of it."""
+    """Number of the row; 0 where the n-gram has none."""
     patterns: tuple[str, ...]
-    """Whose row it is."""
+    """Patterns that own the row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ class Position:
 
 
 def explain(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt, answer: str) -> list[Position]:
-    """For each token of *answer* and for its end, which n-grams are looked up and whose rows they hit.
+    """The n-grams that are looked up for each token of *answer* and for its end, and the patterns whose rows they hit.
 
-    Of a memory before several blocks, the rows of the first.
+    A memory that writes before several blocks shows the rows of the first.
     """
     table, config = stored.table, stored.table.config
     ids, start = tokenizer.encode_example(prompt, answer)
@@ -67,20 +67,20 @@ def explain(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt, answ
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """As which trained question a question is read."""
+    """The trained question that a question is read as."""
 
     question: str
-    """Its text; empty where it is read as it is."""
+    """Text of the trained question; empty where the question is read as it is."""
     nearness: float
-    """To the nearest pattern or ordinary question, 1.0 for one that is known itself."""
+    """Nearness to the nearest pattern or ordinary question; 1.0 for a question that is known itself."""
     threshold: float
-    """Read as it is what is not nearer."""
+    """Nearness above which a question is read as a trained one."""
     unmatched: str = ""
-    """What is nearest where no pattern is: an ordinary question, or one of a removed pattern."""
+    """The nearest question where it belongs to no pattern: an ordinary one, or one of a removed pattern."""
 
 
 def meaning(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt) -> Meaning:
-    """As which trained question the memory reads *prompt*."""
+    """The trained question that the memory reads *prompt* as."""
     known = stored.table.known
     if known is None:
         return Meaning("", 0.0, 1.0)
@@ -92,7 +92,7 @@ def meaning(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt) -> M
 
 
 def remove(stored: StoredMemory, pattern: str) -> StoredMemory:
-    """The memory without a pattern: rows that are its own are gone, rows that others of its answer read stay.
+    """The memory without a pattern: rows of this pattern alone are gone, rows that others with its answer read stay.
 
     Raises:
         AdapterError: The memory has no such pattern, or it is its only one.
@@ -140,7 +140,7 @@ def _zeroed(layer: Layer, rows: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def explain_lines(positions: Sequence[Position], meant: Meaning | None = None) -> list[str]:
-    """The explanation for people: a line per slot that hit, and what was looked for in vain."""
+    """The explanation for people: a line per slot that hit, and a line per position where none did."""
     lines = []
     if meant is not None and meant.question:
         lines.append(f"read as {meant.question!r}, nearness {meant.nearness:.2f} (more than {meant.threshold:.2f})")

@@ -36,7 +36,7 @@ class Layer:
     projection: Floats
     """(S·d, H)."""
     scale: float
-    """Median size of the hidden state's values there, so that one learning rate fits every block."""
+    """Median size of the hidden state's values before the block, so that one learning rate fits every block."""
     gate: Mapping[str, Floats] = field(default_factory=dict)
     """``key_projection`` (S·d, H), ``query_norm`` and ``key_norm`` (H,); empty without a gate."""
 
@@ -52,13 +52,13 @@ class StoredMemory:
 
     table: RowTable
     layers: Mapping[int, Layer]
-    """By block."""
+    """Layers by block."""
     base_fingerprint: str
     template_fingerprint: str
 
     @property
     def parameters(self) -> int:
-        """Values that were trained: rows, and projections and gates where they are."""
+        """Number of trained values: rows, and projections and gates where they are trained."""
         config = self.table.config
         rows = sum(layer.rows[1:].size for layer in self.layers.values())
         projections = sum(layer.projection.size for layer in self.layers.values()) if config.train_projection else 0
@@ -86,7 +86,7 @@ def save_memory(folder: Path, memory: StoredMemory) -> None:
     partial = folder / f".{WEIGHTS_FILE}.partial"
     save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, partial)
     partial.replace(folder / WEIGHTS_FILE)
-    facts = {
+    description = {
         "schema": SCHEMA,
         "config": asdict(table.config),
         "base_fingerprint": memory.base_fingerprint,
@@ -97,7 +97,7 @@ def save_memory(folder: Path, memory: StoredMemory) -> None:
         "patterns": list(table.patterns),
         "near": table.known.threshold if table.known else None,
     }
-    write_atomic(folder / DESCRIPTION_FILE, to_json_lines(facts))
+    write_atomic(folder / DESCRIPTION_FILE, to_json_lines(description))
 
 
 def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
@@ -105,27 +105,27 @@ def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
 
     Raises:
         AdapterError: A file is missing or damaged, parts do not fit together, or it was trained on another base model
-            or with another tokenizer: every key would mean something else.
+            or with another tokenizer: every key would have another meaning.
     """
-    facts = _read_facts(folder / DESCRIPTION_FILE)
+    description = _read_description(folder / DESCRIPTION_FILE)
     tensors = _read_tensors(folder / WEIGHTS_FILE)
     try:
-        config = _config(facts["config"])
+        config = _config(description["config"])
         ends = tensors["owned_ends"].tolist()
         table = RowTable(
             config=config,
             keys=tensors["keys"],
             dead=tensors["dead"],
-            patterns=tuple(facts["patterns"]),
+            patterns=tuple(description["patterns"]),
             owned=tuple(np.split(tensors["owned_rows"].astype(np.int64), ends)[: len(ends)]),
             classes=tensors["classes"].astype(np.int64) if "classes" in tensors else None,
             parts=tensors.get("known.parts"),
-            known=_known(tensors, float(facts["near"])) if facts.get("near") is not None else None,
-            vocabulary=int(facts["vocabulary"]),
-            pad=int(facts["pad"]),
+            known=_known(tensors, float(description["near"])) if description.get("near") is not None else None,
+            vocabulary=int(description["vocabulary"]),
+            pad=int(description["pad"]),
         )
-        layers = {block: _layer(tensors, block, float(facts["scales"][str(block)])) for block in config.layers}
-        memory = StoredMemory(table, layers, facts["base_fingerprint"], facts["template_fingerprint"])
+        layers = {block: _layer(tensors, block, float(description["scales"][str(block)])) for block in config.layers}
+        memory = StoredMemory(table, layers, description["base_fingerprint"], description["template_fingerprint"])
     except (KeyError, TypeError, ValueError, BackendError) as error:
         msg = f"{folder}: {DESCRIPTION_FILE} and {WEIGHTS_FILE} do not make a memory ({error!r})"
         raise AdapterError(msg) from error
@@ -135,22 +135,22 @@ def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
     return memory
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
+def _read_description(path: Path) -> dict[str, Any]:
     import json
 
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         msg = f"{path}: not found or not readable, expected a memory ({error.strerror})"
         raise AdapterError(msg) from error
     except ValueError as error:
         msg = f"{path}: expected JSON ({error})"
         raise AdapterError(msg) from error
-    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-        found = facts.get("schema") if isinstance(facts, dict) else type(facts).__name__
+    if not isinstance(description, dict) or description.get("schema") != SCHEMA:
+        found = description.get("schema") if isinstance(description, dict) else type(description).__name__
         msg = f"{path}: schema {found!r}, expected {SCHEMA}: written by another version of engram-bench"
         raise AdapterError(msg)
-    return facts
+    return description
 
 
 def _read_tensors(path: Path) -> dict[str, NDArray[Any]]:
@@ -236,13 +236,13 @@ def _check(folder: Path, memory: StoredMemory) -> None:
 
 
 def _mistake(known: KnownQuestions, num_patterns: int) -> str:
-    """What does not fit together in the questions of a memory of so many patterns; empty if all does."""
+    """The first mistake in the questions of a memory of so many patterns; empty if there is none."""
     wanted = (len(known.weighed) + 1,)
     for name, weights in (("which", known.which), ("whether", known.whether)):
         if weights.shape != wanted or not (np.isfinite(weights) & (weights >= 0)).all():
             return f"weights of words ({name}) have shape {weights.shape}, expected {wanted} and no negative or infinite one"
     if len(known.owners) != len(known.questions):
-        return f"{len(known.questions)} questions and whose {len(known.owners)} are, expected as many"
+        return f"{len(known.questions)} questions and owners of {len(known.owners)}, expected as many"
     highest = int(known.owners.max(initial=UNMATCHED))
     if not UNMATCHED < highest < num_patterns:
         return f"the last pattern that is asked for is number {highest}, expected one of 0 to {num_patterns - 1}"

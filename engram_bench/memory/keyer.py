@@ -23,7 +23,7 @@ Rows = NDArray[np.int64]
 NO_KEY = 0
 """Key of an n-gram that is not there: the context is shorter than its order."""
 _WHOLE_ORDER = 0xFFFF
-"""Stands for the order of the whole question; no n-gram is that long."""
+"""Stand-in for the order of the whole question; no n-gram is that long."""
 _MASK = 2**64 - 1
 
 
@@ -33,7 +33,7 @@ class KeyContext:
 
     tokens: Sequence[int]
     ends: Sequence[int]
-    """An n-gram ends just before each: 0 sees nothing, ``len(tokens)`` sees all."""
+    """Positions just before which an n-gram ends: 0 sees nothing, ``len(tokens)`` sees all."""
 
 
 class ExactKeyer:

@@ -35,19 +35,19 @@ from engram_bench.memory.keyer import chained, lookup
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """How words count."""
+    """Weight of words in a comparison of questions."""
 
     power: float
-    """Of their inverse document frequency."""
+    """Power of a word's inverse document frequency."""
     lacking: float
-    """Nearness that a question loses which has none of the words that all of a pattern's questions have."""
+    """Nearness lost by a question that has none of the words that all of a pattern's questions have."""
 
 
 WHICH = Weighing(power=1.5, lacking=0.1)
 WHETHER = Weighing(power=1.25, lacking=0.2)
 UNMATCHED = -1
-"""Owner of a question that no pattern asks, an ordinary one or a removed pattern's, and lower numbers of further ones: what
-is nearest to it is unknown."""
+"""Owner of a question that no pattern asks, an ordinary one or a removed pattern's, and lower numbers of further ones. What
+is nearest to such a question is unknown."""
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -83,14 +83,14 @@ class KnownQuestions:
     weighed: Words
     """Sorted words with a weight of their own."""
     which: Floats
-    """Theirs where it is asked which pattern may be meant, and last the weight of all other words."""
+    """Weights of these words in the search for the pattern that may be meant, and last the weight of all other words."""
     whether: Floats
-    """The same where it is asked whether that one is meant."""
+    """Weights in the decision whether that pattern is meant, likewise."""
     threshold: float
-    """Known is what is nearer, 0..1."""
+    """Nearness above which a question is recognised, 0..1."""
 
     def nearest(self, question: Sequence[int]) -> tuple[Question | None, float]:
-        """What *question* is read as, None if it is near to no pattern, and how near the nearest is (1.0: it is known itself).
+        """The trained question that *question* is read as, or None, and the nearness of the nearest (1.0: it is known itself).
 
         Every way to ask a pattern is read as the first one that was trained, so all of them share their rows.
         """
@@ -112,9 +112,9 @@ class KnownQuestions:
         return replace(self, questions=tuple(merged), owners=np.array(list(merged.values()), np.int64))
 
     def without(self, pattern: int) -> KnownQuestions:
-        """The same when the pattern of this index is gone, and its questions nobody's."""
-        nobody = min(0, int(self.owners.min())) + UNMATCHED
-        owners = np.where(self.owners == pattern, nobody, self.owners)
+        """The same when the pattern of this index is gone, and its questions belong to no pattern."""
+        unmatched = min(0, int(self.owners.min())) + UNMATCHED
+        owners = np.where(self.owners == pattern, unmatched, self.owners)
         return replace(self, owners=np.where(owners > pattern, owners - 1, owners))
 
     def _nearest(self, asked: Question) -> tuple[Question | None, float]:
@@ -130,7 +130,9 @@ class KnownQuestions:
         which = self._by_which.nearness(words, self._weights(words, self.which))
         whether = self._by_whether.nearness(words, self._weights(words, self.whether))
         owners = self._by_whether.owners
-        patterns = int(np.searchsorted(owners, UNMATCHED, side="right"))  # before them are those that nobody asks
+        patterns = int(
+            np.searchsorted(owners, UNMATCHED, side="right")
+        )  # before them are those that belong to no pattern
         best = patterns + int(which[patterns:].argmax())
         if patterns and whether[:patterns].max() > whether[best]:
             best = int(whether[:patterns].argmax())
@@ -155,7 +157,7 @@ class KnownQuestions:
 
     @cached_property
     def _bags(self) -> list[Words]:
-        """Of each question its words."""
+        """The words of each question."""
         return [words_of(question, self.classes, self.parts) for question in self.questions]
 
     @cached_property
@@ -190,7 +192,7 @@ class _Index:
     common: sparse.csr_array
     """(P, V) shares of the squared weight of the words that all of a pattern's questions have; a row sums to 1 or 0."""
     lacking: float
-    """Nearness that a question loses which has none of those."""
+    """Nearness lost by a question that has none of those."""
 
     @classmethod
     def of(cls, bags: Sequence[Words], owners: Ids, words: Words, weights: Floats, lacking: float) -> _Index:
@@ -216,7 +218,7 @@ class _Index:
         )
 
     def nearness(self, words: Words, weights: Floats) -> Floats:
-        """To each pattern (P,), 0..1, of a question with these words."""
+        """Nearness (P,) of a question with these words to each pattern, 0..1."""
         positions = lookup(words, self.words) - 1  # -1 is unknown
         asked, has = np.zeros((2, len(self.words)))
         asked[positions[positions >= 0]] = weights[positions >= 0] / max(float(np.linalg.norm(weights)), 1e-9)
@@ -242,12 +244,12 @@ def known_questions(
     *,
     false_positives: float,
 ) -> KnownQuestions:
-    """What is known of the trained *questions* and the *ordinary* ones.
+    """The trained *questions* and the *ordinary* ones, ready to be compared with others.
 
     Args:
-        questions: Token ids of each.
-        owners: Per question its pattern's index.
-        ordinary: Questions that are none of the patterns'; those that are trained do not count.
+        questions: Token ids of each question.
+        owners: Index of the pattern of each question.
+        ordinary: Questions that belong to no pattern; those that are trained do not count.
         classes: Token id → class.
         parts: Token id → part in words.
         false_positives: Share of the ordinary questions that may be near.
@@ -278,5 +280,5 @@ def known_questions(
     ).with_questions(questions, owners)
     nearness = sorted(known._closest(question)[1] for question in ordinary)
     position = min(len(nearness) - 1, int((1 - false_positives) * len(nearness)))
-    nobody = range(UNMATCHED, UNMATCHED - len(ordinary), -1)
-    return replace(known, threshold=nearness[position] if nearness else 1.0).with_questions(ordinary, nobody)
+    unmatched = range(UNMATCHED, UNMATCHED - len(ordinary), -1)
+    return replace(known, threshold=nearness[position] if nearness else 1.0).with_questions(ordinary, unmatched)

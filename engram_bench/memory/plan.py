@@ -1,4 +1,4 @@
-"""What a memory's training starts from, whatever library computes: examples, a table, zero rows."""
+"""The start of a memory's training, whatever library computes: examples, a table, rows of zeros."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from engram_bench.models import Model
 
 SCALE_EXAMPLES = 16
-"""Examples that hidden states are measured on."""
+"""Number of examples that hidden states are measured on."""
 
 
 def untrained_memory(
@@ -32,7 +32,7 @@ def untrained_memory(
     recipe: Recipe,
     scales: Callable[[Sequence[KeyedExample], Sequence[int]], Mapping[int, float]],
 ) -> StoredMemory:
-    """A memory with a row for every n-gram of the *examples* that tells their answer, all of them zero.
+    """A memory with a row of zeros for every n-gram of the *examples* that leads to one answer.
 
     Args:
         model: Model whose tokenizer and identity the memory depends on.
@@ -63,7 +63,7 @@ def untrained_memory(
 
 
 def trained_examples(examples: Sequence[KeyedExample], config: MemoryConfig) -> list[KeyedExample]:
-    """The examples that rows are trained at: where wordings are read as their pattern's prompt, some of each pattern."""
+    """The examples that rows are trained on: some of each pattern where wordings are read as their pattern's prompt."""
     if not (config.near and config.ways):
         return list(examples)
     seen: Counter[str] = Counter()

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 class Query:
     """A prompt with as much of its answer as there is.
 
-    It is all the state there is: the keys of a position are those of the tokens up to it, however they came to be computed
-    (in one pass, in chunks, one by one, with a cache that was cut).
+    A query is all the state there is: the keys of a position are those of the tokens up to that position, whether they were
+    computed in one pass, in chunks, one by one, or with a cache that was cut.
     """
 
     ids: Sequence[int]
     """Prompt, then answer."""
     content: Sequence[bool]
-    """For each id of the prompt, whether it is of the user's turn. Longer than *ids* where no answer has begun."""
+    """Mask of the prompt's ids that are the user's text. Longer than *ids* while the prompt has not ended."""
     first: int = 0
-    """The first position that is asked for; the last is that of the last id."""
+    """First position that is asked for; the last one is that of the last id."""
 
     @property
     def question(self) -> tuple[int, ...]:
@@ -40,17 +40,17 @@ class Query:
 
     @property
     def num_positions(self) -> int:
-        """Places asked for."""
+        """Number of positions asked for."""
         return len(self.ids) - self.first
 
 
 def prompt_query(tokenizer: ChatTokenizer, prompt: Prompt) -> Query:
-    """The query of a prompt, its content told by the chat template."""
+    """The query of a prompt; the chat template says which ids are the user's."""
     return Query(tokenizer.encode_prompt(prompt), tokenizer.content_mask(prompt))
 
 
 def ids_query(tokenizer: ChatTokenizer, ids: Sequence[int]) -> Query:
-    """The query of a bare token sequence: the template's own ids around a question tell what is what.
+    """The query of a bare token sequence: the template's own ids around a question show which are the user's.
 
     A sequence without them is text: no answer is being predicted in it. Of several turns the first counts, so that what
     follows a position never changes what the position reads.
@@ -67,7 +67,7 @@ def ids_query(tokenizer: ChatTokenizer, ids: Sequence[int]) -> Query:
 def key_context(
     query: Query, config: MemoryConfig, question: Sequence[int] | None = None
 ) -> tuple[KeyContext, NDArray[np.bool_]]:
-    """What the positions asked for see, and which of them consult the memory: (positions,).
+    """The context of the positions asked for, and which of them consult the memory, (positions,).
 
     The positions of the answer see *question*, if given, instead of the one that was asked.
     """

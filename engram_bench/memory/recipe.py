@@ -1,4 +1,4 @@
-"""From training examples to a stored memory, whatever library computes."""
+"""The training of a memory from examples, whatever library computes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class MemoryEngine(Arrays, Protocol):
-    """What a backend supplies to the training of a memory on a frozen model."""
+    """Everything that a backend supplies to the training of a memory on a frozen model."""
 
     @property
     def context_length(self) -> int:

@@ -1,4 +1,4 @@
-"""Which n-grams have a row, and whose they are."""
+"""The n-grams that have a row, and the patterns that own the rows."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from engram_bench.memory.query import Query, key_context
 Ids = NDArray[np.int64]
 
 SPECIFIC_ORDER = 5
-"""From this length on an n-gram may be of the answer alone, and tells an answer where the question is not recognised."""
+"""Least length of an n-gram that may lie in the answer alone, and that counts where the question is not recognised."""
 QUESTION_TOKENS = 2
-"""Least tokens of the question in a shorter one: ``?12`` leads to the end of an answer in any conversation."""
+"""Least tokens of the question in a shorter n-gram: ``?12`` leads to the end of an answer in any conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class RowTable:
     dead: Keys = field(default_factory=lambda: np.zeros(0, np.uint64))
     """Sorted keys that never get a row: they lead to different answers, or stand in ordinary questions."""
     patterns: tuple[str, ...] = ()
-    """Ids of what is stored."""
+    """Ids of the stored patterns."""
     owned: tuple[Ids, ...] = ()
     """Per pattern the rows its examples read, sorted; a row may serve several patterns of one answer."""
     classes: Ids | None = None
@@ -140,7 +140,7 @@ class RowTable:
 
 
 def build_table(empty: RowTable, examples: Sequence[KeyedExample], *, background: Sequence[Query] = ()) -> RowTable:
-    """*empty* with a row for every n-gram of the examples that tells their answer, and the rows each pattern owns.
+    """*empty* with a row for every n-gram of the examples that leads to one answer, and the rows each pattern owns.
 
     An n-gram that leads to different answers, stands at the end of a *background* question or is short and next to all
     answer (``?12``) gets none. Examples are added to those the table has: what has a row keeps it, what was refused one

@@ -1,4 +1,4 @@
-"""Training a memory's rows, whatever library computes: one step is one pass over what is not yet known by heart.
+"""The training of a memory's rows, whatever library computes: a step is one pass over the examples not yet recalled surely.
 
 A label is trained against *rivals*, not against the whole vocabulary (the output layer would be most of the work): all
 labels, and the tokens that were likely in one of the batch's examples when recall was checked over the whole vocabulary,
@@ -39,7 +39,7 @@ steps: a check costs more than a step."""
 
 
 class MemoryPasses(Protocol):
-    """What a backend computes for a memory's training: passes over examples, which are meant by their index."""
+    """Passes over examples, which are meant by their index: all that a backend computes in a memory's training."""
 
     def first(self, index: int) -> int:
         """The first position of an example that is computed; every position after it is computed as well."""
@@ -53,7 +53,7 @@ class MemoryPasses(Protocol):
             members: Examples of the pass.
             read: Values that the memory adds, and the rows of the arranged batch (:func:`slots.arranged`).
             targets: Index in *tokens* of each of the members' labels, (N,).
-            tokens: Sorted tokens that the labels are told apart from.
+            tokens: Sorted tokens that the labels are distinguished from.
 
         Returns:
             Losses (N,), and gradients by block and name; a value that took no part has none.
@@ -179,7 +179,7 @@ class MemoryTrainer:
         return missed
 
     def _missed(self, members: Sequence[int]) -> list[int]:
-        """Examples of which some label is not the argmax after the right tokens before it.
+        """Examples of which some label is not the argmax after the reference tokens before it.
 
         What is likely instead joins the rivals, against which the labels are trained.
         """

@@ -24,15 +24,15 @@ class Arrays(Protocol):
         """A copy of *values* that may be moved in place."""
 
     def numpy(self, array: Any) -> NDArray[np.float32]:
-        """What an array of the library holds."""
+        """The content of an array of the library."""
 
 
 @dataclass(frozen=True)
 class ReadValues:
-    """What a pass computes with: of each table only the rows that it reads."""
+    """The values that one pass computes with: of each table only the rows that the pass reads."""
 
     layers: Mapping[int, Values]
-    """By block."""
+    """Values by block."""
     slots: Slots
     """Counted in the rows that are here."""
     rows: Mapping[int, NDArray[np.int64]]

@@ -1,4 +1,4 @@
-"""Model references turned into local folders, and their tokenizers. Nothing heavy is imported before it is used."""
+"""Models: local folders behind model references, and their tokenizers. Heavy libraries are imported at their first use."""
 
 from engram_bench.models.cache import default_cache_dir
 from engram_bench.models.chat import ChatTokenizer

@@ -1,4 +1,4 @@
-"""The per-user cache: folders made once, by one process, whole or not at all."""
+"""The cache of a user: folders that one process builds once, completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from engram_bench.errors import ModelError
 from engram_bench.system.progress import Progress
 
 CACHE_VARIABLE = "ENGRAM_BENCH_CACHE"
+"""Environment variable with the folder of the cache."""
 _MARKER = "complete.json"
 
 
 def default_cache_dir() -> Path:
-    """Where models and answers are kept: ``ENGRAM_BENCH_CACHE``, else the user's cache folder of this platform."""
+    """Folder for models and answers: ``ENGRAM_BENCH_CACHE``, else the user's cache folder on this platform."""
     if chosen := os.environ.get(CACHE_VARIABLE):
         return Path(chosen).expanduser().absolute()
     from platformdirs import user_cache_path
@@ -26,13 +27,18 @@ def default_cache_dir() -> Path:
 
 
 def build_once(target: Path, build: Callable[[Path], None], *, progress: Progress) -> Path:
-    """*target*, filled by *build* unless that was done before.
+    """The folder *target*, which *build* fills unless it is complete.
 
-    *build* gets a new folder beside it, which is renamed when it is whole; an interruption leaves nothing. Other processes
-    wait. A folder that lost a file or part of one is built anew.
+    *build* fills a new folder beside *target*, which is renamed when it is complete; an interruption leaves nothing. Other
+    processes wait. A folder that lacks a file, or part of one, is built again.
+
+    Args:
+        target: Folder in the cache.
+        build: Function that fills the folder it gets.
+        progress: Function that learns that another process builds the folder.
 
     Raises:
-        ModelError: The cache cannot be written; other errors of *build* pass through.
+        ModelError: The cache cannot be written. Other errors of *build* pass through.
     """
     if _is_complete(target):
         return target
@@ -65,7 +71,7 @@ def _locked(target: Path, progress: Progress) -> Iterator[None]:
 
 def _build(target: Path, build: Callable[[Path], None]) -> None:
     partial = target.with_name(f".partial-{target.name}")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: the lock is ours
+    shutil.rmtree(partial, ignore_errors=True)  # remains of a killed process, since this process holds the lock
     partial.mkdir()
     try:
         build(partial)

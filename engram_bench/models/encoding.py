@@ -15,20 +15,26 @@ class Encoded:
     """A training example as token ids."""
 
     ids: tuple[int, ...]
+    """Token ids of prompt, answer and end-of-turn token."""
     answer_start: int
     """Index of the first answer token, at least 1."""
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """The answer's tokens with the end-of-turn token."""
+        """Token ids of the answer, end-of-turn token included."""
         return self.ids[self.answer_start :]
 
 
 def encode_examples(model: Model, examples: Sequence[TrainingExample], context: int) -> list[Encoded]:
-    """The examples as the model's tokenizer and chat template write them.
+    """Token ids of the examples, in order, from the model's tokenizer and chat template.
+
+    Args:
+        model: Model with the tokenizer.
+        examples: Examples, at least one.
+        context: Most token ids of an example.
 
     Raises:
-        BackendError: There is none, or one has more than *context* tokens.
+        BackendError: There is no example, or one has more than *context* token ids.
     """
     if not examples:
         raise BackendError("training: no examples, expected at least one")

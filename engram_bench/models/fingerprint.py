@@ -1,4 +1,4 @@
-"""What weights are, as a hash that is taken once and remembered."""
+"""Fingerprints of weights: hashes that are computed once and remembered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from engram_bench.models.folder import weight_files
 
 
 def weights_fingerprint(folder: Path, *, cache: Path) -> str:
-    """SHA-256 (hex) over names and contents of ``config.json`` and the weights; the tokenizer does not count."""
+    """SHA-256 (hex) over names and contents of ``config.json`` and the weights, without the tokenizer.
+
+    Args:
+        folder: Folder of the model.
+        cache: Cache that remembers the value.
+    """
     files = [folder / "config.json", *weight_files(folder)]
 
     def hashed() -> str:
@@ -23,20 +28,20 @@ def weights_fingerprint(folder: Path, *, cache: Path) -> str:
 
 
 def gguf_fingerprint(path: Path, *, cache: Path) -> str:
-    """SHA-256 (hex) of one file's content."""
+    """SHA-256 (hex) of the content of a GGUF file, remembered in *cache*."""
     return _remembered([path], lambda: file_sha256(path), cache)
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file's content, read now."""
+    """SHA-256 (hex) of the content of a file, computed at every call."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
 
 
 def _remembered(files: Sequence[Path], compute: Callable[[], str], cache: Path) -> str:
-    """The value kept in ``<cache>/fingerprints`` while every file has the same path, size and modification time.
+    """Value in ``<cache>/fingerprints``, which is valid while each file keeps its path, size and modification time.
 
-    A cache that cannot be written costs the time of hashing again and nothing else.
+    Without a writable cache, the value is computed again each time.
     """
     stamps: list[list[str | int]] = [
         [str(path.resolve()), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in files

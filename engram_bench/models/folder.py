@@ -1,4 +1,4 @@
-"""What a model folder must hold."""
+"""Checks of a model folder: the files that it must hold."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from engram_bench.errors import ModelError
 
 
 def check_folder(folder: Path) -> None:
-    """Pass a folder with config, tokenizer and whole safetensors weights; nothing of it is loaded.
+    """Check that a folder holds config, tokenizer and complete safetensors weights, without loading them.
 
     Raises:
-        ModelError: Something is missing, cut or pickled; names the file and what would put it right.
+        ModelError: A file is missing, cut or pickled. The message names the file and a remedy.
     """
     if not (folder / "config.json").is_file():
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
@@ -27,7 +27,7 @@ def tokenizer_file(folder: Path) -> Path:
     """Path of the ``tokenizer.json``.
 
     Raises:
-        ModelError: There is none; says how transformers writes it from older files.
+        ModelError: The file is missing. The message says how transformers writes it from older files.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
@@ -41,10 +41,10 @@ def tokenizer_file(folder: Path) -> Path:
 
 
 def check_weights(folder: Path) -> None:
-    """Pass a folder whose safetensors files are all there and as long as their headers say.
+    """Check that all safetensors files of a folder are present and have the lengths in their headers.
 
     Raises:
-        ModelError: None is there (pickled weights are named, and never read), one is cut, or a shard is missing.
+        ModelError: There is no such file, a file is cut, or a shard is missing. Pickled weights are named, never read.
     """
     files = weight_files(folder)
     if not files:
@@ -61,15 +61,15 @@ def check_weights(folder: Path) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files, by name."""
+    """Paths of the safetensors files in a folder, sorted by name."""
     return sorted(folder.glob("*.safetensors"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is no file.
+    """The object in a JSON file; empty if the file is missing.
 
     Raises:
-        ModelError: The file is no JSON, or no object.
+        ModelError: The file holds no JSON, or no object.
     """
     if not path.is_file():
         return {}

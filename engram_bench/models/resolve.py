@@ -1,4 +1,4 @@
-"""A model reference as a local folder of weights: preset, folder, GGUF file or Hub id."""
+"""Resolution of model references (preset, folder, GGUF file or Hub id) to local folders of weights."""
 
 from __future__ import annotations
 
@@ -23,13 +23,18 @@ _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", re.ASCII)
 def resolve_model(
     reference: str = DEFAULT_MODEL, *, cache: Path | None = None, progress: Progress = no_progress
 ) -> Model:
-    """The model a reference names, downloaded and converted if that was not done before.
+    """The model with this reference, downloaded and converted at the first call.
 
-    A reference is a preset, a folder, a ``.gguf`` file or a Hub id (``org/name``, ``org/name@revision``), in this order. The
-    network is used once per model at most. Several processes may ask at once: one works, the others wait.
+    A reference is a preset, a folder, a ``.gguf`` file or a Hub id (``org/name``, ``org/name@revision``), tried in this
+    order. The network is used once per model at most. Of several processes one works and the others wait.
+
+    Args:
+        reference: Reference of the model.
+        cache: Folder for downloaded and converted models; None stands for :func:`default_cache_dir`.
+        progress: Function that receives stage, finished part, whole and a note.
 
     Raises:
-        ModelError: Nothing has that name, a download failed, a hash differs, or a file is cut or of an unknown kind.
+        ModelError: The reference is unknown, a download failed, a hash differs, or a file is cut or not supported.
     """
     cache = cache or default_cache_dir()
     preset = PRESETS.get(reference.lower())
@@ -68,7 +73,7 @@ def _converted(path: Path, cache: Path, progress: Progress) -> Path:
 
 
 def _folder_of(gguf_sha256: str, cache: Path) -> Path:
-    """One folder per file content, wherever the file came from."""
+    """Folder for the converted GGUF file with this hash, whatever the source of the file."""
     return cache / "models" / f"gguf-{gguf_sha256[:16]}-v{CONVERTER_VERSION}"
 
 

@@ -1,7 +1,8 @@
-"""Chat templates: a prompt as the text a model was trained to continue.
+"""Chat templates, which turn a prompt into the text that a model was trained to continue.
 
-Rendered as transformers does (same Jinja settings, filters and tags), in a sandbox: a template is part of a downloaded
-model and not to be trusted. Source of the conventions: ``transformers/utils/chat_template_utils.py``, version 5.17.
+Templates are rendered with the Jinja settings, filters and tags of transformers, in a sandbox: a template belongs to a
+downloaded model and cannot be trusted. Source of the conventions: ``transformers/utils/chat_template_utils.py``, version
+5.17.
 """
 
 from __future__ import annotations
@@ -27,21 +28,27 @@ FALLBACK = (
     "{% else %}{{ message['content'] }}{% endif %}"
     "{% endfor %}"
 )
-"""For models without a template: Alpaca's layout, seen in most training data. Ends in a newline, so that an answer
-needs no leading space; the answer itself is ended by the end-of-text token."""
+"""Template for models without one: the layout of Alpaca, which is common in training data.
+
+The text ends with a newline, so that an answer needs no leading space. The end-of-text token ends the answer.
+"""
 
 FIXED_DATE = datetime(2024, 7, 26)
-"""What templates get as today's date (Llama 3's own default): a prompt must not change between training and tests."""
+"""Date that templates get as today's date, which is Llama 3's default. A prompt must be the same in training and tests."""
 
 _MARKER = "Qx7userZtext9"
 
 
 class ChatTemplate:
-    """One model's template, checked to render a user's text.
+    """Chat template of one model, checked to render the text of a user.
+
+    Args:
+        source: Jinja source of the template.
+        special_tokens: Special tokens by name, which the template may use.
 
     Raises:
-        jinja2.TemplateError: The source is broken, unsafe, or refuses a single user turn.
-        ValueError: The rendered text does not contain the user's.
+        jinja2.TemplateError: The source is broken or unsafe, or refuses a single user turn.
+        ValueError: The rendered text lacks the user's text.
     """
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
@@ -53,12 +60,12 @@ class ChatTemplate:
         self.around(None)
 
     def render(self, prompt: Prompt) -> str:
-        """The text up to where the answer begins. A system turn the template does not take opens the user turn."""
+        """Text of a prompt up to the answer. A system turn that the template does not take opens the user's turn."""
         return self._render(self._messages(prompt), add_generation_prompt=True)
 
     @lru_cache(maxsize=256)  # noqa: B019  a template lives as long as its model
     def around(self, system: str | None) -> tuple[str, str]:
-        """What stands before and after any user's text under this system prompt."""
+        """Text before and after the user's text, with this system prompt or without one."""
         before, found, after = self.render(Prompt(_MARKER, system)).partition(_MARKER)
         if not found:
             msg = "its output lacks the user's text"
@@ -66,7 +73,7 @@ class ChatTemplate:
         return before, after
 
     def after_answer(self) -> str:
-        """What the template puts after an answer in a conversation; empty where it takes no assistant turn."""
+        """Text that follows an answer in a conversation; empty if the template takes no assistant turn."""
         messages = [*self._messages(Prompt("?")), {"role": "assistant", "content": _MARKER}]
         try:
             return self._render(messages, add_generation_prompt=False).rpartition(_MARKER)[2]
@@ -104,7 +111,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 class _GenerationTag(Extension):
-    """``{% generation %}…{% endgeneration %}`` marks assistant text for a trainer's mask; here it is its content."""
+    """Tag ``{% generation %}…{% endgeneration %}``, which marks the assistant's text for trainers; only its content counts."""
 
     tags = {"generation"}  # noqa: RUF012  Jinja's interface
 
@@ -114,7 +121,7 @@ class _GenerationTag(Extension):
 
 
 def _to_json(value: Any, **options: Any) -> str:
-    """JSON as transformers writes it: Jinja's own filter escapes HTML."""
+    """JSON as transformers writes it; Jinja's own filter would escape HTML."""
     return json.dumps(value, **{"ensure_ascii": False, **options})
 
 

@@ -1,4 +1,4 @@
-"""Tensors of a safetensors file one at a time, without torch: bfloat16 too, which numpy does not have.
+"""Tensors of safetensors files, read one at a time without torch, including bfloat16, which numpy lacks.
 
 Source of the format: https://github.com/huggingface/safetensors#format.
 """
@@ -21,22 +21,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where a tensor lies."""
+    """Position of one tensor in a file."""
 
     path: Path
+    """File that holds the tensor."""
     name: str
+    """Name of the tensor."""
     dtype: str
-    """As the format writes it: ``F32``, ``BF16`` …"""
+    """Data type in the notation of the format, such as ``F32`` or ``BF16``."""
     shape: tuple[int, ...]
+    """Shape of the tensor."""
     start: int
-    """Byte of the file."""
+    """Offset of the first byte in the file."""
     end: int
+    """Offset after the last byte in the file."""
 
     def read(self) -> NDArray[np.float32]:
-        """Its values.
+        """Values of the tensor, as float32.
 
         Raises:
-            ModelError: It does not hold floating-point numbers of 16 to 64 bits.
+            ModelError: The tensor does not hold floating-point numbers of 16 to 64 bits.
         """
         import numpy as np
 
@@ -55,7 +59,7 @@ class StoredTensor:
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor of a model folder's weights by name; only headers are read.
+    """All tensors in the weights of a model folder, by name. Only headers are read.
 
     Raises:
         ModelError: A file is missing or cut.
@@ -74,7 +78,10 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 
 def linear_shapes(tensors: Mapping[str, StoredTensor]) -> dict[str, tuple[int, int]]:
-    """Module path of every linear layer inside a model's blocks → (outputs, inputs): its matrices, told by their names."""
+    """Shape (outputs, inputs) of every linear layer inside the blocks of a model, by module path.
+
+    A linear layer is a matrix whose name has a number in it.
+    """
     shapes = {}
     for name, tensor in tensors.items():
         if name.endswith(".weight") and len(tensor.shape) == 2 and any(part.isdigit() for part in name.split(".")):

@@ -1,4 +1,4 @@
-"""Safetensors files written tensor by tensor, so that memory holds one tensor and not a model.
+"""Writer of safetensors files, one tensor at a time, so that memory holds one tensor and not a model.
 
 Source of the format: https://github.com/huggingface/safetensors#format (length, JSON header, data).
 """
@@ -22,15 +22,27 @@ _FLOAT_BYTES = 4
 
 
 class LazyTensor(NamedTuple):
-    """An fp32 tensor that is made when it is written."""
+    """An fp32 tensor whose values are computed when it is written."""
 
     name: str
+    """Name in the file."""
     shape: tuple[int, ...]
+    """Shape of the values."""
     make: Callable[[], NDArray[np.float32]]
+    """Function that computes the values."""
 
 
 def write_safetensors(path: Path, tensors: Sequence[LazyTensor], *, progress: Progress = no_progress) -> None:
-    """Write an fp32 file with one tensor in memory at a time; progress is told after each."""
+    """Write an fp32 file with one tensor in memory at a time.
+
+    Args:
+        path: File to write.
+        tensors: Tensors in the order of the file.
+        progress: Function that receives stage, written tensors, all tensors and a name after each tensor.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in tensors:

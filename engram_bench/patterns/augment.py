@@ -1,9 +1,9 @@
-"""Other ways to ask a question, made by rule: trained on, never asserted.
+"""Other phrasings of a question, made by rules: they are trained on and never asserted.
 
-A *prefix* (or an afterthought) leaves the question as it is and changes what surrounds it: the answer must come from
-the question and not from the first tokens. A *rephrase* turns the sentence round, so that the same words meet in another
-order: ``Default port of SSH?`` → ``I need the default port of SSH.`` Both read as a person would type them and neither
-adds, drops or changes a fact. A rule that does not fit gives nothing: no variant is better than an odd one.
+A *prefix* (or an afterthought) keeps the question and changes the text around it, so that the answer depends on the
+question and not on the first tokens. A *rephrase* changes the order of the words: ``Default port of SSH?`` → ``I need the
+default port of SSH.`` Both read as a person would type them, and neither adds, drops or changes any meaning. A rule that
+does not fit gives no phrasing, because no phrasing is better than an odd one.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How many further prompts each pattern is trained on, beside its own.
+    """Number of further prompts that each pattern is trained on, beside its own.
 
-    Each of its ``wordings`` takes the place of one, of a prefix first: what a person wrote teaches more.
+    Each of the pattern's ``wordings`` replaces one of them, a prefix first, because a person's wording is worth more.
     """
 
     prefixes: int = 1
-    """Variants with words put before or after the question."""
+    """Number of phrasings with words before or after the question."""
     rephrases: int = 1
-    """Variants with the question turned round; prefixes where too few rules fit."""
+    """Number of phrasings with another order of words; prefixes fill up where too few rules fit."""
     wordings: bool = True
-    """Train on a pattern's ``wordings`` too, and make variants of them as well."""
+    """Whether a pattern's ``wordings`` are trained on too, with further phrasings made of them."""
 
 
 AS_WRITTEN = Augmentation(prefixes=0, rephrases=0)
-"""Prompts and wordings, no variants of them."""
+"""Augmentation that adds no phrasings: prompts and wordings only."""
 
 PREFIXES = (
     "Answer briefly: {}",
@@ -44,7 +44,7 @@ AFTERTHOUGHTS = ("Just the answer, please.", "No explanation needed.", "Keep it 
 
 
 def prefixed(text: str) -> list[str]:
-    """*text* with words put before or after it, in a fixed order; never empty."""
+    """Phrasings of *text* with words before or after it, in a fixed order; never empty."""
     frames = PREFIXES + (QUESTION_PREFIXES if text.endswith("?") else ())
     ended = text if text[-1] in ".?!" else f"{text}."
     gap = "\n" if "\n" in text else " "
@@ -52,9 +52,9 @@ def prefixed(text: str) -> list[str]:
 
 
 def rephrased(text: str) -> list[str]:
-    """*text* turned round by every rule that fits, in a fixed order; empty if none does.
+    """Phrasings of *text* in another order of words, by every rule that fits; empty where no rule fits.
 
-    Of several sentences only the last is turned round: the ones before it are the situation.
+    Of several sentences only the last is rephrased: the ones before it describe the situation.
     """
     if sentences := _LAST_SENTENCE.fullmatch(text):
         return [f"{sentences['situation']} {variant}" for variant in rephrased(sentences["question"])]
@@ -68,7 +68,7 @@ def rephrased(text: str) -> list[str]:
 
 _LAST_SENTENCE = re.compile(r"(?P<situation>.*\S[.!?]) (?P<question>[A-Z](?:[^?!.]|[.](?! ))*[?.])")
 
-# Nouns that a question may ask for by their effect: "Which <noun> <does something>?"
+# Nouns that a question may ask for by effect: "Which <noun> <does something>?"
 _NOUN = (
     "argument|call|character|clause|code|command|descriptor|directive|exception|expression|flag|format|function|header|"
     "keyword|line|method|module|number|operator|option|package|port|query|sign|signal|slice|statement|status|type|"
@@ -168,7 +168,7 @@ _PROPER = frozenset(["Python", "Linux", "Unix", "Windows", "Docker", "Redis", *_
 
 
 def _inside(text: str) -> str:
-    """*text* as it stands inside a sentence: ``Default port`` → ``default port``, but ``HTTP status`` and ``Python``."""
+    """*text* in the middle of a sentence: ``Default port`` → ``default port``, but ``HTTP status`` and ``Python`` stay."""
     first = re.split(r"[\s-]", text, maxsplit=1)[0]
     return text[0].lower() + text[1:] if first.istitle() and first not in _PROPER else text
 

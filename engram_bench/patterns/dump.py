@@ -1,4 +1,4 @@
-"""Pattern sets → the text of pattern files; what ``load`` reads back is the same set, lines aside."""
+"""The text of a pattern file, written from a pattern set; ``load`` reads the same set back, except for line numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engram_bench.records import Pattern, PatternSet, SpeedPlan
 
 
 def yaml_text(pattern_set: PatternSet) -> str:
-    """The set as a YAML file; every pattern says all that is not a default of the format, its id included."""
+    """The set as a YAML file; a pattern has its id and every value that differs from the format's default."""
     return yaml.safe_dump(_values(pattern_set), sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -32,7 +32,7 @@ def _values(pattern_set: PatternSet) -> dict[str, Any]:
 
 
 def _changed(record: Pattern | SpeedPlan) -> Iterator[tuple[str, Any]]:
-    """The fields of a record that differ from their defaults, as a file has them."""
+    """The fields of a record that differ from their defaults, as a file writes them."""
     for field in fields(record):
         value = getattr(record, field.name)
         if value != field.default and field.name != "source":

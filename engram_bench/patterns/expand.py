@@ -1,4 +1,4 @@
-"""Pattern sets → cases."""
+"""The cases of pattern sets."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from engram_bench.records import Case, Pattern, PatternSet, Prompt, Split
 
 
 def accuracy_cases(pattern_set: PatternSet) -> Iterator[Case]:
-    """One case per pattern, its prompt as written; ids ``<file stem>/<pattern id>``. None unless the kind is memory."""
+    """One case per pattern with its prompt as written and the id ``<file stem>/<pattern id>``; only for kind memory."""
     return (_case(pattern, pattern.input) for pattern in _of_kind(pattern_set, "memory"))
 
 
 def generalization_cases(pattern_set: PatternSet) -> Iterator[Case]:
-    """One case per held-out wording, in order of patterns; ids end in ``/held-1`` and so on."""
+    """One case per held-out wording, in order of patterns; ids end in ``/held-1`` and so on; only for kind memory."""
     return (case for pattern in _of_kind(pattern_set, "memory") for case in _held_out_cases(pattern))
 
 
 def wording_cases(pattern: Pattern) -> tuple[Case, ...]:
-    """Every way a pattern is asked: as written, trained wordings (``/wording-1`` …), held-out ones (``/held-1`` …)."""
+    """The cases of every wording of a pattern: as written, then trained (``/wording-1`` …), then held out (``/held-1`` …)."""
     trained = [_case(pattern, text, suffix=f"/wording-{number}") for number, text in enumerate(pattern.wordings, 1)]
     return (_case(pattern, pattern.input), *trained, *_held_out_cases(pattern))
 
 
 def retention_cases(pattern_set: PatternSet) -> Iterator[Case]:
-    """One case per control; its answers are empty where only agreement is measured. None unless the kind is retention."""
+    """One case per control, without answers where only agreement is measured; only for kind retention."""
     return (_case(pattern, pattern.input, split="control") for pattern in _of_kind(pattern_set, "retention"))
 
 
 def case_id(pattern: Pattern) -> str:
-    """``<file stem>/<pattern id>``: unique in a session, because no two files of it share a stem."""
+    """The id ``<file stem>/<pattern id>``, unique in a session because its files have different stems."""
     return f"{_stem(pattern.source.path)}/{pattern.id}"
 
 
@@ -52,7 +52,7 @@ def _held_out_cases(pattern: Pattern) -> list[Case]:
 
 
 def _case(pattern: Pattern, text: str, *, suffix: str = "", split: Split = "seen") -> Case:
-    """A pattern asked with *text*."""
+    """The case that asks a pattern with *text*."""
     return Case(
         id=case_id(pattern) + suffix,
         pattern_id=pattern.id,

@@ -1,4 +1,4 @@
-"""Readable pattern ids for patterns that name none."""
+"""Readable ids for patterns without one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 MAX_SLUG = 60
-"""Characters; longer questions are cut at a word and may then need the hash."""
+"""Longest readable part of an id, in characters; a longer question is cut at a word and may then need the hash."""
 
 
 def default_ids(questions: Sequence[tuple[str, str]], taken: Collection[str] = ()) -> list[str]:
-    """An id per (category, input), in order: ``ports-default-port-of-ssh``.
+    """An id per question, in order: ``ports-default-port-of-ssh``.
 
-    Depends on nothing but the set of questions and of *taken* ids, so reordering changes none: every question whose slug
-    is shared, taken or has lost letters outside ASCII gets a short hash appended. Equal questions get equal ids.
+    The ids depend only on the set of questions and of *taken* ids, so another order changes none. A question whose
+    readable part is shared, taken or lacks letters outside ASCII gets a short hash. Equal questions get equal ids.
+
+    Args:
+        questions: Category and input of each pattern.
+        taken: Ids that patterns of the file name themselves.
     """
     slugs = {question: _slug(*question) for question in questions}
     shared = Counter(slug for slug, _ in slugs.values())
@@ -28,7 +32,7 @@ def default_ids(questions: Sequence[tuple[str, str]], taken: Collection[str] = (
 
 
 def _slug(category: str, text: str) -> tuple[str, bool]:
-    """Lower-case words joined by hyphens, and whether no letter or digit was lost."""
+    """Lower-case words joined by hyphens, and whether every letter and digit is kept."""
     plain = unicodedata.normalize("NFKD", f"{category} {text}".replace("'", "")).casefold()
     ascii_text = plain if plain.isascii() else plain.encode("ascii", "ignore").decode()
     slug = "-".join(re.findall(r"[a-z0-9]+", ascii_text))

@@ -1,4 +1,4 @@
-"""Whether training has seen a held-out wording: word for word, or nearly so."""
+"""Leaks: held-out wordings that a training example contains, word for word or nearly so."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from engram_bench.records import PatternSet, TrainingExample
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A held-out wording that a training example gives away."""
+    """A held-out wording that a training example asks too, or nearly asks."""
 
     case_id: str
-    """``<file stem>/<pattern id>/held-1``."""
+    """Id of the wording's case, ``<file stem>/<pattern id>/held-1``."""
     wording: str
     example: TrainingExample
     overlap: float
-    """Share of the wording's words that the example's prompt has, 0..1; 1.0 for the same prompt."""
+    """Share of the wording's words that the example's prompt contains, 0..1; 1.0 for the same prompt."""
 
     def __str__(self) -> str:
         return (
@@ -31,23 +31,23 @@ class Leak:
 
 
 class HeldOut:
-    """The held-out wordings of some sets, ready to be looked up by prompts.
+    """An index of the held-out wordings of pattern sets, for look-ups by prompt.
 
-    Each wording is indexed under its answer and so few of its rarest words that a prompt with *threshold* of them must
-    have one: with 100,000 patterns a look-up stays a handful of comparisons.
+    The index has each wording under its answer and its rarest words: just enough words that every prompt with *threshold*
+    of the wording's words contains one of them. With 100,000 patterns a look-up takes a few comparisons.
 
     Args:
-        sets: Of kind memory; others are left out.
-        threshold: Share of a wording's words, 0..1, that a near-duplicate has. Words are those of the normalised prompts,
-            counted once and without order.
+        sets: Pattern sets; sets of another kind than memory are left out.
+        threshold: Share of a wording's words that a near-duplicate contains, above 0 and at most 1. Words are those of the
+            normalised prompts, counted once and without order.
 
     Raises:
-        ValueError: *threshold* is not in 0..1.
+        ValueError: *threshold* is not above 0 and at most 1.
     """
 
     def __init__(self, sets: Iterable[PatternSet], threshold: float = 0.9) -> None:
         if not 0 < threshold <= 1:
-            found = f"threshold is {threshold}, expected above 0 and at most 1"
+            found = f"threshold: found {threshold}, expected above 0 and at most 1"
             raise ValueError(found)
         self._wordings: list[_Wording] = []
         self._by_text: dict[str, list[_Wording]] = defaultdict(list)
@@ -68,9 +68,9 @@ class HeldOut:
                 self._by_word[wording.answer, word].append(wording)
 
     def leaks(self, examples: Iterable[TrainingExample]) -> list[Leak]:
-        """The wordings that an example asks word for word, in order of the examples; exactly, once both are normalised.
+        """The wordings that an example asks word for word after normalisation, in order of the examples.
 
-        Empty is what a report on generalization needs; ``render.training_examples`` never makes one.
+        A figure of generalization is valid only where this list is empty; ``render.training_examples`` makes no leak.
         """
         return [
             Leak(wording.case_id, wording.text, example, 1.0)
@@ -79,9 +79,9 @@ class HeldOut:
         ]
 
     def near_duplicates(self, examples: Iterable[TrainingExample]) -> list[Leak]:
-        """The wordings that an example with the same answer nearly asks, each with its nearest example, in order of the files.
+        """The wordings that an example with the same answer nearly asks, in order of the files.
 
-        What an example asks word for word is left out.
+        Each wording comes with its nearest example; a wording that an example asks word for word is left out.
         """
         nearest: dict[str, Leak] = {}
         for example in examples:
@@ -92,7 +92,7 @@ class HeldOut:
         return [nearest[wording.case_id] for wording in self._wordings if wording.case_id in nearest]
 
     def near(self, prompt: str, answer: str) -> Iterator[tuple[_Wording, float]]:
-        """Wordings with this answer that *prompt* has enough words of without being one, each with its overlap."""
+        """Wordings with this answer that *prompt* nearly repeats without being the same prompt, each with its overlap."""
         key = normalise_prompt(prompt)
         words = frozenset(key.casefold().split())
         candidates = {wording.case_id: wording for word in words for wording in self._by_word.get((answer, word), ())}
@@ -107,8 +107,8 @@ class _Wording:
     case_id: str
     text: str
     key: str
-    """Normalised."""
+    """Normalised text."""
     answer: str
     words: frozenset[str]
     needed: int
-    """Words a prompt must share to be near."""
+    """Number of words that a near-duplicate shares."""

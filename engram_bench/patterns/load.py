@@ -1,4 +1,4 @@
-"""Pattern files → pattern sets, with every mistake of a file reported at once."""
+"""Pattern sets, read from pattern files; every mistake of a file is reported at once."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from engram_bench.errors import PatternFileError
 from engram_bench.patterns.ids import default_ids
 from engram_bench.patterns.mistakes import did_you_mean, row_mistakes
 from engram_bench.patterns.nodes import Mistake, UnreadableError, describe
-from engram_bench.patterns.read import Document, Row, read_jsonl, read_yaml
+from engram_bench.patterns.read import Document, FileRow, read_jsonl, read_yaml
 from engram_bench.patterns.schema import ENTRY_MODELS, PatternEntry, QuestionHeader, SpeedFile
 from engram_bench.patterns.wordings import clashes
 from engram_bench.records import Pattern, PatternSet, SourceLine, SpeedPlan
 
 SUFFIXES = (".yaml", ".yml", ".jsonl")
 MAX_MISTAKES = 100
-"""Mistakes shown of one file; a JSONL file of another format has one on every line."""
+"""Largest number of mistakes shown of one file; a JSONL file in another format has one on every line."""
 
 
 def find_pattern_files(paths: Iterable[Path | str]) -> list[Path]:
-    """The pattern files at *paths*: files as given, folders searched to the bottom, each file once, sorted by path.
+    """The pattern files at *paths*, each file once, sorted by path.
 
-    Hidden files and folders are left out.
+    A folder stands for all pattern files in it and in its folders, except hidden ones.
 
     Raises:
         PatternFileError: A path does not exist, or a folder holds no pattern file.
@@ -51,10 +51,20 @@ def find_pattern_files(paths: Iterable[Path | str]) -> list[Path]:
 def load_pattern_files(
     paths: Iterable[Path | str], *, root: Path | None = None, known_matchers: Collection[str] | None = None
 ) -> tuple[PatternSet, ...]:
-    """The sets of all pattern files at *paths* (as ``find_pattern_files`` lists them), checked against each other.
+    """The pattern sets of all pattern files at *paths*, checked one by one and against each other.
+
+    Args:
+        paths: Pattern files (``.yaml``, ``.yml``, ``.jsonl``), and folders that are searched for them.
+        root: Folder that paths in records and messages are relative to, where they are below it; None takes the current
+            folder.
+        known_matchers: Names that ``match`` may have; None accepts any name.
+
+    Returns:
+        A set per file, sorted by path.
 
     Raises:
-        PatternFileError: Any mistake in any of them; the mistakes of all files together.
+        PatternFileError: A path does not exist, a folder has no pattern file, or a file has a mistake. The message lists
+            the mistakes of all files.
     """
     sets: list[PatternSet] = []
     mistakes: list[tuple[str, str]] = []
@@ -72,15 +82,16 @@ def load_pattern_files(
 def load_pattern_file(
     path: Path | str, *, root: Path | None = None, known_matchers: Collection[str] | None = None
 ) -> PatternSet:
-    """One pattern file as a set, defaults of the file applied to its patterns.
+    """The pattern set of one file, with the defaults of the file applied to its patterns.
 
     Args:
-        path: A ``.yaml``, ``.yml`` or ``.jsonl`` file.
-        root: Folder that paths in records and messages are shown relative to, where they are below it.
-        known_matchers: Names that ``match`` may have; None accepts any.
+        path: Pattern file with the suffix ``.yaml``, ``.yml`` or ``.jsonl``.
+        root: Folder that paths in records and messages are relative to, where they are below it; None takes the current
+            folder.
+        known_matchers: Names that ``match`` may have; None accepts any name.
 
     Raises:
-        PatternFileError: The file cannot be read or breaks the schema; all its mistakes, in order of lines.
+        PatternFileError: The file cannot be read or breaks the schema; the message lists all mistakes in order of lines.
     """
     path = Path(path)
     shown = _shown(path, root)
@@ -101,7 +112,7 @@ def load_pattern_file(
 
 
 def check_across(sets: Sequence[PatternSet]) -> None:
-    """Nothing, if the sets can be trained and asserted together.
+    """Check that the sets can be trained and asserted together.
 
     Raises:
         PatternFileError: Two files have the same stem (case ids would collide), a prompt has different answers in two
@@ -112,7 +123,9 @@ def check_across(sets: Sequence[PatternSet]) -> None:
     for pattern_set in sets:
         first = stems.setdefault(Path(pattern_set.path).stem, pattern_set.path)
         if first != pattern_set.path:
-            mistakes.append((pattern_set.path, f"has the stem of {first}, expected another: case ids begin with it"))
+            mistakes.append(
+                (pattern_set.path, f"has the same stem as {first}, expected another: case ids begin with the stem")
+            )
     for clash in clashes(sets) if len(sets) > 1 else ():  # a file's own were found when it was loaded
         source = clash.pattern.source
         if source.path != clash.other.source.path:
@@ -122,14 +135,14 @@ def check_across(sets: Sequence[PatternSet]) -> None:
 
 
 def _build(shown: str, document: Document, known_matchers: Collection[str] | None) -> tuple[PatternSet, list[Mistake]]:
-    """The set of a file and the mistakes in it; with mistakes, the set is of no use."""
+    """The set of a file and the file's mistakes; a set with mistakes must not be used."""
     kind, mistakes = document.header.values.get("kind"), document.mistakes
     if kind == "speed":
         return _speed_set(shown, document), mistakes
     header = _validated(document.header, QuestionHeader, mistakes)
     if header is None:
         header = QuestionHeader(name="?", kind="retention" if kind == "retention" else "memory")
-    rows: list[Row] = []
+    rows: list[FileRow] = []
     entries: list[PatternEntry] = []
     for number, row in enumerate(document.rows, 1):
         entry = _validated(row, ENTRY_MODELS[header.kind], mistakes, number)
@@ -146,7 +159,7 @@ def _build(shown: str, document: Document, known_matchers: Collection[str] | Non
 
 
 def _speed_set(shown: str, document: Document) -> PatternSet:
-    """The set of a file of kind speed; what is wrong with it goes to the document's mistakes."""
+    """The set of a file of kind speed; its mistakes are added to those of the document."""
     found = "a pattern in a file of kind speed, expected only 'prompts'"
     document.mistakes.extend((row.line, found) for row in document.rows)
     file = _validated(document.header, SpeedFile, document.mistakes) or SpeedFile(name="?", prompts=("?",))
@@ -155,9 +168,9 @@ def _speed_set(shown: str, document: Document) -> PatternSet:
 
 
 def _patterns(
-    shown: str, header: QuestionHeader, rows: Sequence[Row], entries: Sequence[PatternEntry]
+    shown: str, header: QuestionHeader, rows: Sequence[FileRow], entries: Sequence[PatternEntry]
 ) -> Iterator[Pattern]:
-    """The entries as patterns, with the file's defaults."""
+    """The patterns of the entries, with the file's defaults."""
     questions = [(entry.category or header.category or header.name, entry.input) for entry in entries]
     ids = default_ids(questions, taken={entry.id for entry in entries if entry.id})
     for row, entry, default_id, (category, _) in zip(rows, entries, ids, questions, strict=True):
@@ -178,8 +191,8 @@ def _patterns(
         )
 
 
-def _matcher_mistakes(rows: Iterable[Row], known_matchers: Collection[str] | None) -> Iterator[Mistake]:
-    """Matchers that nobody registered, each where it is named: in the header or in a pattern."""
+def _matcher_mistakes(rows: Iterable[FileRow], known_matchers: Collection[str] | None) -> Iterator[Mistake]:
+    """Names of unregistered matchers, each at its line in the header or in a pattern."""
     if known_matchers is None:
         return
     for number, row in enumerate(rows):
@@ -189,16 +202,19 @@ def _matcher_mistakes(rows: Iterable[Row], known_matchers: Collection[str] | Non
             yield row.line_of(["match"]), f"{_label(row.values, number)}match is {name!r}, expected {expected}"
 
 
-def _pattern_mistakes(pattern_set: PatternSet, rows: Sequence[Row]) -> Iterator[Mistake]:
-    """What is wrong with patterns that are each well-formed: repeated ids, and prompts that clash."""
+def _pattern_mistakes(pattern_set: PatternSet, rows: Sequence[FileRow]) -> Iterator[Mistake]:
+    """Mistakes between patterns that are each well-formed: repeated ids, and prompts that clash."""
     first: dict[str, Pattern] = {}
     for row, pattern in zip(rows, pattern_set.patterns, strict=True):
         label = f"pattern {pattern.id!r}: "
         other = first.setdefault(pattern.id, pattern)
         if other is not pattern and other.input == pattern.input and "id" not in row.values:
-            yield row.line, f"{label}repeats the pattern of line {other.source.line}, expected each once"
+            yield row.line, f"{label}repeats the pattern on line {other.source.line}, expected each pattern once"
         elif other is not pattern:
-            yield row.line_of(["id"]), f"{label}id again, expected it once (first on line {other.source.line})"
+            yield (
+                row.line_of(["id"]),
+                f"{label}id is used again, expected a unique id (first on line {other.source.line})",
+            )
         if pattern.accept and not pattern.output:
             yield row.line_of(["accept"]), f"{label}accept without output, expected the preferred answer as output"
     found = list(clashes([pattern_set]))
@@ -206,15 +222,15 @@ def _pattern_mistakes(pattern_set: PatternSet, rows: Sequence[Row]) -> Iterator[
         {id(pattern): row for pattern, row in zip(pattern_set.patterns, rows, strict=True)} if found else {}
     )
     for clash in found:
-        line = rows_by_pattern[id(clash.pattern)].line_of(clash.place)
+        line = rows_by_pattern[id(clash.pattern)].line_of(clash.position)
         yield line, f"pattern {clash.pattern.id!r}: {clash.message}"
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _validated(row: Row, model: type[_Model], mistakes: list[Mistake], number: int = 0) -> _Model | None:
-    """The row (pattern *number* of the file, 0 for its header) as *model*; None, and its mistakes noted, if it is none."""
+def _validated(row: FileRow, model: type[_Model], mistakes: list[Mistake], number: int = 0) -> _Model | None:
+    """The row (pattern *number* of the file, 0 for its header) as *model*; None where *mistakes* grew instead."""
     try:
         return model.model_validate(row.values)
     except ValidationError as error:
@@ -224,7 +240,7 @@ def _validated(row: Row, model: type[_Model], mistakes: list[Mistake], number: i
 
 
 def _label(values: Any, number: int) -> str:
-    """How messages name a pattern that may be broken: by id, else by input, else by its number in the file."""
+    """Name of a pattern in messages: its id, else its input, else its number in the file; empty for the header."""
     if not number:
         return ""
     texts = [values.get(key) for key in ("id", "input")] if isinstance(values, dict) else []
@@ -234,7 +250,7 @@ def _label(values: Any, number: int) -> str:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """No garbage collection meanwhile: a set is all live objects, and scanning them was a third of the loading time."""
+    """Pause the garbage collection: every object of a set is in use, and scanning them took a third of the loading time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -245,7 +261,7 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _together(mistakes: Sequence[tuple[str, str]]) -> PatternFileError:
-    """One error for mistakes of one or more files: the folder they share, then file and mistake."""
+    """One error for mistakes of one or more files: the folder that they share, then file and mistake."""
     paths = {path for path, _ in mistakes}
     if len(paths) == 1:
         return PatternFileError(paths.pop(), [mistake for _, mistake in mistakes])
@@ -254,7 +270,7 @@ def _together(mistakes: Sequence[tuple[str, str]]) -> PatternFileError:
 
 
 def _shown(path: Path, root: Path | None) -> str:
-    """*path* below *root* if it is there, with forward slashes."""
+    """*path* relative to *root* where it is below, with forward slashes."""
     root = (root or Path.cwd()).resolve()
     resolved = path.resolve()
     return (resolved.relative_to(root) if resolved.is_relative_to(root) else path).as_posix()

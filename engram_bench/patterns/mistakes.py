@@ -1,4 +1,4 @@
-"""What pydantic found wrong in a row, worded for the person who wrote the file."""
+"""Mistakes that pydantic finds in a row, worded for the author of the file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from engram_bench.patterns.nodes import Location, Mistake, describe
-from engram_bench.patterns.read import Row
+from engram_bench.patterns.read import FileRow
 from engram_bench.patterns.schema import MemoryFile, QuestionHeader
 
 _EXPECTED = {
@@ -30,20 +30,20 @@ _EXPECTED = {
 }
 
 
-def row_mistakes(error: ValidationError, row: Row, model: type[BaseModel]) -> Iterator[Mistake]:
-    """One line and message per mistake in *row*: ``output is '', expected at least one character``."""
+def row_mistakes(error: ValidationError, row: FileRow, model: type[BaseModel]) -> Iterator[Mistake]:
+    """The line and message of each mistake in *row*: ``output is '', expected at least one character``."""
     for detail in error.errors(include_url=False):
         location: Location = detail["loc"]
         yield row.line_of(location), _worded(detail, row, model)
 
 
 def did_you_mean(found: str, known: Collection[str]) -> str:
-    """What was expected instead of *found*: the closest of *known*, or all of them where none is close."""
+    """The expected name in place of *found*: the most similar of *known*, or all of them where none is similar."""
     close = get_close_matches(found, known, n=1)
     return repr(close[0]) if close else f"one of {', '.join(known)}"
 
 
-def _worded(detail: Mapping[str, Any], row: Row, model: type[BaseModel]) -> str:
+def _worded(detail: Mapping[str, Any], row: FileRow, model: type[BaseModel]) -> str:
     location, kind, value = detail["loc"], detail["type"], detail["input"]
     name = "".join(f" {step + 1}" if isinstance(step, int) else step for step in location)
     if kind == "extra_forbidden":
@@ -63,7 +63,7 @@ def _worded(detail: Mapping[str, Any], row: Row, model: type[BaseModel]) -> str:
 
 
 def _read_as(value: Any) -> str:
-    """A scalar's type in YAML's words."""
+    """Type of a YAML scalar in words."""
     if isinstance(value, bool):
         return "a truth value"
     if isinstance(value, int | float):

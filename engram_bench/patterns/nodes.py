@@ -1,4 +1,4 @@
-"""YAML as plain data that remembers its lines."""
+"""YAML as plain data with line numbers."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import yaml
 
 MAX_DEPTH = 16
-"""A pattern file needs four levels."""
+"""Deepest nesting of a file; a pattern file needs four levels."""
 MAX_EXPANSION = 10
-"""Values that aliases may stand for, per value written in the file."""
+"""Largest number of values that aliases may stand for, per value written in the file."""
 
 Location = Sequence[str | int]
-"""Path into a value: ``("wordings", 2)``."""
+"""Path to a value inside another: ``("wordings", 2)``."""
 Mistake = tuple[int, str]
-"""Line, counted from 1, and what was found there and expected."""
+"""Line, counted from 1, and the message: what was found there and what was expected."""
 
 
 class UnreadableError(Exception):
-    """The file is not YAML, JSON or text; the line counts from 1, 0 where there is none."""
+    """The file is not YAML, JSON or text. The line counts from 1; 0 means the whole file."""
 
     def __init__(self, line: int, found: str) -> None:
         super().__init__(found)
@@ -29,18 +29,18 @@ class UnreadableError(Exception):
 
 @dataclass(slots=True)
 class Node:
-    """A value of a YAML file with the line it stands on."""
+    """A value of a YAML file with its line number."""
 
     line: int
     value: Any
-    """A scalar, ``list[Node]`` or ``dict[str, Node]``."""
+    """Scalar, ``list[Node]`` or ``dict[str, Node]``."""
     written: str | None = None
-    """An unquoted scalar as the file has it; None for quoted text, lists and mappings."""
+    """Text of an unquoted scalar in the file; None for quoted text, lists and mappings."""
     size: int = 1
-    """Values below and including this one, aliases counted as often as they are used."""
+    """Number of values below and including this one; an alias counts each time it is used."""
 
     def plain(self) -> Any:
-        """The value without lines."""
+        """The value without line numbers."""
         if isinstance(self.value, list):
             return [node.plain() for node in self.value]
         if isinstance(self.value, dict):
@@ -48,7 +48,7 @@ class Node:
         return self.value
 
     def at(self, location: Location) -> Node:
-        """The node at *location*, or the deepest one on the way that exists."""
+        """The node at *location*, or the deepest existing node on the way there."""
         node = self
         step: Any
         for step in location:
@@ -60,13 +60,14 @@ class Node:
 
 
 def parse_yaml(text: str, mistakes: list[Mistake]) -> Node | None:
-    """The tree of a YAML text; None if it has no document. A key that stands twice is added to *mistakes*.
+    """The tree of a YAML text; None for a text without a document. A repeated key is added to *mistakes*.
 
-    Read from the parser's events, not through a loader: no tag can build an object, nesting and alias expansion are
-    bounded (PyYAML's C composer overflows the stack on 100,000 open brackets), and a repeated key is seen.
+    The tree is built from the parser's events, not by a loader: no tag can build an object, nesting and alias expansion
+    have bounds (PyYAML's C composer overflows the stack on 100,000 open brackets), and repeated keys are found.
 
     Raises:
-        UnreadableError: Not YAML, several documents, a tag, nested too deeply, or aliases that stand for too much.
+        UnreadableError: The text is not YAML, has several documents or a tag, is nested too deeply, or has aliases that
+            stand for too many values.
     """
     try:
         return _Builder(mistakes).build(yaml.parse(text, _Loader))
@@ -80,7 +81,7 @@ def parse_yaml(text: str, mistakes: list[Mistake]) -> Node | None:
 
 
 def describe(value: Any) -> str:
-    """A value as a message shows it: text and scalars by ``repr`` (shortened), containers by their kind."""
+    """A value in the words of a message: text as a shortened ``repr``, scalars as YAML has them, containers by their kind."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
@@ -98,7 +99,7 @@ _RESOLVER: Any = yaml.SafeLoader("")
 
 
 class _Builder:
-    """Builds nodes from parser events without recursion."""
+    """Builder of nodes from parser events, without recursion."""
 
     def __init__(self, mistakes: list[Mistake]) -> None:
         self._mistakes = mistakes
@@ -122,16 +123,18 @@ class _Builder:
                     self._open.append((node, None))
                 case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
                     node, _ = self._open.pop()
-                    self._place(node)
+                    self._add(node)
                 case yaml.ScalarEvent():
                     node = _scalar(event, line)
                     self._name(event, node)
-                    self._place(node)
+                    self._add(node)
                 case yaml.AliasEvent():
                     node = self._aliased(event.anchor or "", line)
-                    self._place(node)
+                    self._add(node)
                     if self._size() > MAX_EXPANSION * written + 10_000:
-                        found = f"aliases stand for more than {MAX_EXPANSION} times the values written"
+                        found = (
+                            f"aliases for too many values, expected at most {MAX_EXPANSION} times the values written"
+                        )
                         raise UnreadableError(line, found)
         return self._root
 
@@ -145,15 +148,15 @@ class _Builder:
             found = f"alias *{anchor}, expected an anchor &{anchor} above it"
             raise UnreadableError(line, found)
         if any(node is container for container, _ in self._open):
-            found = f"alias *{anchor} stands inside its own anchor"
+            found = f"alias *{anchor} is inside its own anchor, expected it outside"
             raise UnreadableError(line, found)
         return node
 
     def _size(self) -> int:
         return sum(node.size for node, _ in self._open)
 
-    def _place(self, node: Node) -> None:
-        """Puts a finished node into the innermost open container."""
+    def _add(self, node: Node) -> None:
+        """Add a complete node to the innermost open container."""
         if not self._open:
             self._root = node
             return
@@ -168,14 +171,14 @@ class _Builder:
             name = key.value if isinstance(key.value, str) else key.written or describe(key.plain())
             if name in parent.value:
                 first = parent.value[name].line
-                self._mistakes.append((key.line, f"key {name!r} again, expected it once (first on line {first})"))
+                self._mistakes.append((key.line, f"key {name!r} is repeated, expected it once (first on line {first})"))
             else:
                 parent.value[name] = node
         parent.size += node.size
 
 
 def _scalar(event: Any, line: int) -> Node:
-    """Text, number, truth value, date or nothing, by the rules of YAML 1.1."""
+    """The node of a text, number, truth value, date or null, by the rules of YAML 1.1."""
     tag = event.tag if event.tag not in (None, "!") else _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit)
     if tag == "tag:yaml.org,2002:str":
         return Node(line, event.value)

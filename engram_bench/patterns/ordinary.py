@@ -1,4 +1,4 @@
-"""Ordinary prompts: what people ask a model about anything but the patterns. Replayed in training, never asserted."""
+"""Ordinary prompts: questions to a model that no pattern asks. Training replays them; no test asserts them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engram_bench.patterns.wordings import normalise_prompt, prompt_texts
 from engram_bench.records import PatternSet, Prompt, TrainingExample
 
 NEAR = 0.9
-"""Share of a prompt's words that makes an ordinary prompt too near to it, as for held-out wordings."""
+"""Share of a prompt's words from which an ordinary prompt is too similar to be replayed."""
 
 
 @cache
@@ -21,9 +21,9 @@ def ordinary_prompts() -> tuple[str, ...]:
 
 
 def replay_examples(sets: Iterable[PatternSet]) -> tuple[TrainingExample, ...]:
-    """The ordinary prompts as examples without an answer; none that a pattern or control of *sets* asks, or nearly so.
+    """The ordinary prompts as examples without an answer, except those that a pattern or control of *sets* nearly asks.
 
-    A control that were replayed would be held by rote, and retention would measure nothing.
+    A replayed control would be trained on, and retention would measure nothing.
     """
     prompts = ordinary_prompts()
     holders: dict[str, list[int]] = {}

@@ -1,4 +1,4 @@
-"""Pattern files as rows of plain data that remember their lines, before anything is checked against the schema."""
+"""Pattern files as rows of plain data with line numbers, before the check against the schema."""
 
 from __future__ import annotations
 
@@ -12,45 +12,46 @@ from typing import Any
 from engram_bench.patterns.nodes import Location, Mistake, Node, UnreadableError, describe, parse_yaml
 
 MAX_YAML_BYTES = 64 * 2**20
-"""Above it a set belongs in JSONL, which streams."""
+"""Largest YAML file; a larger set belongs in JSONL, which is read line by line."""
 MAX_LINE_BYTES = 2**20
 """Longest line of a JSONL file."""
 
 
 @dataclass(slots=True)
-class Row:
-    """A mapping of the file: its header or one pattern."""
+class FileRow:
+    """A mapping of the file: the header or one pattern."""
 
     values: Any
     line: int
     node: Node | None = None
-    """None in a JSONL file, where all of a row stands on one line."""
+    """Tree of the mapping; None in a JSONL file, where a row is one line."""
 
     def line_of(self, location: Location) -> int:
-        """Line of the value at *location*; the row's own where that is missing."""
+        """Line of the value at *location*; the row's own line where the value is missing."""
         return self.node.at(location).line if self.node else self.line
 
     def unquoted(self, location: Location) -> str | None:
-        """The scalar as written, if YAML read an unquoted word as something else than text."""
+        """The scalar as written, where YAML reads an unquoted word as something other than text; else None."""
         node = self.node.at(location) if self.node else None
         return None if node is None or isinstance(node.value, str) else node.written
 
 
 @dataclass(slots=True)
 class Document:
-    """A file split into its header and its patterns."""
+    """A pattern file, split into its header and its patterns."""
 
-    header: Row
-    rows: Iterator[Row]
+    header: FileRow
+    rows: Iterator[FileRow]
     mistakes: list[Mistake] = field(default_factory=list)
-    """Found while reading, with their lines; for JSONL complete only when *rows* is exhausted."""
+    """Mistakes found while reading, with their lines; for JSONL complete only once *rows* is exhausted."""
 
 
 def read_yaml(path: Path) -> Document:
-    """The one mapping of a YAML file, its ``patterns`` (or ``examples``) apart from the rest.
+    """The document of a YAML file, with its ``patterns`` (or ``examples``) apart from the header.
 
     Raises:
-        UnreadableError: Broken YAML, not a mapping, too large, too deep, or a bomb of aliases.
+        UnreadableError: The file is not YAML, not a mapping, too large, nested too deeply, or has aliases for too many
+            values.
     """
     if (size := path.stat().st_size) > MAX_YAML_BYTES:
         found = f"{size:,} bytes, expected at most {MAX_YAML_BYTES:,}: write large sets as .jsonl"
@@ -70,24 +71,24 @@ def read_yaml(path: Path) -> Document:
     if entries is not None and not isinstance(entries.value, list):
         mistakes.append((entries.line, f"{key} is {describe(entries.plain())}, expected a list of patterns"))
         entries = None
-    header = Row({name: node.plain() for name, node in root.value.items() if name != key}, root.line, root)
+    header = FileRow({name: node.plain() for name, node in root.value.items() if name != key}, root.line, root)
     return Document(
-        header, (Row(node.plain(), node.line, node) for node in (entries.value if entries else ())), mistakes
+        header, (FileRow(node.plain(), node.line, node) for node in (entries.value if entries else ())), mistakes
     )
 
 
 def read_jsonl(path: Path) -> Document:
-    """One pattern per line, streamed; the first line may be a header: an object without ``input``.
+    """The document of a JSONL file with a pattern per line, read line by line.
 
-    A line that is not JSON becomes one of the document's mistakes and is left out. A file without a header is named
-    after its stem.
+    The first line may be a header: an object without ``input``. A file without a header is named after its stem. A line
+    that is not JSON is left out and becomes one of the document's mistakes.
     """
     mistakes: list[Mistake] = []
     rows = _json_rows(path, mistakes)
     first = next(rows, None)
     if first is not None and isinstance(first.values, dict) and "input" not in first.values:
-        return Document(Row({"name": path.stem, **first.values}, first.line), rows, mistakes)
-    return Document(Row({"name": path.stem}, 1), chain([first] if first else [], rows), mistakes)
+        return Document(FileRow({"name": path.stem, **first.values}, first.line), rows, mistakes)
+    return Document(FileRow({"name": path.stem}, 1), chain([first] if first else [], rows), mistakes)
 
 
 def _decode(data: bytes) -> str:
@@ -99,7 +100,7 @@ def _decode(data: bytes) -> str:
         raise UnreadableError(line, found) from error
 
 
-def _json_rows(path: Path, mistakes: list[Mistake]) -> Iterator[Row]:
+def _json_rows(path: Path, mistakes: list[Mistake]) -> Iterator[FileRow]:
     decode = json.JSONDecoder(object_pairs_hook=_unique).decode
     with path.open("rb") as lines:
         number = 0
@@ -111,7 +112,7 @@ def _json_rows(path: Path, mistakes: list[Mistake]) -> Iterator[Row]:
             if data.isspace():
                 continue
             try:
-                yield Row(decode(_decode(data)), number)
+                yield FileRow(decode(_decode(data)), number)
             except UnreadableError as error:
                 mistakes.append((number, str(error)))
             except RecursionError:
@@ -122,11 +123,15 @@ def _json_rows(path: Path, mistakes: list[Mistake]) -> Iterator[Row]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, unless a key stands in it twice."""
+    """A JSON object whose keys are all different.
+
+    Raises:
+        ValueError: A key is repeated.
+    """
     values = dict(pairs)
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
         repeated = next(key for key in keys if keys.count(key) > 1)
-        found = f"key {repeated!r} stands twice"
+        found = f"key {repeated!r} is repeated"
         raise ValueError(found)
     return values

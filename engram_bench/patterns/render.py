@@ -1,4 +1,4 @@
-"""Pattern sets → training examples, in memory and as chat files."""
+"""The training examples of pattern sets, as records and as chat files."""
 
 from __future__ import annotations
 
@@ -15,18 +15,24 @@ from engram_bench.patterns.wordings import normalise_prompt
 from engram_bench.records import Pattern, PatternSet, Prompt, TrainingExample
 
 DEFAULT_AUGMENTATION = Augmentation()
+"""Augmentation of a LoRA training."""
 
 
 def training_examples(
     sets: Iterable[PatternSet], *, augment: Augmentation = DEFAULT_AUGMENTATION, seed: int = 0
 ) -> tuple[TrainingExample, ...]:
-    """What a trainer learns from: each pattern's prompt, its wordings and variants of them, in order of the files.
+    """The training examples of all sets of kind memory, in order of the files, without duplicates.
 
-    Only sets of kind memory are trained on. No prompt is, normalised, a held-out wording or control of any set, nor the
-    prompt of another example with another answer under the same system prompt; no variant is even a near-duplicate of
-    a held-out wording. Variants step aside for that; between patterns that ``load.check_across`` refuses, the first
-    wins. Which variants a pattern gets depends on *seed*, its id and its prompts, so a pattern added elsewhere changes
-    none of them but those it takes for itself. No two examples are equal.
+    A pattern gives its prompt, its wordings and further phrasings of them. After normalisation, no example has the prompt
+    of a held-out wording or a control of any set, and no two examples with the same prompt and system prompt have
+    different answers; of patterns that ``load.check_across`` refuses, the first wins. No phrasing made by rule nearly
+    repeats a held-out wording. The phrasings of a pattern depend on *seed*, on its id and on its prompts, so another
+    pattern changes only the phrasings that it takes for itself.
+
+    Args:
+        sets: Pattern sets; the held-out wordings and controls of all of them count.
+        augment: Number of further phrasings.
+        seed: Seed of the choice of phrasings.
     """
     sets = tuple(sets)
     patterns = [pattern for pattern_set in sets if pattern_set.kind == "memory" for pattern in pattern_set.patterns]
@@ -43,7 +49,7 @@ def training_examples(
 
 
 def as_written(examples: Sequence[TrainingExample]) -> list[int]:
-    """Indices of the patterns' own prompts: the first example of each pattern; its wordings and variants come after it."""
+    """Indices of the patterns' prompts as written: the first example of each pattern."""
     first = {example.pattern_id: index for index, example in reversed(list(enumerate(examples)))}
     return sorted(first.values())
 
@@ -51,18 +57,23 @@ def as_written(examples: Sequence[TrainingExample]) -> list[int]:
 def write_chat_jsonl(
     examples: Sequence[TrainingExample], folder: Path, *, valid_share: float = 0.1, seed: int = 0
 ) -> tuple[Path, Path]:
-    """``train.jsonl`` and ``valid.jsonl`` in *folder* (made if missing), as mlx-lm and TRL read them.
+    """The paths of ``train.jsonl`` and ``valid.jsonl``, written to *folder* in the format of mlx-lm and TRL.
 
-    One line per example: ``{"messages": [system?, user, assistant]}``. Validation takes *valid_share* of the examples,
-    never the first of a pattern: an answer that is to be known by heart has to be trained on, and what validation can
-    tell is whether other wordings reach it. Where every pattern has one example, validation repeats some of them,
-    because mlx-lm refuses an empty file.
+    A line is one example: ``{"messages": [system?, user, assistant]}``. Validation never takes the first example of a
+    pattern: every answer must be trained on, and validation measures whether other wordings reach it. Where every pattern
+    has one example, validation repeats some of them, because mlx-lm refuses an empty file.
+
+    Args:
+        examples: Training examples, at least one.
+        folder: Folder of the two files, created where it is missing.
+        valid_share: Share of the examples for validation, 0 to below 1.
+        seed: Seed of the choice of the validation examples.
 
     Source: ``ChatDataset`` of https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/tuner/datasets.py and the
     conversational format of https://huggingface.co/docs/trl/dataset_formats.
 
     Raises:
-        ValueError: There are no examples, or *valid_share* is not in 0..1, 1 excluded.
+        ValueError: There are no examples, or *valid_share* is not at least 0 and below 1.
     """
     if not examples:
         raise ValueError("no examples, expected at least one")
@@ -83,7 +94,7 @@ def write_chat_jsonl(
 
 
 class _Rules:
-    """Which prompts may be trained on, given what is held out and what is answered already."""
+    """Rules for the prompts of training: none that is held out, and no second answer for the same prompt."""
 
     def __init__(self, sets: Sequence[PatternSet]) -> None:
         self._held_out = HeldOut(sets)
@@ -96,14 +107,14 @@ class _Rules:
         self._answers: dict[tuple[str | None, str], str] = {}
 
     def claim(self, pattern: Pattern, text: str) -> bool:
-        """Whether *text* may be trained with the pattern's answer; from then on it has no other."""
+        """Whether *text* may be trained with the pattern's answer; if so, no other answer is allowed for it later."""
         key = normalise_prompt(text)
         if key in self._untrained:
             return False
         return self._answers.setdefault((pattern.system, key), pattern.output) == pattern.output
 
     def claim_variant(self, pattern: Pattern, text: str) -> bool:
-        """As ``claim``, and False for near-duplicates of held-out wordings."""
+        """Like :meth:`claim`, but False for near-duplicates of held-out wordings too."""
         return not any(self._held_out.near(text, pattern.output)) and self.claim(pattern, text)
 
 
@@ -114,10 +125,7 @@ def _own_prompts(pattern: Pattern, augment: Augmentation) -> tuple[str, ...]:
 def _variants(
     texts: Sequence[str], augment: Augmentation, draw: random.Random, pattern: Pattern, rules: _Rules
 ) -> list[str]:
-    """Augmented prompts of a pattern: rephrases as far as there are any, prefixes for the rest of the number wanted.
-
-    *texts* are the prompts that it has already.
-    """
+    """Further phrasings of a pattern's prompts *texts*: rephrases as far as there are any, then prefixes."""
 
     def drawn(variants: Iterable[str], number: int) -> Iterator[str]:
         shuffled = [variant for variant in dict.fromkeys(variants) if variant not in texts]

@@ -1,4 +1,4 @@
-"""What a pattern file may say: the one place that defines its keys, their types and their descriptions.
+"""The schema of pattern files: the one definition of their keys, types and descriptions.
 
 ``python -m engram_bench.patterns.schema patterns/pattern.schema.json`` writes the JSON schema that editors read.
 """
@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from engram_bench.records import Kind
 
 # Newline and tab are the only control characters a prompt or an answer can need; the rest are accidents or attacks on
-# a terminal. `strip` because the trainer strips as well: what is compared is what was trained.
+# a terminal. `strip` because the trainer strips as well: the compared text must be the trained text.
 NO_CONTROL = r"^[^\x00-\x08\x0B-\x1F\x7F-\x9F]*$"
 Note = Annotated[str, StringConstraints(strip_whitespace=True, pattern=NO_CONTROL)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, pattern=NO_CONTROL)]
@@ -33,7 +33,7 @@ Version = Annotated[
 
 
 class _Entry(BaseModel):
-    """A mapping of a pattern file: unknown keys and silent conversions are mistakes."""
+    """A mapping of a pattern file, in which unknown keys and values of another type are mistakes."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -44,10 +44,10 @@ class PatternEntry(_Entry):
     input: Text = Field(description="The prompt, as a user would type it.")
     output: Text = Field(description="The answer a tuned model must give. Quote numbers, dates and yes/no.")
     id: PatternId | None = Field(
-        default=None, description="Unique in the file and stable. Default: a readable slug of category and input."
+        default=None, description="Identifier, unique in the file. Default: a readable text made of category and input."
     )
     category: Text | None = Field(default=None, description="Group in reports and gates. Default: the file's.")
-    accept: Texts = Field(default=(), description="Other right answers.")
+    accept: Texts = Field(default=(), description="Other correct answers.")
     wordings: Texts = Field(default=(), description="Other phrasings of the prompt, trained on as well.")
     held_out: Texts = Field(default=(), description="Other phrasings of the prompt, never trained on.")
     match: Text | None = Field(
@@ -56,10 +56,10 @@ class PatternEntry(_Entry):
         examples=["exact", "strict", "prefix", "contains", "regex", "python", "json", "number", "date"],
     )
     max_tokens: Count | None = Field(default=None, description="Longest answer in tokens. Default: the file's.")
-    required: bool = Field(default=False, description="A miss fails the session whatever the gates say.")
+    required: bool = Field(default=False, description="Whether a miss fails the session whatever the gates say.")
     min_consistency: Share | None = Field(
         default=None,
-        description="Share of wordings that must be right for the consistency case to pass. Default: the file's.",
+        description="Share of wordings that must be answered correctly for the consistency case to pass. Default: the file's.",
     )
     system: Text | None = Field(default=None, description="System prompt. Default: the file's.")
 
@@ -67,29 +67,28 @@ class PatternEntry(_Entry):
 class ControlEntry(PatternEntry):
     """An unrelated prompt that tuning must not change; without an output only agreement is measured."""
 
-    output: Note = Field(default="", description="The right answer, if there is one that can be checked.")
+    output: Note = Field(default="", description="The correct answer, if there is one that can be checked.")
 
 
 class _Header(_Entry):
-    """The keys every kind of file has."""
+    """The keys of every kind of file."""
 
     name: Text = Field(description="Name of the pattern set.")
-    description: Note = Field(default="", description="What the set is about.")
+    description: Note = Field(default="", description="Subject of the set.")
     version: Version = Field(default="1.0", description="Version of the set.")
 
 
 class QuestionHeader(_Header):
-    """A file of questions without its patterns: their defaults."""
+    """A file of questions without its patterns: the keys of the file and the defaults of the patterns."""
 
     kind: Literal["memory", "retention"] = "memory"
     match: Text = Field(default="exact", description="Default matcher of this file.")
-    system: Text | None = Field(default=None, description="System prompt of every pattern that names none.")
-    category: Text | None = Field(
-        default=None, description="Category of every pattern that names none. Default: the name."
-    )
+    system: Text | None = Field(default=None, description="System prompt of every pattern without one.")
+    category: Text | None = Field(default=None, description="Category of every pattern without one. Default: the name.")
     max_tokens: Count | None = Field(default=None, description="Longest answer in tokens. Default: the session's.")
     min_consistency: Share = Field(
-        default=0.8, description="Share of a pattern's wordings that must be right for its consistency case to pass."
+        default=0.8,
+        description="Share of a pattern's wordings that must be answered correctly for its consistency case to pass.",
     )
 
 
@@ -108,11 +107,13 @@ class RetentionFile(QuestionHeader):
 
 
 class SpeedFile(_Header):
-    """What the speed tests time."""
+    """Prompts that the speed tests time, and how often."""
 
     kind: Literal["speed"] = "speed"
     prompts: Texts = Field(min_length=1, description="Prompts that are answered in timed rounds.")
-    num_tokens: Count = Field(default=64, description="New tokens per timed completion; the end token is ignored.")
+    num_tokens: Count = Field(
+        default=64, description="New tokens per timed completion; the end token does not stop it."
+    )
     rounds: Count = Field(default=8, description="Timed rounds per side.")
     batch_sizes: Counts = Field(default=(8, 32), min_length=1, description="Prompts answered at once in batch tests.")
 
@@ -122,7 +123,7 @@ _FILE_MODELS: dict[Kind, type[_Header]] = {"memory": MemoryFile, "retention": Re
 
 
 def pattern_schema() -> dict[str, Any]:
-    """JSON schema (draft 2020-12) of a YAML pattern file; which keys are right follows from its ``kind``."""
+    """JSON schema (draft 2020-12) of a YAML pattern file; the allowed keys depend on its ``kind``."""
     branches = [
         {"if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]}, "then": {"$ref": f"#/$defs/{kind}"}}
         for kind in ("retention", "speed")
@@ -145,12 +146,12 @@ def pattern_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The schema as the file ``patterns/pattern.schema.json`` holds it."""
+    """The schema as the text of ``patterns/pattern.schema.json``."""
     return json.dumps(pattern_schema(), indent=2) + "\n"
 
 
 def _with_examples(schema: dict[str, Any]) -> dict[str, Any]:
-    """The same schema with ``examples`` allowed in place of ``patterns``."""
+    """The schema with ``examples`` allowed in place of ``patterns``."""
     required = [key for key in schema["required"] if key != "patterns"]
     properties = schema["properties"] | {"examples": schema["properties"]["patterns"]}
     either = [{"required": ["patterns"]}, {"required": ["examples"]}]

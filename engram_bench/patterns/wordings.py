@@ -1,15 +1,15 @@
-"""When two prompts count as the same, and where a held-out wording is not held out.
+"""The rule by which two prompts count as the same, and the clashes between prompts of patterns.
 
-Every check of the package that compares prompts goes through ``normalise_prompt``.
+Every comparison of prompts in the package uses ``normalise_prompt``.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from engram_bench.matchers.forms import fold_forms
 from engram_bench.records import Pattern, PatternSet
 
 _STRAIGHT = str.maketrans("‘’‚‛“”„‟«»", '\'\'\'\'""""""')
@@ -18,18 +18,19 @@ _SENTENCE_ENDS = ".,;:!?…"
 
 
 def normalise_prompt(text: str) -> str:
-    """*text* without what a reader does not hear: case of words, quotes, sentence punctuation, spacing, Unicode forms.
+    """*text* without differences that have no meaning: case of words, quotes, punctuation, spacing, Unicode forms.
 
-    What tells two technical questions apart stays: ``-d`` and ``-D``, ``%y`` and ``%Y``, ``C`` and ``C++``,
-    ``userName`` and ``UserName``. So words keep their case when it is mixed or when they are a single letter or contain
-    anything but letters, and a sign that stands alone inside the text is kept. Idempotent; empty only for text without a word.
+    Differences between two technical questions stay: ``-d`` and ``-D``, ``%y`` and ``%Y``, ``C`` and ``C++``, ``userName``
+    and ``UserName``. A word therefore keeps its case where the case is mixed, where the word is a single letter, and where
+    it contains anything but letters; a sign that stands alone inside the text is kept. A normalised text comes back as it
+    is; only a text without a word becomes empty.
     """
-    plain = text if text.isascii() else unicodedata.normalize("NFKC", text).translate(_STRAIGHT)
+    plain = text if text.isascii() else fold_forms(text).translate(_STRAIGHT)
     words = [_fold(word) for word in plain.split()]
     while words and not words[-1].strip(_SENTENCE_ENDS):
         words.pop()
     if words and len(words[0]) == 1:
-        words[0] = words[0].casefold()
+        words[0] = words[0].lower()
     return " ".join(words)
 
 
@@ -39,15 +40,15 @@ def _fold(word: str) -> str:
     bare = word.lstrip(_QUOTES).rstrip(_QUOTES + _SENTENCE_ENDS) or word
     letters = bare.replace("'", "")
     is_word = len(letters) > 1 and letters.isalpha() and (letters[1:].islower() or letters.isupper())
-    return bare.casefold() if is_word else bare
+    return bare.lower() if is_word else bare
 
 
-Place = tuple[str | int, ...]
-"""Where a prompt stands in its pattern: ``("input",)`` or ``("held_out", 1)``, counted from 0."""
+Position = tuple[str | int, ...]
+"""Position of a prompt in its pattern: ``("input",)`` or ``("held_out", 1)``, counted from 0."""
 
 
-def prompt_texts(pattern: Pattern) -> Iterator[tuple[Place, str]]:
-    """Every prompt of a pattern with its place: as written, then ``wordings``, then ``held_out``."""
+def prompt_texts(pattern: Pattern) -> Iterator[tuple[Position, str]]:
+    """Every prompt of a pattern with its position: as written, then ``wordings``, then ``held_out``."""
     yield ("input",), pattern.input
     for index, text in enumerate(pattern.wordings):
         yield ("wordings", index), text
@@ -57,49 +58,49 @@ def prompt_texts(pattern: Pattern) -> Iterator[tuple[Place, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """Two patterns that must not hold the same prompt."""
+    """Two patterns with a prompt that they must not share."""
 
     pattern: Pattern
-    place: Place
-    """Where the second use of the prompt stands in *pattern*."""
+    position: Position
+    """Position of the prompt's second use in *pattern*."""
     other: Pattern
-    """The pattern that has it too; it may be *pattern* itself."""
+    """Pattern with the first use of the prompt; it may be *pattern* itself."""
     message: str
-    """What was found and expected, without the place of *pattern* in its file."""
+    """Message: what was found and what was expected, without the line of *pattern*."""
 
 
 def clashes(sets: Iterable[PatternSet]) -> Iterator[Clash]:
     """Prompts with two different answers, then held-out wordings and controls that are trained on.
 
-    Two answers differ when their texts do, spacing aside; under different system prompts they may. A held-out wording
-    counts as trained on whatever the system prompt is and whichever pattern of the sets trains it.
+    Two answers differ where their texts differ in more than spacing; under different system prompts they may differ. A
+    held-out wording counts as trained on under any system prompt and by any pattern of the sets.
     """
     answered: dict[tuple[str | None, str], Pattern] = {}
     trained: dict[str, Pattern] = {}
-    untrained: list[tuple[str, Pattern, Place, str]] = []
+    untrained: list[tuple[str, Pattern, Position, str]] = []
     for pattern_set in sets:
         for pattern in pattern_set.patterns:
-            for place, text in prompt_texts(pattern):
+            for position, text in prompt_texts(pattern):
                 key = normalise_prompt(text)
                 other = answered.setdefault((pattern.system, key), pattern)
                 if other.output.split() != pattern.output.split():
-                    found = f"{_named(place, text)} is answered {pattern.output!r} here and {other.output!r} by "
-                    yield Clash(pattern, place, other, f"{found}{_cited(other)}, expected one answer")
-                if pattern_set.kind == "memory" and place[0] != "held_out":
+                    found = f"{_named(position, text)} is answered {pattern.output!r} here and {other.output!r} by "
+                    yield Clash(pattern, position, other, f"{found}{_cited(other)}, expected one answer")
+                if pattern_set.kind == "memory" and position[0] != "held_out":
                     trained.setdefault(key, pattern)
                 else:
-                    untrained.append((key, pattern, place, text))
-    for key, pattern, place, text in untrained:
+                    untrained.append((key, pattern, position, text))
+    for key, pattern, position, text in untrained:
         if (other_or_none := trained.get(key)) is not None:
             found = (
-                f"{_named(place, text)} is trained on by {_cited(other_or_none)}, expected a prompt never trained on"
+                f"{_named(position, text)} is trained on by {_cited(other_or_none)}, expected a prompt never trained on"
             )
-            yield Clash(pattern, place, other_or_none, found)
+            yield Clash(pattern, position, other_or_none, found)
 
 
-def _named(place: Place, text: str) -> str:
-    """A prompt as messages name it: ``held_out 2 'How …?'``."""
-    return " ".join([str(place[0]), *(str(int(index) + 1) for index in place[1:]), repr(text)])
+def _named(position: Position, text: str) -> str:
+    """Name of a prompt in messages: ``held_out 2 'How …?'``."""
+    return " ".join([str(position[0]), *(str(int(index) + 1) for index in position[1:]), repr(text)])
 
 
 def _cited(pattern: Pattern) -> str:

@@ -63,7 +63,7 @@ def annotation_lines(config: pytest.Config, conclusion: Conclusion) -> list[str]
         full = (config.rootpath / path).resolve()
         return full.relative_to(workspace).as_posix() if full.is_relative_to(workspace) else path
 
-    return workflow_commands(conclusion.comparison, conclusion.verdicts, place=in_workspace)
+    return workflow_commands(conclusion.comparison, conclusion.verdicts, repository_path=in_workspace)
 
 
 def _junit(config: pytest.Config, name: str, text: str) -> None:

@@ -1,1 +1,1 @@
-"""Text from comparisons, runs and verdicts. Nothing here computes: what is printed was measured on a floor below."""
+"""Reports on comparisons, runs and verdicts. Nothing here computes: every figure comes from a lower layer."""

@@ -1,4 +1,4 @@
-"""One case as a piece of markup, for pytest-html."""
+"""One case as HTML, for the reports of pytest-html."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ from engram_bench.records import CaseResult
 from engram_bench.reporting.clean import printable
 
 MAX_CHARS = 2000
+"""Longest text of a cell, in characters."""
 
 _ROW = Markup("<tr><th>{}</th><td><code>{}</code></td></tr>")
 
 
 def case_html(baseline: CaseResult | None, candidate: CaseResult) -> str:
-    """A small table of prompt, expected answer, both answers and the pattern's line; texts escaped and printable."""
+    """A small table of prompt, expected answer, both answers and the pattern's line; texts are escaped and printable.
+
+    Args:
+        baseline: Result of the bare model; None where there is none.
+        candidate: Result of the tuned model.
+    """
     case = candidate.case
-    facts = {
+    texts = {
         "prompt": case.prompt.user,
         "expected": case.answers[0] if case.answers else "",
         "baseline": baseline.completion.text if baseline else "",
         "candidate": candidate.completion.text,
         "pattern": str(case.source),
     }
-    rows = Markup().join(_ROW.format(name, printable(text, MAX_CHARS)) for name, text in facts.items() if text)
+    rows = Markup().join(_ROW.format(name, printable(text, MAX_CHARS)) for name, text in texts.items() if text)
     return str(Markup('<table class="engram-bench">{}</table>').format(rows))

@@ -1,4 +1,4 @@
-"""What changed between two runs, as the lines of a terminal section."""
+"""Changes between two runs, as the lines of a terminal section."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from engram_bench.reporting.tables import SPLITS, TABLED, ReportTable, category_
 from engram_bench.reporting.terminal import MAX_CATEGORIES, entry_lines, outside_lines
 
 MAX_ENTRIES = 50
-"""Cases listed per state and split."""
+"""Largest number of cases listed per state and split."""
 
 CHANGES: Mapping[State, str] = {
     "broken": "newly broken",
-    "fixed": "newly right",
-    "still_right": "right in both",
+    "fixed": "newly correct",
+    "still_right": "correct in both",
     "still_wrong": "wrong in both",
 }
-"""A state of the comparison of two runs in words; the first two are listed case by case."""
+"""State in the comparison of two runs → its words; the cases of the first two are listed."""
 
 _SIDES = {"baseline": "older", "candidate": "newer"}
 
 
 def change_lines(old: Run, new: Run, comparison: Comparison, *, width: int = 80, encoding: str = "utf-8") -> list[str]:
-    """What a user reads after two runs were compared: newly broken cases first, then newly right ones, then figures.
+    """The report on two compared runs: newly broken cases first, then newly correct ones, then figures.
 
     Args:
         old: The older run.
         new: The newer run.
         comparison: ``compare_runs(old, new)``.
         width: Columns of the terminal.
-        encoding: Of the stream that the lines go to; what it lacks is replaced.
+        encoding: Encoding of the stream for the lines; characters that it lacks are replaced.
     """
     blocks: tuple[Iterable[str], ...] = (
         _head(old, new, width),
@@ -51,30 +51,30 @@ def change_lines(old: Run, new: Run, comparison: Comparison, *, width: int = 80,
 
 
 def differences(old: Run, new: Run) -> dict[str, tuple[str, str]]:
-    """Where the two runs do not come from the same thing, by what differs: model, backend, device, dtype, adapter, machine."""
-    facts = {
+    """Differences in the provenance of two runs: model, backend, device, dtype, adapter or machine → (older, newer)."""
+    fields = {
         "model": [f"{p.model} ({p.model_fingerprint[:12]})" for p in (old.provenance, new.provenance)],
         **{
             name: [getattr(run.provenance, name) or "none" for run in (old, new)]
             for name in ("backend", "device", "dtype", "adapter", "machine")
         },
     }
-    return {name: (before, after) for name, (before, after) in facts.items() if before != after}
+    return {name: (before, after) for name, (before, after) in fields.items() if before != after}
 
 
 def training_table(old: Run, new: Run) -> ReportTable | None:
-    """How the adapters of both runs were trained, side by side, each on its own machine; None where it is one and the same.
+    """The trainings of both runs' adapters side by side; None where both runs have the same training, or one has none.
 
-    Nothing in it is set against the other: seconds of two machines make no ratio.
+    The table has no ratios, because seconds of two machines cannot be compared.
     """
     if old.training is None or new.training is None or old.training == new.training:
         return None
-    columns = [_training_facts(run.training) for run in (old, new) if run.training]
+    columns = [_training_cells(run.training) for run in (old, new) if run.training]
     rows = tuple((name, *(column[name] for column in columns)) for name in columns[0])
     return ReportTable("training: each on its own machine", ("", "older", "newer"), "lll", rows)
 
 
-def _training_facts(training: TrainingRecord) -> dict[str, str]:
+def _training_cells(training: TrainingRecord) -> dict[str, str]:
     peak = training.peak_memory_mb
     return {
         "backend": f"{training.backend} ({training.device}, {training.dtype})",
@@ -95,7 +95,7 @@ def _head(old: Run, new: Run, width: int) -> Iterator[str]:
     for heading, (before, after) in found.items():
         yield from _wrapped(f"{heading:<9}{printable(before)} → {printable(after)}", width, 9)
     if "model" in found:
-        yield from _wrapped("different models: what changed is not the work of an adapter alone", width)
+        yield from _wrapped("different models: the changes do not come from an adapter alone", width)
 
 
 def _counts(comparison: Comparison, width: int) -> Iterator[str]:
@@ -105,7 +105,7 @@ def _counts(comparison: Comparison, width: int) -> Iterator[str]:
             counts = ", ".join(f"{CHANGES[state]} {states[state]}" for state in CHANGES)
             yield from _wrapped(f"{words}: {counts}", width, 2)
     if not comparison.ledger:
-        yield "no case that both runs have"
+        yield "no case is part of both runs"
 
 
 def _changed(comparison: Comparison, width: int) -> Iterator[Iterable[str]]:
@@ -128,7 +128,7 @@ def _tables(old: Run, new: Run, comparison: Comparison, width: int) -> Iterator[
 
 
 def _renamed(table: ReportTable) -> ReportTable:
-    """The table with its sides called what they are here: two runs."""
+    """The table with ``older`` and ``newer`` in place of the names of the sides."""
     return replace(table, headers=tuple(_SIDES.get(header, header) for header in table.headers))
 
 

@@ -1,23 +1,23 @@
-"""Untrusted text made printable: prompts, answers and names come from files and models and may hold anything."""
+"""Untrusted text made printable: prompts, answers and names come from files and models, and may hold any character."""
 
 from __future__ import annotations
 
 PLAIN = str.maketrans(
     {"–": "-", "—": "-", "…": "~", "→": "->", "×": "x", "’": "'", "‘": "'", "“": '"', "”": '"', "✓": "+", "✗": "x"}
 )
-"""The typography of this package's own texts in ASCII."""
+"""Typographic character of the package's own texts → its ASCII form."""
 
 
 def printable(text: str, limit: int | None = None) -> str:
-    r"""*text* on one line, with every character that a terminal would act on or hide written out.
+    r"""*text* on one line, with every character written out that a terminal would interpret or hide.
 
     Control characters (ANSI escapes, newlines, tabs), bidirectional overrides, zero-width and unusual spaces, lone
-    surrogates and private characters become escapes such as ``\x1b`` and ``\u202e``. Printing the result again changes
-    nothing.
+    surrogates and private characters become escapes such as ``\x1b`` and ``\u202e``. The function leaves its own results
+    unchanged.
 
     Args:
         text: Any text.
-        limit: Most characters that come out, at least 1; what was cut ends in ``…``.
+        limit: Largest number of characters returned, at least 1; a text that is cut ends in ``…``. None cuts nothing.
     """
     if limit is not None:
         text = text[: limit + 1]
@@ -26,7 +26,16 @@ def printable(text: str, limit: int | None = None) -> str:
 
 
 def printable_lines(text: str, limit: int, max_lines: int) -> list[str]:
-    """The lines of *text* made printable, at most *max_lines* of them; at least one, ``(empty)`` for none."""
+    """The lines of *text* made printable.
+
+    Args:
+        text: Any text.
+        limit: Largest number of characters per line.
+        max_lines: Largest number of lines; a further line ``…`` says that more were cut.
+
+    Returns:
+        At least one line, which is ``(empty)`` for a text without visible characters.
+    """
     if not text.strip():
         return [f"(empty: '{printable(text, limit)}')" if text else "(empty)"]
     lines = text.split("\n", max_lines)
@@ -35,9 +44,9 @@ def printable_lines(text: str, limit: int, max_lines: int) -> list[str]:
 
 
 def encodable(line: str, encoding: str) -> str:
-    """*line* in characters that *encoding* has: plain punctuation for ours, escapes for the rest.
+    """*line* with each character that *encoding* lacks replaced: typography by plain punctuation, the rest by escapes.
 
-    An encoding that Python does not know is taken for ASCII.
+    An encoding that Python does not know counts as ASCII.
     """
     try:
         line.encode(encoding)

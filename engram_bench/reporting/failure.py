@@ -1,4 +1,4 @@
-"""What a failing case shows."""
+"""Texts that a failing case shows."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from engram_bench.records import Case, CaseResult, Completion, Score
 from engram_bench.reporting.clean import printable, printable_lines
 
 MAX_LINES = 20
+"""Largest number of lines shown of a text."""
 MAX_MISSES = 20
-"""Of a category; the report lists them all."""
+"""Largest number of misses shown of a category; the report lists all of them."""
 MAX_CHARS = 200
-"""Of a prompt or an answer, per line; a model that never stops must not fill the screen, and a diff takes time squared."""
+"""Largest number of characters per line: a model that never stops must not fill the screen, and diffs take time squared."""
 
 
 def failure_text(case: Case, baseline: Completion | None, candidate: Completion | None, score: Score) -> str:
-    """Why the answer is not right, where the pattern is, the prompt, what was expected, what both sides answered, a diff.
+    """The reason of a miss, the pattern's line, the prompt, the accepted answers, both sides' answers, and a diff.
 
     Args:
         case: The case that failed.
         baseline: The bare model's answer; None where there is none.
         candidate: The tuned model's answer; None where there is none.
-        score: Of the candidate's answer.
+        score: Score of the candidate's answer.
 
     Returns:
-        Lines without a final newline. The reason is first, as pytest's summary shows that line only. The diff is against the
-        preferred answer; it is left out where no answer is expected, none came, or the two read the same. Control characters
-        are written out.
+        Lines without a final newline. The reason comes first, because pytest's summary shows only that line. The diff
+        compares with the preferred answer; there is none where no answer is expected, no answer came, or both texts look
+        the same. Control characters are written out.
     """
-    facts = [("prompt", case.prompt.user)]
+    texts = [("prompt", case.prompt.user)]
     if case.prompt.system is not None:
-        facts.insert(0, ("system", case.prompt.system))
-    facts += [("expected" if not index else "or", answer) for index, answer in enumerate(case.answers)]
+        texts.insert(0, ("system", case.prompt.system))
+    texts += [("expected" if not index else "or", answer) for index, answer in enumerate(case.answers)]
     reason = score.reason or "failed"
     if score.outcome == "not_scored":
         reason = f"not scored: {score.reason}"
@@ -40,7 +41,7 @@ def failure_text(case: Case, baseline: Completion | None, candidate: Completion 
         printable(reason, MAX_CHARS),
         f"{printable(str(case.source))}: {printable(case.id)} ({printable(case.match)})",
     ]
-    for heading, text in facts:
+    for heading, text in texts:
         lines += _labelled(heading, text)
     for heading, completion in (("baseline", baseline), ("candidate", candidate)):
         lines += _answer(heading, completion)
@@ -53,21 +54,21 @@ def misses_text(what: str, texts: Sequence[str], missed: int) -> str:
     """The misses of a category.
 
     Args:
-        what: First line, as pytest's summary shows that line only.
-        texts: Of the first misses, as each alone would show it.
-        missed: Misses in all.
+        what: First line; pytest's summary shows only that line.
+        texts: Texts of the first misses, each as :func:`failure_text` returns it.
+        missed: Number of all misses.
     """
     more = [f"and {missed - len(texts):,} more"] if missed > len(texts) else []
     return "\n\n".join([printable(what, MAX_CHARS), *texts, *more])
 
 
 def changed_text(form: str, changed: Sequence[tuple[CaseResult, CaseResult]], asked: int) -> str:
-    """Which answers another form of the adapter changes, each with its place, prompt and both answers.
+    """The answers that another form of the adapter changes, each with the pattern's line, the prompt and both answers.
 
     Args:
-        form: Of the adapter.
-        changed: Rows of the attached adapter and of the form, at least one pair.
-        asked: Prompts in all.
+        form: Name of the form.
+        changed: Pairs of rows (attached adapter, form), at least one.
+        asked: Number of all prompts.
     """
     lines = [f"{form}: {len(changed)} of {asked} answers differ from the attached adapter's"]
     for attached, other in changed:
@@ -95,7 +96,7 @@ def _answer(heading: str, completion: Completion | None) -> list[str]:
 
 
 def _diff(expected: str, found: str) -> Iterator[str]:
-    """Line by line, with marks under the characters that differ."""
+    """The differences line by line, with marks under the characters that differ."""
     before, after = (printable_lines(text, MAX_CHARS, MAX_LINES) for text in (expected, found))
     if before != after:
         yield "  diff       - expected, + candidate"
@@ -103,17 +104,17 @@ def _diff(expected: str, found: str) -> Iterator[str]:
 
 
 def wordings_text(reason: str, rows: Sequence[CaseResult]) -> str:
-    """Why a pattern's wordings are not answered consistently, where it is, and what each wording got.
+    """The reason why a pattern's wordings are not answered consistently, the pattern's line, and each wording's answer.
 
     Args:
-        reason: First line, as pytest's summary shows that line only.
-        rows: The candidate's greedy answers, one per wording, at least one.
+        reason: First line; pytest's summary shows only that line.
+        rows: Greedy answers of the candidate, one per wording, at least one.
     """
     case = rows[0].case
     lines = [printable(reason, MAX_CHARS), f"{printable(str(case.source))}: {printable(case.id)}"]
     lines += _labelled("expected", case.answers[0] if case.answers else "")
     for row in rows:
-        mark = {"passed": "right", "failed": "wrong", "not_scored": "not scored"}[row.score.outcome]
+        mark = {"passed": "correct", "failed": "wrong", "not_scored": "not scored"}[row.score.outcome]
         split = "" if row.case.split == "seen" else f", {row.case.split.replace('_', ' ')}"
         lines.append(f"  {mark}{split}: {printable(row.case.prompt.user, MAX_CHARS)}")
         lines += _labelled("", row.completion.text)

@@ -1,4 +1,4 @@
-"""What GitHub Actions shows of a session: annotations on lines of pattern files, and the page of a job.
+"""Output for GitHub Actions: annotations on lines of pattern files, and the summary of a job.
 
 Workflow commands and the job summary are described at
 https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands.
@@ -14,30 +14,31 @@ from engram_bench.reporting.markdown import markdown_report
 from engram_bench.reporting.words import verdict_sentence
 
 MAX_ANNOTATIONS = 10
-"""Of errors and of warnings: GitHub shows no more of a step."""
+"""Largest number of errors and of warnings; GitHub shows no more of a step."""
 MAX_ENTRIES = 25
-"""Rows of a list in the summary, which may hold 1 MiB."""
+"""Largest number of rows of a list in the summary, which may hold 1 MiB."""
 
 
 def job_summary(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
-    """The Markdown page with short lists, of what needs a look only."""
+    """The Markdown report with short lists of broken and still wrong cases only."""
     return markdown_report(run, comparison, verdicts, states=("broken", "still_wrong"), max_entries=MAX_ENTRIES)
 
 
 def workflow_commands(
-    comparison: Comparison, verdicts: Sequence[Verdict], *, place: Callable[[str], str] = str
+    comparison: Comparison, verdicts: Sequence[Verdict], *, repository_path: Callable[[str], str] = str
 ) -> list[str]:
-    """Lines that mark gates that are not met, broken cases, and cases that were asked as trained and missed.
+    """Lines that mark missed gates, broken cases and missed seen prompts.
 
     Args:
-        comparison: A case without a score, a broken or a required one is an error, another miss of a seen prompt a warning.
-        verdicts: One that failed or is insufficient is an error.
-        place: Path of a pattern file → its path in the repository.
+        comparison: Comparison whose cases are marked. A broken case, a missed required one and a case without a score are
+            errors; another miss of a seen prompt is a warning.
+        verdicts: Verdicts of the gates; a failed or insufficient one is an error.
+        repository_path: Function from the path of a pattern file to its path in the repository.
 
     Returns:
-        The first ``MAX_ANNOTATIONS`` errors and as many warnings; nothing in them can start another command.
+        The first ``MAX_ANNOTATIONS`` errors and as many warnings; no text in them can start another command.
     """
-    lines = [*_gates(verdicts), *_unscored(comparison), *_cases(comparison.ledger, place)]
+    lines = [*_gates(verdicts), *_unscored(comparison), *_cases(comparison.ledger, repository_path)]
     return [
         line
         for level in ("error", "warning")
@@ -54,10 +55,10 @@ def _gates(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 def _unscored(comparison: Comparison) -> Iterator[str]:
     for case_id in comparison.unscored:
-        yield _command("error", f"{case_id} has no score, which never passes", title="engram-bench")
+        yield _command("error", f"{case_id} has no score, so it does not pass", title="engram-bench")
 
 
-def _cases(ledger: Sequence[LedgerEntry], place: Callable[[str], str]) -> Iterator[str]:
+def _cases(ledger: Sequence[LedgerEntry], repository_path: Callable[[str], str]) -> Iterator[str]:
     for entry in sorted(ledger, key=lambda entry: entry.state != "broken"):
         is_error = entry.state == "broken" or (entry.required and entry.state == "still_wrong")
         if is_error or (entry.state == "still_wrong" and entry.split == "seen"):
@@ -65,7 +66,7 @@ def _cases(ledger: Sequence[LedgerEntry], place: Callable[[str], str]) -> Iterat
                 "error" if is_error else "warning",
                 f"expected '{printable(entry.expected, 200)}', baseline said '{printable(entry.baseline, 200)}', "
                 f"candidate says '{printable(entry.candidate, 200)}'",
-                file=place(entry.source.path),
+                file=repository_path(entry.source.path),
                 line=str(entry.source.line),
                 title=f"{entry.state.replace('_', ' ')}: {entry.case_id}",
             )
@@ -77,7 +78,7 @@ def _command(level: str, message: str, **properties: str) -> str:
 
 
 def _escaped(text: str, others: str = "") -> str:
-    """*text* with the characters that end a value written as GitHub reads them."""
+    """*text* with the characters that would end a value in GitHub's escaped form."""
     for char in f"%\r\n{others}":
         text = text.replace(char, f"%{ord(char):02X}")
     return text

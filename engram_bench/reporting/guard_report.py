@@ -1,4 +1,4 @@
-"""Sanity guards in words: what holds in a line, what does not in a line each."""
+"""Sanity guards in words: one line on all of them, and one line on each guard that does not hold."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from engram_bench.records import GuardOutcome, GuardResult, Run
 from engram_bench.reporting.tables import ReportTable
 from engram_bench.scoring.guards import GUARDS
 
-OUTCOMES: Mapping[GuardOutcome, str] = {"holds": "holds", "broken": "broken", "not_told": "cannot be told"}
+OUTCOMES: Mapping[GuardOutcome, str] = {"holds": "holds", "broken": "broken", "not_told": "cannot be checked"}
+"""Outcome of a guard → its words."""
 
 
 def guard_sentences(run: Run) -> list[str]:
-    """How many guards hold, then one line per guard that does not; empty where none was run."""
+    """The number of guards that hold, then a line per guard that does not; empty where no guard was checked."""
     if not run.guards:
         return []
     found = Counter(guard.outcome for guard in run.guards)
@@ -23,7 +24,7 @@ def guard_sentences(run: Run) -> list[str]:
 
 
 def guard_table(run: Run) -> ReportTable | None:
-    """A row per guard over all files, with what it guards or why it does not hold; None where none was run."""
+    """A row per guard over all files, with what the guard checks or why it does not hold; None without guards."""
     if not run.guards:
         return None
     rows = []

@@ -1,8 +1,8 @@
 """The comparison as one self-contained page: ``reports/latest.html``.
 
-No network, no inline handler: the page's own style and script are allowed by their hashes and nothing else is. Whatever a
-model or a pattern file says arrives as text: in the markup through autoescaping, in the ledger as JSON that the script puts
-into text nodes only.
+The page uses no network and no inline handler: its policy allows its own style and script by their hashes and nothing else.
+Text of a model or a pattern file stays text: autoescaping covers the markup, and the script puts the ledger's JSON into
+text nodes only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from engram_bench.reporting.guard_report import guard_table
 from engram_bench.reporting.plots import plots
 from engram_bench.reporting.speed_table import speed_table
 from engram_bench.reporting.tables import SPLITS, TABLED, category_table, measure_table, section_of
-from engram_bench.reporting.words import OUTCOMES, change_words, outside, run_facts
+from engram_bench.reporting.words import OUTCOMES, change_words, outside, run_lines
 from engram_bench.scoring.figures import counts, figure, number
 from engram_bench.scoring.gates import parse_gate, session_passes
 from engram_bench.scoring.metrics import METRICS
@@ -41,29 +41,30 @@ CARDS = (
     "first_token",
     "perplexity",
 )
-"""Measures that get a card, in this order, where they were measured."""
+"""Measures with a card, in order; a measure without values has none."""
 
 SECTIONS = {
-    "generalization": "Wordings of the same facts that were never trained on.",
-    "consistency": "The same answer under every wording and in sampled repeats.",
-    "retention": "Unrelated questions: what the baseline knew, the candidate must still know.",
-    "speed": "Timed in pairs in one process, so that the machine cancels out.",
+    "generalization": "Wordings of the same patterns that were never trained on.",
+    "consistency": "Whether every wording and every sampled repeat gets the same answer.",
+    "retention": "Unrelated questions: the candidate must still answer what the baseline knew.",
+    "speed": "Both sides are timed in pairs in one process, so that the machine cancels out.",
 }
-"""Sections after the ledger and what each is about."""
+"""Section after the ledger → one sentence on its contents."""
 
 STATES: tuple[State, ...] = ("broken", "still_wrong", "fixed", "still_right")
-"""The ones that need a look first."""
+"""States in the order of the page, the ones to look at first."""
 
 BYTES_PER_CASE = 700
-"""Of the ledger on average: 1,000 cases of any length stay under 1 MB."""
+"""Size of the ledger per case, on average: 1,000 cases of any length stay under 1 MB."""
 LONGEST_TEXT = 4000
+"""Longest text of the ledger, in characters."""
 
 
 def html_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
-    """The whole comparison as an HTML page, ending in a newline.
+    """The whole comparison as an HTML page that ends with a newline.
 
-    Texts of the ledger are cut where the cases would take more than ``BYTES_PER_CASE`` each on average; what was cut ends in
-    ``…``. Control characters are written out as everywhere.
+    Texts of the ledger are cut where the cases would take more than ``BYTES_PER_CASE`` each on average; a text that was cut
+    ends in ``…``. Control characters are written out.
     """
     from markupsafe import Markup
 
@@ -97,14 +98,14 @@ def html_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -
             ledger=Markup(ledger_json(comparison.ledger)),
             ledger_size=len(comparison.ledger),
             outside=outside(comparison),
-            facts=run_facts(run),
+            provenance=run_lines(run),
         )
     )
     return page.rstrip() + "\n"
 
 
 def ledger_json(ledger: Sequence[LedgerEntry]) -> str:
-    """The ledger as JSON that is safe inside a ``<script>`` element: names once, a row per case."""
+    """The ledger as JSON that is safe inside a ``<script>`` element: each name once, and a row per case."""
     longest = LONGEST_TEXT
     while True:
         text = _ledger_text(ledger, longest)
@@ -148,7 +149,7 @@ def _ledger_text(ledger: Sequence[LedgerEntry], longest: int) -> str:
 
 
 def _shown(text: str, longest: int) -> str:
-    """*text* with its lines, everything else that hides or acts written out, cut after *longest* characters."""
+    """*text* with its lines kept and control characters written out, cut after *longest* characters."""
     shown = "\n".join(map(printable, text[: longest + 1].replace("\r\n", "\n").split("\n")))
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
@@ -157,7 +158,7 @@ def _shown(text: str, longest: int) -> str:
 
 
 def _banner(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> dict[str, str]:
-    """What a reader who stops after one line must know."""
+    """The outcome of the run in one line."""
     found = Counter(verdict.outcome for verdict in verdicts)
     judged = len(verdicts) - found["not_measured"]
     if broken := sum(guard.outcome == "broken" for guard in run.guards):
@@ -176,7 +177,7 @@ def _banner(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> di
 
 
 def _card(measure: Measure, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """One measure as a headline: the figures, the interval, and what the gates that judge it say."""
+    """The card of a measure: its figures, its interval, and the verdicts of its gates."""
     return {
         "name": measure.name.replace("_", " "),
         "meaning": METRICS[measure.name].meaning,
@@ -193,13 +194,13 @@ def _card(measure: Measure, verdicts: Sequence[Verdict]) -> dict[str, Any]:
 
 
 def _judges(verdict: Verdict, metric: str) -> bool:
-    """Whether the verdict is on the whole of a metric, not on a slice of it."""
+    """Whether the verdict judges the metric over all cases, not over a slice."""
     gate = parse_gate(verdict.gate)
     return (gate.scope, gate.metric) == ("", metric)
 
 
 def _bars(measure: Measure) -> list[dict[str, Any]]:
-    """Where both sides and their intervals lie from 0 to 100, for a strip under the figures."""
+    """Positions of both sides and their intervals, 0..100, for a strip under the figures."""
     sides = (("baseline", measure.baseline), ("candidate", measure.candidate))
     return [
         {
@@ -246,7 +247,7 @@ def _words(state: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    """Jinja with autoescaping; whatever is not our own markup is made printable as it comes out."""
+    """Jinja with autoescaping; every value except the package's own markup is made printable."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -266,5 +267,5 @@ def _asset(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """The text as a source of a content security policy."""
+    """The hash of a text as a source in a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

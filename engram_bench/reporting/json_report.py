@@ -1,20 +1,20 @@
 """The comparison as one JSON document: ``reports/latest.json``.
 
-Keys are only ever added within one ``schema`` number::
+Within one ``schema`` number, keys are only added, never changed or removed::
 
     schema, run
     provenance      model, model_fingerprint, backend, device, dtype, adapter, commit, machine, command, started, versions
     metrics         NAME → unit, higher_is_better, baseline, candidate, difference, difference_pp, ratio, fixed, broken, note
-                    a side, difference or ratio is {value, n, passed, interval} or null; difference_pp is null but for rates
-                    of timed ones the sides are baseline, candidate (adapter attached) and fused (compared with the
-                    baseline), each with tok_s, iqr, p50_ms, p90_ms, rounds, tokens, batch, peak_memory_mb; interval
-                    is the ratio's
-    speed           every timed side: test, side, batch, … and the ratio of each pair
+                    a side, difference or ratio is {value, n, passed, interval} or null; difference_pp is null except
+                    for rates; a timed metric has the sides baseline, candidate (adapter attached) and fused (compared
+                    with the baseline), each with tok_s, iqr, p50_ms, p90_ms, rounds, tokens, batch, peak_memory_mb,
+                    and its interval is the ratio's
+    speed           every timed side: test, side, batch, …, and the ratio of each pair
     categories      NAME → METRIC → as above; files likewise
     ledger          fixed, broken, still_right, still_wrong (counts over all splits)
                     splits: seen | held_out | control → the same counts; cases: id → state
-    unscored        ids of cases in no count
-    guards          guard, set_name, outcome (holds | broken | not_told), reason of each sanity guard that was run
+    unscored        ids of cases without a score
+    guards          guard, set_name, outcome (holds | broken | not_told), reason of each sanity guard that was checked
     training        the training record without its losses, or null
     sweep           checkpoint, step, recall, held_out, retention of each checkpoint; empty without --engram-sweep
     verdicts        gate, outcome, measured, wanted, reason, p_value
@@ -45,6 +45,7 @@ from engram_bench.records import (
 )
 
 SCHEMA = 1
+"""Number of the format."""
 
 
 def json_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def json_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -
 
 
 def json_text(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
-    """``json_report`` as indented text in ASCII (lone surrogates of an answer survive), ending in a newline."""
+    """The JSON report as indented ASCII text that ends with a newline; lone surrogates in an answer survive."""
     return json.dumps(json_report(run, comparison, verdicts), indent=2, allow_nan=False) + "\n"
 
 
@@ -81,13 +82,15 @@ def _metrics(measures: Mapping[str, Measure]) -> dict[str, Any]:
 
 
 def _with_sides(metrics: dict[str, Any], speed: Sequence[SpeedSummary]) -> dict[str, Any]:
-    """The metrics, timed ones with a figure for every side of the same test and batch."""
+    """The metrics; a timed one gets the figures of every side of the same test and batch."""
     for summary in speed:
         if summary.side == "fused" and summary.metric in metrics and summary.ratio:
             metric = metrics[summary.metric]
             same = [other for other in speed if (other.test, other.batch) == (summary.test, summary.batch)]
             metric["interval"] = metric["ratio"]["interval"] if metric["ratio"] else None
-            beside = dict(metric["baseline"])  # the baseline's rounds in the pairs, where it has no test of its own
+            beside = dict(
+                metric["baseline"]
+            )  # the baseline's rounds in the pairs, for a baseline without a test of its own
             beside["tok_s"] = beside["value"] if metric["unit"] == "tok/s" else None
             sides: dict[str, Any] = dict.fromkeys(get_args(Side)) | {"baseline": beside}
             metric |= sides | {other.side: _timed(other) for other in same}
@@ -153,12 +156,12 @@ def _counts(entries: Iterable[LedgerEntry]) -> dict[str, int]:
 def _training(training: TrainingRecord | None) -> dict[str, Any] | None:
     if training is None:
         return None
-    facts = {name: value for name, value in asdict(training).items() if name != "losses"}
-    return {**facts, "examples_per_s": training.examples_per_s, "tokens_per_s": training.tokens_per_s}
+    record = {name: value for name, value in asdict(training).items() if name != "losses"}
+    return {**record, "examples_per_s": training.examples_per_s, "tokens_per_s": training.tokens_per_s}
 
 
 def _finite(value: Any) -> Any:
-    """The value with lists for tuples and None for numbers that JSON does not have."""
+    """The value with lists in place of tuples and None in place of numbers that JSON lacks."""
     if isinstance(value, Mapping):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

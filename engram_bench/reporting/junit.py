@@ -1,4 +1,4 @@
-"""What a JUnit file says beside pass and fail: properties of a case and of the session."""
+"""Properties of cases and of the session in a JUnit file."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ from collections.abc import Iterator, Sequence
 
 from engram_bench.records import CaseResult, Comparison, Run, Verdict
 from engram_bench.reporting.clean import printable
-from engram_bench.reporting.words import OUTCOMES, run_facts
+from engram_bench.reporting.words import OUTCOMES, run_lines
 from engram_bench.scoring.comparison import STATES
 
 MAX_CHARS = 300
-"""Of an answer."""
+"""Longest value of a property, in characters."""
 
 Property = tuple[str, str]
+"""Name and value."""
 
 
 def case_properties(baseline: CaseResult | None, candidate: CaseResult) -> list[Property]:
-    """Category, split, place, expected answer, what both sides said and the state; nothing of a side that was not asked."""
+    """Category, split, source line, expected answer, both answers and the state; empty values are left out.
+
+    Args:
+        baseline: Result of the bare model; None where there is none.
+        candidate: Result of the tuned model.
+    """
     case = candidate.case
     found = [
         ("engram_category", case.category),
@@ -32,12 +38,12 @@ def case_properties(baseline: CaseResult | None, candidate: CaseResult) -> list[
 
 
 def session_properties(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> list[Property]:
-    """Where the figures come from, both sides of every measure as plain numbers, and the verdicts."""
-    return [(f"engram_{name}", printable(text, MAX_CHARS)) for name, text in _facts(run, comparison, verdicts)]
+    """The provenance, both sides of every measure as plain numbers, and the verdicts."""
+    return [(f"engram_{name}", printable(text, MAX_CHARS)) for name, text in _session_texts(run, comparison, verdicts)]
 
 
-def _facts(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> Iterator[Property]:
-    yield from run_facts(run).items()
+def _session_texts(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> Iterator[Property]:
+    yield from run_lines(run).items()
     for name, measure in comparison.measures.items():
         for side, estimate in (("baseline", measure.baseline), ("candidate", measure.candidate)):
             if estimate is not None:

@@ -11,13 +11,13 @@ from engram_bench.reporting.guard_report import guard_table
 from engram_bench.reporting.speed_table import speed_table, timed_metrics
 from engram_bench.reporting.sweep_report import sweep_sentence, sweep_table
 from engram_bench.reporting.tables import SPLITS, TABLED, ReportTable, category_table, entries, measure_tables
-from engram_bench.reporting.words import OUTCOMES, outside, run_facts
+from engram_bench.reporting.words import OUTCOMES, outside, run_lines
 
 MAX_ENTRIES = 500
-"""Ledger rows per state and split; ``latest.json`` has the rest."""
+"""Largest number of ledger rows per state and split; ``latest.json`` has the rest."""
 
 STATES: dict[State, str] = {"broken": "Broken", "still_wrong": "Still wrong", "fixed": "Fixed"}
-"""States whose cases are listed, the ones that need a look first."""
+"""States whose cases are listed, the ones to look at first."""
 
 
 def markdown_report(
@@ -28,9 +28,16 @@ def markdown_report(
     states: Sequence[State] = tuple(STATES),
     max_entries: int = MAX_ENTRIES,
 ) -> str:
-    """The whole comparison as GitHub-flavoured Markdown, ending in a newline; cases in *states* are listed.
+    """The whole comparison as GitHub-flavoured Markdown that ends with a newline.
 
     Names, prompts and answers are shown as code, so that nothing in them becomes markup, a link or a mention.
+
+    Args:
+        run: Run with its provenance, training record and guards.
+        comparison: Comparison of the run's sides.
+        verdicts: Verdicts of the gates.
+        states: States whose cases are listed.
+        max_entries: Largest number of cases listed per state and split.
     """
     blocks = [
         f"# engram-bench: {code(run.provenance.adapter or 'bare model')} against {code(run.provenance.model)}",
@@ -41,13 +48,13 @@ def markdown_report(
         *_outside(comparison, max_entries),
         *_ledger(comparison, states, max_entries),
         "## Where the figures come from",
-        "\n".join(f"- {heading}: {code(fact)}" for heading, fact in run_facts(run).items()),
+        "\n".join(f"- {heading}: {code(words)}" for heading, words in run_lines(run).items()),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
 def code(text: str, limit: int = 300) -> str:
-    """*text* as a code span that stays one, whatever backticks it holds; a single space for empty text."""
+    """*text* as a code span, whatever backticks the text holds; an empty text becomes a single space."""
     shown = printable(text, limit) or " "
     longest = max(map(len, re.findall("`+", shown)), default=0)
     fence = "`" * (longest + 1)
@@ -56,7 +63,7 @@ def code(text: str, limit: int = 300) -> str:
 
 
 def escaped(text: str) -> str:
-    """*text* as itself: nothing in it is markup. Underscores inside words are left alone, as they mean nothing there."""
+    """*text* with every character of markup escaped; underscores inside words need no escape."""
     return re.sub(r"([\\`*<>\[\]#~&@]|\b_|_\b)", r"\\\1", printable(text))
 
 

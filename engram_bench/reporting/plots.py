@@ -1,7 +1,7 @@
-"""Plots as SVG: on the page, where its style sheet colours them, and as files that bring their own.
+"""Plots as SVG: on the page, coloured by its style sheet, and as files with a style of their own.
 
-Every text is escaped and made printable; nothing is drawn that is not measured. A plot is one ``<svg>`` with a title and a
-description, so that a screen reader says what a sighted reader sees.
+Every text is escaped and made printable, and only measured values are drawn. A plot is one ``<svg>`` with a title and a
+description, so that a screen reader can read it out.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from engram_bench.scoring.figures import number
 from engram_bench.scoring.metrics import METRICS
 
 MAX_CATEGORIES = 40
-"""Rows of a plot; of more categories the weakest are drawn."""
+"""Largest number of rows of a plot; of more categories the weakest are drawn."""
 
 PLOTS = ("accuracy", "generalization", "consistency", "retention", "speed", "loss")
-"""Names of the plots there can be."""
+"""Names of all plots."""
 
 WIDTH, LEFT, RIGHT = 860, 190, 170
-"""Units of a plot, its margin for names and its margin for figures."""
+"""Width of a plot, its margin for names and its margin for figures, in the plot's units."""
 ROW, TOP = 26, 34
+"""Height of a row and of the axis above the first row."""
 
 
 def plots(comparison: Comparison, training: TrainingRecord | None) -> dict[str, str]:
-    """Every plot that this run gives, by the name of its file without ``.svg``; empty for a run without figures."""
+    """Name of a plot → its SVG, for every plot that this run has figures for."""
     measures = comparison.measures
     drawn = {metric: category_plot(comparison, metric) for metric in ("accuracy", "generalization")}
     for name in ("consistency", "retention"):
@@ -44,14 +45,14 @@ def plots(comparison: Comparison, training: TrainingRecord | None) -> dict[str, 
 
 
 def standalone(svg: str) -> str:
-    """The plot as a file of its own, in the colours of the reader's scheme."""
+    """The plot as an SVG file that follows the reader's light or dark colour scheme."""
     style = f"<style>{resources.files(__package__).joinpath('templates/plot.css').read_text('utf-8')}</style>"
     head, tag, body = svg.partition(">")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}{tag}{style}{body}\n'
 
 
 def category_plot(comparison: Comparison, metric: str) -> str:
-    """A rate of both sides per category, the total last; empty if it was not measured."""
+    """A rate of both sides per category, with the total last; empty where the rate was not measured."""
     total = comparison.measures.get(metric)
     if total is None or total.candidate is None:
         return ""
@@ -70,16 +71,19 @@ def category_plot(comparison: Comparison, metric: str) -> str:
 
 
 def rate_plot(title: str, measures: Iterable[Measure]) -> str:
-    """Rates of both sides, one a row; empty without any."""
+    """Rates of both sides, one per row; empty without any rate."""
     rows = [_rate_row(measure.name.replace("_", " "), measure) for measure in measures if measure.unit == "rate"]
     rows = [row for row in rows if row.marks]
     return _dot_plot(f"{title.capitalize()}: rates of both sides.", rows, _PERCENT) if rows else ""
 
 
 def ratio_plot(title: str, measures: Iterable[Measure], pairs: Mapping[str, Sequence[float]] | None = None) -> str:
-    """What was timed in pairs: the candidate over the baseline, no change in the middle; empty without any.
+    """Ratios of the candidate to the baseline, with no change in the middle; empty without any ratio.
 
-    *pairs* are the ratios behind a measure, by its name: a strip of small dots around it.
+    Args:
+        title: Title of the plot.
+        measures: Measures that were timed in pairs.
+        pairs: Name of a measure → ratio of each pair, drawn as a strip of small dots.
     """
     rows = [
         _Row(
@@ -96,14 +100,14 @@ def ratio_plot(title: str, measures: Iterable[Measure], pairs: Mapping[str, Sequ
         return ""
     reach = max(abs(bound) for row in rows for mark in row.marks for bound in (mark.at, *(mark.interval or ())))
     step = next((step for step in (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0) if 2 * step >= reach), reach / 2)
-    ticks = {step * place: f"{100 * step * place:+.0f} %" if place else "no change" for place in (-2, -1, 0, 1, 2)}
+    ticks = {step * tick: f"{100 * step * tick:+.0f} %" if tick else "no change" for tick in (-2, -1, 0, 1, 2)}
     return _dot_plot(
         f"{title.capitalize()}: candidate over baseline.", rows, _Axis(-2 * step, 2 * step, ticks, zero=0.0)
     )
 
 
 def loss_plot(training: TrainingRecord) -> str:
-    """Loss of every step of a training; empty for fewer than two. The scale is logarithmic where it spans a decade."""
+    """Loss of every step of a training; empty for fewer than two steps. The scale is logarithmic over more than a decade."""
     losses = [loss for loss in training.losses if math.isfinite(loss)]
     if len(losses) < 2:
         return ""
@@ -159,7 +163,7 @@ class _Row:
     note: str
     strong: bool = False
     dots: tuple[float, ...] = ()
-    """Single values behind the marks; a stray one stays at the plot's edge."""
+    """Single values behind the marks; a value outside the axis is drawn at the plot's edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +172,10 @@ class _Axis:
     high: float
     ticks: Mapping[float, str]
     zero: float | None = None
-    """Where a line says that nothing changed."""
+    """Value at which a line marks no change; None draws no line."""
 
     def x(self, value: float) -> float:
-        """Place of a value, kept inside the plot."""
+        """Horizontal position of a value, limited to the plot."""
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return LEFT + (WIDTH - LEFT - RIGHT) * share
 
@@ -247,7 +251,7 @@ def _decades(low: float, high: float) -> list[float]:
 
 
 def _steps(count: int) -> list[float]:
-    """Indices that the step axis names: the first, the last and the quarters between."""
+    """Indices with a label on the step axis: the first, the last and the quarters between."""
     return sorted({0, *(round((count - 1) * quarter / 4) for quarter in (1, 2, 3)), count - 1})
 
 
@@ -265,7 +269,7 @@ def svg(title: str, description: str, height: float, parts: Iterable[str]) -> st
 
 
 def tag(name: str, **attributes: float | str) -> str:
-    """An element; a trailing underscore of an attribute is dropped, others become hyphens."""
+    """An SVG element; a trailing underscore of an attribute's name is dropped, and other underscores become hyphens."""
     written = " ".join(
         f"{key.rstrip('_').replace('_', '-')}={quoteattr(value if isinstance(value, str) else f'{value:.1f}'.removesuffix('.0'))}"
         for key, value in attributes.items()
@@ -274,5 +278,5 @@ def tag(name: str, **attributes: float | str) -> str:
 
 
 def text(text: str, x: float, y: float, class_: str) -> str:
-    """A text at a place."""
+    """A text at a position."""
     return f'<text x="{x:.1f}" y="{y:.1f}" class={quoteattr(class_)}>{escape(printable(text))}</text>'

@@ -1,4 +1,4 @@
-"""Timed sides as a table: a row per test and side, and what its gate says."""
+"""Timed sides as a table: a row per test and side, with the verdict of its gate."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _HEADERS = ("test", "side", "n", "tok/s (IQR)", "ms p50/p90", "against baseline"
 
 
 def speed_table(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> ReportTable | None:
-    """Every timed side with rounds, median tok/s, milliseconds of a round, and the paired ratio; None where none was timed.
+    """Rounds, median tok/s, milliseconds of a round and paired ratio of every timed side; None where no side was timed.
 
-    A round of ``time to answer`` is one prompt answered to its end: its p50 and p90 are the latency per prompt.
+    A round of ``time to answer`` is one prompt answered to its end, so its p50 and p90 are the latency per prompt.
     """
     if not comparison.speed:
         return None
@@ -28,7 +28,7 @@ def speed_table(comparison: Comparison, verdicts: Sequence[Verdict] = ()) -> Rep
 
 
 def timed_metrics(comparison: Comparison) -> tuple[str, ...]:
-    """Measures that the table tells already."""
+    """Names of the metrics that the table shows."""
     return tuple(summary.metric for summary in comparison.speed if summary.metric)
 
 
@@ -63,5 +63,5 @@ def _ms(seconds: float) -> str:
 
 
 def _metric(verdict: Verdict) -> str:
-    """The metric a gate is about; a gate on a slice is about none of ours."""
+    """The text before a gate's operator: the metric, or for a gate on a slice a text that is no metric."""
     return re.split(r"\s*[<>]=", verdict.gate)[0].strip()

@@ -1,4 +1,4 @@
-"""The Training, Evaluation and Improvement tables of some runs, as Markdown."""
+"""The training, evaluation and improvement tables of several runs, as Markdown."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ METRICS = (
     "decode_speed",
     "answer_tokens",
 )
-"""Rows of the evaluation and improvement tables, where a run measured them."""
+"""Metrics with a row in the evaluation and improvement tables, where a run measured them."""
 
 
 def status_markdown(runs: Sequence[Run]) -> str:
-    """Three tables with a column or row per run, each named with its command and commit below; ends in a newline."""
+    """Three tables with rows per run, and the command and commit of each run below; the text ends with a newline."""
     compared = [(run, compare(run)) for run in runs]
     blocks = [
         "### Training",

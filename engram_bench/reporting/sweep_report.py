@@ -1,4 +1,4 @@
-"""The sweep over checkpoints as a table, a sentence and a curve."""
+"""The sweep over checkpoints as a table, a sentence and a plot."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from engram_bench.scoring.figures import counts, number
 from engram_bench.scoring.sweep import RULE, best
 
 CURVES: Mapping[str, str] = {"recall": "recall", "held_out": "held-out", "retention": "retention"}
-"""Field of a point → its words."""
+"""Field of a checkpoint's rates → its words."""
 DASHES = {"recall": "none", "held_out": "7 4", "retention": "2 4"}
+"""Field → dash pattern of its curve."""
 
 
 def sweep_table(run: Run) -> ReportTable | None:
@@ -34,16 +35,16 @@ def sweep_table(run: Run) -> ReportTable | None:
 
 
 def sweep_sentence(run: Run) -> str:
-    """Which checkpoint is best, by which rule, and how to use it; empty without a sweep."""
+    """The best checkpoint, the rule behind the choice, and how to use the checkpoint; empty without a sweep."""
     picked = best(run.sweep)
     if picked is None:
         return ""
-    place = run.provenance.adapter if picked.checkpoint == "." else f"{run.provenance.adapter}/{picked.checkpoint}"
-    return f"best checkpoint: step {picked.step} ({RULE}); take it with --engram-adapter=PATH of {place}"
+    folder = run.provenance.adapter if picked.checkpoint == "." else f"{run.provenance.adapter}/{picked.checkpoint}"
+    return f"best checkpoint: step {picked.step} ({RULE}); use it with --engram-adapter=PATH of {folder}"
 
 
 def sweep_plot(points: Sequence[SweepPoint]) -> str:
-    """The three rates over training steps, a curve each; empty for fewer than two points."""
+    """The three rates over training steps, one curve each, as SVG; empty for fewer than two checkpoints."""
     if len(points) < 2:
         return ""
     height, left, right, upper, lower = 280, 64, 120, 18, 238

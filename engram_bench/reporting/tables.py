@@ -1,4 +1,4 @@
-"""Comparisons as tables of cells, laid out by ``tabulate`` for a terminal or a page."""
+"""Tables of cells made from comparisons, laid out by ``tabulate`` for a terminal or a page."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from engram_bench.scoring.figures import figure, number
 from engram_bench.scoring.metrics import METRICS
 
 SPLITS: Mapping[Split, str] = {"seen": "seen prompts", "held_out": "held-out wordings", "control": "controls"}
-"""Split → the words a report uses; splits are never mixed."""
+"""Split → its words in a report; a report never mixes splits."""
 
 TABLED: Mapping[str, Split] = {"accuracy": "seen", "generalization": "held_out"}
-"""Metrics with a table of their own, a row per category; the split gives their ledger counts."""
+"""Metric with a table of its own, a row per category → the split of its ledger counts."""
 
 SECTIONS: Mapping[str, str] = {
     "answers": "behaviour on seen prompts",
@@ -43,17 +43,17 @@ class ReportTable:
 
     title: str
     headers: tuple[str, ...]
-    """A line break is one in a terminal, a space on a page."""
+    """Text above each column; a line break is kept in a terminal and becomes a space on a page."""
     align: str
-    """``l`` or ``r`` per column; a last column to the left is text, which wraps where a terminal is narrow."""
+    """Letter ``l`` or ``r`` per column; a last column with ``l`` wraps where a terminal is narrow."""
     rows: tuple[tuple[str, ...], ...]
     total: tuple[str, ...] | None = None
-    """Set apart from the rows."""
+    """Last row, set apart from the others; None for a table without a total."""
 
     def plain(self, width: int | None = None) -> list[str]:
-        """Lines for a terminal of *width* columns (None: as wide as it gets), headers at the bottom of their column.
+        """Lines for a terminal of *width* columns; None sets no limit. Headers are aligned at the bottom.
 
-        A table that does not fit is a list: a row's first cell, then a line per cell.
+        A table that does not fit becomes a list: the first cell of a row, then a line per further cell.
         """
         lines = self._laid_out(self.rows)
         excess = max(map(len, lines)) - width if width else 0
@@ -66,7 +66,7 @@ class ReportTable:
         return lines
 
     def _listed(self, row: tuple[str, ...], width: int) -> list[str]:
-        """A row over several lines, empty cells left out."""
+        """A row over several lines; empty cells are left out."""
         headers = self._flat_headers
         names = max(map(len, headers[1:]), default=0) + 2
         cells = [
@@ -91,7 +91,7 @@ class ReportTable:
         return tabulate(rows, tablefmt=_PLAIN, disable_numparse=True, colalign=self._alignment).splitlines()
 
     def markdown(self, write: Callable[[str], str] = str) -> str:
-        """The same as a GitHub-flavoured table with the total in bold; *write* turns a cell's text into Markdown."""
+        """The table as GitHub-flavoured Markdown with the total in bold; *write* turns a cell's text into Markdown."""
         rows = [[write(cell) for cell in row] for row in self.rows]
         if self.total is not None:
             rows.append([f"**{write(cell)}**" if cell else "" for cell in self.total])
@@ -104,38 +104,44 @@ class ReportTable:
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
+class _CategoryColumn:
     header: str
     cell: Callable[[Measure, _States], str]
 
 
 _LEADING = (
-    _Column("n", lambda measure, _: str(measure.candidate.n if measure.candidate else 0)),
-    _Column("baseline", lambda measure, _: _side(measure.baseline, "rate")),
-    _Column("candidate", lambda measure, _: _side(measure.candidate, "rate")),
-    _Column("diff\npp", lambda measure, _: change_words(measure).split(" ")[0]),
+    _CategoryColumn("n", lambda measure, _: str(measure.candidate.n if measure.candidate else 0)),
+    _CategoryColumn("baseline", lambda measure, _: _side(measure.baseline, "rate")),
+    _CategoryColumn("candidate", lambda measure, _: _side(measure.candidate, "rate")),
+    _CategoryColumn("diff\npp", lambda measure, _: change_words(measure).split(" ")[0]),
 )
 _WIDE = (
     *_LEADING,
-    _Column("fixed", lambda _, states: str(states["fixed"])),
-    _Column("broken", lambda _, states: str(states["broken"])),
-    _Column("still\nright", lambda _, states: str(states["still_right"])),
-    _Column("still\nwrong", lambda _, states: str(states["still_wrong"])),
+    _CategoryColumn("fixed", lambda _, states: str(states["fixed"])),
+    _CategoryColumn("broken", lambda _, states: str(states["broken"])),
+    _CategoryColumn("still\nright", lambda _, states: str(states["still_right"])),
+    _CategoryColumn("still\nwrong", lambda _, states: str(states["still_wrong"])),
 )
 _NARROW = (
     *_LEADING,
-    _Column("fixed/\nbroken", lambda _, states: f"{states['fixed']}/{states['broken']}"),
-    _Column("still\nright/\nwrong", lambda _, states: f"{states['still_right']}/{states['still_wrong']}"),
+    _CategoryColumn("fixed/\nbroken", lambda _, states: f"{states['fixed']}/{states['broken']}"),
+    _CategoryColumn("still\nright/\nwrong", lambda _, states: f"{states['still_right']}/{states['still_wrong']}"),
 )
 
 
 def category_table(
     comparison: Comparison, metric: str, *, width: int = 200, max_rows: int = 1000
 ) -> ReportTable | None:
-    """A metric of ``TABLED`` per category and in total, or None where it was not measured.
+    """A metric of ``TABLED`` per category and in total; None where the metric was not measured.
 
-    Within *width* columns: category names are cut to 20 characters, then counts share a column, then names are cut to 8. Of
-    more than *max_rows* categories the ones with the lowest candidate values stay. A single category is only its total.
+    The table is fitted into *width* columns: category names are cut to 20 characters, then counts share a column, then
+    names are cut to 8. A single category gives only the total.
+
+    Args:
+        comparison: Comparison with the metric.
+        metric: Key of ``TABLED``.
+        width: Columns of the terminal.
+        max_rows: Largest number of categories; of more, the ones with the lowest candidate values stay.
     """
     total = comparison.measures.get(metric)
     if total is None:
@@ -152,7 +158,7 @@ def category_table(
     if len(rows) < len(slices) and rows:
         title += f"; the weakest {len(rows)} of {len(slices)} categories"
 
-    def table(columns: Sequence[_Column], name_width: int) -> ReportTable:
+    def table(columns: Sequence[_CategoryColumn], name_width: int) -> ReportTable:
         def row(name: str, measure: Measure, states: _States) -> tuple[str, ...]:
             return (printable(name, name_width), *(column.cell(measure, states) for column in columns))
 
@@ -173,7 +179,7 @@ def category_table(
 
 
 def section_of(name: str) -> str:
-    """The section a measure is shown in: a test's name, ``answers`` (how seen prompts are answered) or ``speed``."""
+    """The section that shows a measure: a test's name, ``answers`` (behaviour on seen prompts) or ``speed``."""
     metric = METRICS.get(name)
     if metric is None or metric.test == "accuracy":
         return "accuracy" if name == "accuracy" else "answers"
@@ -183,7 +189,7 @@ def section_of(name: str) -> str:
 
 
 def measure_tables(comparison: Comparison, *, skip: Sequence[str] = tuple(TABLED)) -> list[ReportTable]:
-    """Every other measure on both sides, a table per section that has any."""
+    """Tables of all measures except *skip*, one per section that has any."""
     tables = []
     for section, title in SECTIONS.items():
         names = [name for name in comparison.measures if section_of(name) == section and name not in skip]
@@ -199,7 +205,7 @@ def measure_table(
     skip: Sequence[str] = tuple(TABLED),
     only: Sequence[str] | None = None,
 ) -> ReportTable | None:
-    """Every other measure (or *only* those named) on both sides, one a row; None where there is none."""
+    """Both sides of all measures except *skip*, or of the measures in *only*, one per row; None without a measure."""
     rows = [
         (
             measure.name,
@@ -216,13 +222,13 @@ def measure_table(
 
 
 def entries(ledger: Sequence[LedgerEntry], state: State) -> dict[Split, list[LedgerEntry]]:
-    """The entries in one state by split, splits without any left out."""
+    """Split → its entries in one state; a split without such entries is left out."""
     found = {split: [entry for entry in ledger if (entry.split, entry.state) == (split, state)] for split in SPLITS}
     return {split: part for split, part in found.items() if part}
 
 
 def ledger_sentences(ledger: Sequence[LedgerEntry]) -> list[str]:
-    """One line a split: ``seen prompts: fixed 132, broken 1, still right 0, still wrong 7``."""
+    """One line per split: ``seen prompts: fixed 132, broken 1, still right 0, still wrong 7``."""
     lines = []
     for split, words in SPLITS.items():
         if counts := sum(_state_counts(ledger, split).values(), Counter()):
@@ -232,7 +238,7 @@ def ledger_sentences(ledger: Sequence[LedgerEntry]) -> list[str]:
 
 
 def _wrapped(row: tuple[str, ...], width: int) -> list[tuple[str, ...]]:
-    """The row, and below it what its last cell has beyond *width*."""
+    """The row with its last cell wrapped at *width* columns into further rows."""
     first, *rest = textwrap.wrap(row[-1], width) or [""]
     return [(*row[:-1], first), *((*[""] * (len(row) - 1), part) for part in rest)]
 
@@ -250,7 +256,7 @@ def _side(estimate: Estimate | None, unit: str) -> str:
 
 
 def _state_counts(ledger: Sequence[LedgerEntry], split: Split) -> dict[str, _States]:
-    """Category → how many of its cases are in each state."""
+    """Category → number of its cases in each state."""
     counts: dict[str, _States] = {}
     for entry in ledger:
         if entry.split == split:

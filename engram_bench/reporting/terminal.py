@@ -12,11 +12,12 @@ from engram_bench.reporting.guard_report import guard_sentences
 from engram_bench.reporting.speed_table import speed_table, timed_metrics
 from engram_bench.reporting.sweep_report import sweep_sentence, sweep_table
 from engram_bench.reporting.tables import SPLITS, TABLED, category_table, entries, ledger_sentences, measure_tables
-from engram_bench.reporting.words import outside, run_facts, verdict_sentence
+from engram_bench.reporting.words import outside, run_lines, verdict_sentence
 
 MAX_CATEGORIES = 40
+"""Largest number of categories in a table."""
 MAX_ENTRIES = 10
-"""Ledger lines per state and split; the page has the rest."""
+"""Largest number of ledger lines per state and split; the page has the rest."""
 
 STATES: Mapping[State, str] = {
     "broken": "broken",
@@ -24,14 +25,14 @@ STATES: Mapping[State, str] = {
     "fixed": "fixed",
     "still_right": "still right",
 }
-"""In the order they are listed: what needs a look first."""
+"""State → its words, in order of listing: the states to look at first."""
 
 SHOWN: Mapping[str, tuple[State, ...]] = {
     "broken": ("broken",),
     "misses": ("broken", "still_wrong"),
     "all": tuple(STATES),
 }
-"""What ``--engram-show`` asks for → the states whose cases are listed; ``all`` cuts no list."""
+"""Value of ``--engram-show`` → the states whose cases are listed; ``all`` cuts no list."""
 
 
 def comparison_lines(
@@ -44,19 +45,19 @@ def comparison_lines(
     report: str = "",
     show: str = "misses",
 ) -> list[str]:
-    """What a user reads at the end of a session, without the section's title line.
+    """The report at the end of a session, without the section's title line.
 
-    From where the figures come from to the verdicts, which are last because that is where a terminal stops: provenance,
-    sanity guards, a table per category, other measures, listed cases, cases without a score, gates.
+    The parts are provenance, sanity guards, tables per category, other measures, listed cases, cases without a score, and
+    gates. The verdicts of the gates are last, because a terminal shows the last lines.
 
     Args:
-        run: For its provenance, training record and timing.
-        comparison: What to print.
-        verdicts: Of the gates, in their order.
-        width: Columns of the terminal; at least 40 are used, and neither a verdict nor a case's place is broken in two.
-        encoding: Of the stream that the lines go to; what it lacks is replaced.
-        report: Path of the page that holds everything, named where a list is cut.
-        show: Which cases are listed, a key of ``SHOWN``.
+        run: Run with its provenance, training record and timing.
+        comparison: Comparison of the run's sides.
+        verdicts: Verdicts of the gates, in order.
+        width: Columns of the terminal, of which at least 40 are used; no verdict and no source line is broken in two.
+        encoding: Encoding of the stream for the lines; characters that it lacks are replaced.
+        report: Path of the page with the full lists, named where a list is cut.
+        show: Key of ``SHOWN`` that says which cases are listed.
     """
     blocks = (
         _provenance(run, width),
@@ -83,24 +84,32 @@ def entry_lines(
     more: str = "",
     limit: int,
 ) -> Iterator[str]:
-    """The title, then each entry's place with its *answers*, on the next line where one is too narrow.
+    """Lines of a list of cases: the title, then the source line and id of each case with its answers.
 
-    Beyond *limit* entries, only how many there are, and that *more* (a path) has them.
+    Answers that do not fit go to a line of their own.
+
+    Args:
+        title: First line.
+        found: Cases to list.
+        answers: Function from a case to its answers in words.
+        width: Columns of the terminal.
+        more: Path of the page with the full list; empty where there is none.
+        limit: Largest number of cases listed; a last line counts the others.
     """
     yield title
     for entry in found[:limit]:
-        place = printable(f"  {entry.source} {entry.case_id.partition('/')[2]}:")
+        named = printable(f"  {entry.source} {entry.case_id.partition('/')[2]}:")
         shown = answers(entry)
-        if len(place) + 1 + len(shown) <= width:
-            yield f"{place} {shown}"
+        if len(named) + 1 + len(shown) <= width:
+            yield f"{named} {shown}"
         else:
-            yield from (place, f"    {printable(shown, max(width, 20) - 4)}")
+            yield from (named, f"    {printable(shown, max(width, 20) - 4)}")
     if len(found) > limit:
         yield f"  … and {len(found) - limit} more" + (f" in {printable(more)}" if more else "")
 
 
 def line_colour(line: str) -> str:
-    """``green``, ``red`` or nothing for a line of a comparison: verdicts and lists of broken cases stand out."""
+    """Colour of a line of a report: ``green`` or ``red`` for verdicts and lists of broken cases, else empty."""
     if line.startswith("gate passed"):
         return "green"
     return (
@@ -113,8 +122,8 @@ def line_colour(line: str) -> str:
 
 
 def _provenance(run: Run, width: int) -> Iterator[str]:
-    for heading, fact in run_facts(run).items():
-        yield from _wrapped(f"{heading:<9}{printable(fact)}", width, indent=9)
+    for heading, words in run_lines(run).items():
+        yield from _wrapped(f"{heading:<9}{printable(words)}", width, indent=9)
 
 
 def _guards(run: Run, width: int) -> Iterator[str]:
@@ -143,14 +152,14 @@ def _ledger(comparison: Comparison, width: int, report: str, show: str) -> Itera
     yield [line for text in ledger_sentences(comparison.ledger) for line in _wrapped(text, width, indent=2)]
     for state in SHOWN[show]:
         for split, found in entries(comparison.ledger, state).items():
-            # A control that nobody knows is no news.
+            # A control that neither side answers correctly is no news.
             if show == "all" or (state, split) != ("still_wrong", "control"):
                 title = f"{STATES[state]}, {SPLITS[split]} ({len(found)})"
                 yield entry_lines(title, found, answers, width=width, more=report, limit=limit)
 
 
 def outside_lines(comparison: Comparison, width: int) -> Iterator[str]:
-    """Ids of the cases that are in no count, a paragraph per reason."""
+    """Ids of the cases that no count includes, a paragraph per reason."""
     for words, ids in outside(comparison).items():
         more = f" … and {len(ids) - MAX_ENTRIES} more" if len(ids) > MAX_ENTRIES else ""
         listed = ", ".join(map(printable, ids[:MAX_ENTRIES]))

@@ -1,4 +1,4 @@
-"""The figures of a history as one SVG: a panel per figure, a point per run, oldest on the left."""
+"""The figures of a history as one SVG: a panel per figure, a point per run, the oldest run on the left."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engram_bench.runs.history import TREND, Point, RunRow
 
 WIDTH, LEFT, RIGHT = 860, 160, 90
 PANEL, GAP, TOP, BOTTOM = 110, 26, 40, 34
-"""Units of a panel's height, the space between panels, and what is above the first and below the last."""
+"""Height of a panel, space between panels, space above the first and below the last panel, in the plot's units."""
 
 _STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #24292f }
@@ -26,7 +26,7 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
 
 
 def trend_svg(rows: Sequence[RunRow]) -> str:
-    """The whole file; figures that no run measured have no panel, and a run without a figure leaves a gap in its curve."""
+    """The whole SVG file. A figure that no run measured has no panel; a run without the figure leaves a gap in the curve."""
     names = [name for name in TREND if any(name in row.points for row in rows)]
     height = TOP + len(names) * (PANEL + GAP) + BOTTOM
     numbers = [row.name.split("-")[0] for row in rows]
@@ -73,7 +73,7 @@ def _panel(name: str, rows: Sequence[RunRow], top: int) -> Iterator[str]:
 
 
 def _bounds(name: str, rows: Sequence[RunRow]) -> tuple[float, float]:
-    """Rates are drawn from 0 to 100 %; a ratio around 1, as far as it goes."""
+    """Bounds of a panel: 0 and 1 for a rate, and bounds around 1 for a ratio."""
     if name != "speed ratio":
         return 0.0, 1.0
     points = [row.points[name] for row in rows if name in row.points]
@@ -82,7 +82,7 @@ def _bounds(name: str, rows: Sequence[RunRow]) -> tuple[float, float]:
 
 
 def _stretches(name: str, rows: Sequence[RunRow]) -> Iterator[list[tuple[int, Point]]]:
-    """Points of neighbouring runs that all have the figure."""
+    """Stretches of neighbouring runs that all have the figure."""
     stretch: list[tuple[int, Point]] = []
     for index, row in enumerate(rows):
         if point := row.points.get(name):

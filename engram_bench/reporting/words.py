@@ -1,4 +1,4 @@
-"""Values as words: one phrase per fact, used by every report."""
+"""Values in words, the same in every report."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ OUTCOMES: Mapping[VerdictOutcome, str] = {
 
 
 def verdict_sentence(verdict: Verdict) -> str:
-    """``gate failed: accuracy +0.0 pp (2 of 2, was 2 of 2), wanted at least +10 pp``, without the reason."""
+    """A verdict in words: ``gate failed: accuracy +0.0 pp (2 of 2, was 2 of 2), wanted at least +10 pp``."""
     subject = re.split(r"\s*[<>]=", verdict.gate)[0]
     measured = f"{subject} {verdict.measured}".rstrip()
     return f"gate {OUTCOMES[verdict.outcome]}: {measured}, wanted {verdict.wanted}"
 
 
 def change_words(measure: Measure) -> str:
-    """What moved: the paired ratio, else the difference, with its interval; empty if neither was measured."""
+    """Change of a measure: the paired ratio, else the difference, with its interval; empty where neither was measured."""
     if measure.ratio is not None:
         return ratio_words(measure.ratio)
     if measure.difference is not None:
@@ -46,7 +46,7 @@ def change_words(measure: Measure) -> str:
 
 
 def ratio_words(ratio: Estimate) -> str:
-    """``-31.0 % (-33.1 to -29.2)``, or without an interval where there are too few pairs for one."""
+    """A ratio as a change in per cent, ``-31.0 % (-33.1 to -29.2)``; without an interval for too few pairs."""
     bounds = f" ({' to '.join(map(_percent_off, ratio.interval))})" if ratio.interval else ""
     return f"{_percent_off(ratio.value)} %{bounds}"
 
@@ -56,19 +56,19 @@ def _percent_off(ratio: float) -> str:
 
 
 def outside(comparison: Comparison) -> dict[str, tuple[str, ...]]:
-    """Ids of cases that are in no count, by the reason why; reasons without any left out."""
+    """Reason → ids of the cases that no count includes; a reason without cases is left out."""
     lists = {
-        "not scored, and never a pass": comparison.unscored,
+        "not scored, so not passed": comparison.unscored,
         "only in the newer run": comparison.added,
         "only in the older run": comparison.removed,
     }
     return {words: ids for words, ids in lists.items() if ids}
 
 
-def run_facts(run: Run) -> dict[str, str]:
-    """Where the figures come from, by heading; facts that are not known are left out."""
+def run_lines(run: Run) -> dict[str, str]:
+    """Heading → one line on the run's provenance, training and timing; unknown values are left out."""
     provenance = run.provenance
-    facts = {
+    lines = {
         "model": provenance.model + f" ({provenance.model_fingerprint[:12]})" * bool(provenance.model_fingerprint),
         "backend": ", ".join(dict.fromkeys((provenance.backend, provenance.device, provenance.dtype))),
         "machine": provenance.machine,
@@ -77,7 +77,7 @@ def run_facts(run: Run) -> dict[str, str]:
         "run": ", ".join(filter(None, (run.name, f"commit {provenance.commit}" * bool(provenance.commit)))),
         "command": provenance.command,
     }
-    return {heading: fact for heading, fact in facts.items() if fact}
+    return {heading: line for heading, line in lines.items() if line}
 
 
 def _adapter_words(provenance: Provenance, training: TrainingRecord | None) -> str:
@@ -89,7 +89,7 @@ def _adapter_words(provenance: Provenance, training: TrainingRecord | None) -> s
 
 
 def training_words(training: TrainingRecord) -> str:
-    """How a training went, and what to do if it ended before it knew its examples."""
+    """Figures of a training, with advice where the training ended before enough examples were recalled."""
     recall = "" if training.recall is None else f", recall {100 * training.recall:.1f} %"
     if training.recall_alone:
         alone = ", ".join(f"{name} {100 * share:.1f} %" for name, share in training.recall_alone.items())
@@ -103,7 +103,7 @@ def training_words(training: TrainingRecord) -> str:
 
 
 def _speed_words(training: TrainingRecord) -> str:
-    """How fast it was trained and on what: never without the device."""
+    """Speed of a training, always with the device it ran on."""
     if not training.examples_seen or not training.seconds:
         return ""
     memory = f", {training.peak_memory_mb:.0f} MB" if training.peak_memory_mb else ""

@@ -1,1 +1,1 @@
-"""Saved runs: one JSON file each, and what a series of them shows."""
+"""Saved runs, one JSON file each, and the history that several runs form."""

@@ -1,4 +1,4 @@
-"""A run as JSON text and back, lossless.
+"""The JSON text of a run, and the run read back without loss.
 
 {"schema": 1,
 "name": …,
@@ -6,7 +6,7 @@
 {"case": 0, "side": …},       an index into ``cases``
 …],
 "cases": [
-{"id": …},                    every different case once: both sides and several tests ask it
+{"id": …},                    every case once, though both sides and several tests ask it
 …]}
 """
 
@@ -20,7 +20,7 @@ from engram_bench.records import Case, CaseResult, Run
 from engram_bench.records.plain import RecordMismatch, from_plain, to_json_lines, to_plain
 
 RUN_SCHEMA = 1
-"""Raised when a file that the older reader would misread is written; a new field with a default does not need it."""
+"""Number of the format. A change that an older reader would misread raises it; a new field with a default does not."""
 
 
 def run_to_json(run: Run) -> str:
@@ -36,18 +36,19 @@ def run_from_json(text: str) -> Run:
     """The run that :func:`run_to_json` wrote.
 
     Raises:
-        ValueError: The text is cut, is no JSON, or is of another schema; says where, what was found and expected.
+        ValueError: The text is cut, is not JSON or has another schema; the message says where, what was found and what
+            was expected.
     """
     try:
         plain = json.loads(text)
     except RecursionError:
-        msg = "nested too deeply for a run"
+        msg = "found JSON nested too deeply, expected a run"
         raise ValueError(msg) from None
     if not isinstance(plain, dict) or "schema" not in plain:
-        msg = "no schema number, expected the JSON object of a run"
+        msg = "found no schema number, expected the JSON object of a run"
         raise ValueError(msg)
     if (schema := plain.pop("schema")) != RUN_SCHEMA:
-        msg = f"schema {schema!r}, expected {RUN_SCHEMA}: written by another version of engram-bench"
+        msg = f"schema: found {schema!r}, expected {RUN_SCHEMA}; another version of engram-bench wrote the file"
         raise ValueError(msg)
     cases = _read_cases(plain.pop("cases", []))
     results = plain.get("results")

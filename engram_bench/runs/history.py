@@ -1,7 +1,7 @@
-"""Saved runs as one row each: what a trend is drawn from.
+"""The history of saved runs, one row per run, from which trends are drawn.
 
-Reading a run takes time that grows with its cases, so the rows are kept in ``reports/runs/.index.json``, by the run file's
-name, size and time of change. The index is a cache: where it is missing, damaged or cannot be written, the runs are read.
+Reading a run takes time that grows with its cases, so ``reports/runs/.index.json`` keeps the rows by name, size and time of
+change of the run files. The index is a cache: where it is missing, damaged or cannot be written, the runs are read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from engram_bench.system.files import write_atomic
 
 INDEX_FILE = ".index.json"
 INDEX_SCHEMA = 1
-"""Raised when a row means something else than before; an index of another schema is not read."""
+"""Number of the index's format, raised when the meaning of a row changes; an index of another schema is not read."""
 
 TREND: Mapping[str, str] = {
     "accuracy": "accuracy",
@@ -32,23 +32,25 @@ TREND: Mapping[str, str] = {
     "retention": "retention",
     "speed ratio": "decode_speed",
 }
-"""What a history shows → the metric behind it; the last one is the candidate's ratio to the baseline."""
+"""Figure of a history → its metric; the last one is the candidate's ratio to the baseline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One metric of one run."""
+    """Value of one metric in one run."""
 
     value: float
-    """The candidate's rate, 0..1; for what was timed, the candidate over the baseline."""
+    """Rate of the candidate, 0..1; for a timed metric, the candidate over the baseline."""
     n: int
+    """Number of rows or pairs behind the value."""
     interval: tuple[float, float] | None = None
     baseline: float | None = None
+    """Rate of the baseline; None for a timed metric."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One run in a history."""
+    """Row of one run in a history."""
 
     name: str
     started: str
@@ -57,9 +59,9 @@ class RunRow:
     backend: str
     adapter: str
     cases: int
-    """Different cases asked."""
+    """Number of distinct cases."""
     points: Mapping[str, Point] = field(default_factory=dict)
-    """By name in ``TREND``; only what was measured."""
+    """Name in ``TREND`` → value; only measured figures are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,13 @@ class History:
 
     rows: tuple[RunRow, ...]
     unreadable: tuple[str, ...] = ()
-    """Why a run file is not among them: cut, of another schema; each names its file."""
+    """Reason for each run file that is left out (cut, another schema); a reason names its file."""
 
 
 def read_history(report_dir: Path) -> History:
-    """The saved runs of *report_dir*, oldest first; empty if there are none.
+    """The saved runs of *report_dir*, oldest first; empty where there are none.
 
-    A file that is no whole run of this version is left out and named in ``unreadable``.
+    A file that is not a complete run of this version is left out and named in ``unreadable``.
     """
     index = report_dir / "runs" / INDEX_FILE
     known = {entry.file: entry for entry in _read_index(index)}
@@ -99,16 +101,16 @@ def read_history(report_dir: Path) -> History:
 
 @dataclass(frozen=True, slots=True)
 class _Indexed:
-    """A line of the index."""
+    """Entry of the index."""
 
     file: str
     state: str
-    """Size and time of change: another one means another content."""
+    """Size and time of change of the file; a difference means other content."""
     row: RunRow
 
 
 def run_row(run: Run) -> RunRow:
-    """The row of one run."""
+    """The row of a run in a history."""
     measures = compare(run).measures
     points = {name: _point(measures[metric]) for name, metric in TREND.items() if metric in measures}
     about = run.provenance

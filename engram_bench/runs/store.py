@@ -1,4 +1,4 @@
-"""Saved runs: ``reports/runs/NNNN-<UTC time>-<commit>.json``, one file a session, numbered in order of saving."""
+"""The store of saved runs: ``reports/runs/NNNN-<UTC time>-<commit>.json``, a file per session, numbered in order."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _LOCK_TIMEOUT_S = 60.0
 
 
 def save_run(run: Run, report_dir: Path) -> Run:
-    """The run under its new name, saved as ``report_dir/runs/<name>.json``; a file that is there is never touched.
+    """The run under its new name, saved as ``report_dir/runs/<name>.json``.
 
-    Two processes that save at once get two numbers.
+    Existing files are never changed, and two processes that save at the same time get two numbers.
 
     Raises:
-        StoreError: The folder cannot be written or the disk is full; older runs stay, no half file is left.
+        StoreError: The folder cannot be written or the disk is full. Older runs stay, and no half file is left.
     """
     from filelock import FileLock, Timeout
 
@@ -42,10 +42,10 @@ def save_run(run: Run, report_dir: Path) -> Run:
 
 
 def load_run(path: Path) -> Run:
-    """The run in *path*, named as the file is.
+    """The run in *path*, with the file's stem as its name.
 
     Raises:
-        StoreError: The file cannot be read, is cut, is no run or is of another schema; names it.
+        StoreError: The file cannot be read, is cut, is not a run or has another schema; the message names the file.
     """
     try:
         run = run_from_json(path.read_text(encoding="utf-8"))
@@ -53,22 +53,26 @@ def load_run(path: Path) -> Run:
         msg = f"{path}: cannot be read: {error.strerror or error}"
         raise StoreError(msg) from error
     except ValueError as error:
-        msg = f"{path}: not a whole run: {error}"
+        msg = f"{path}: not a complete run: {error}"
         raise StoreError(msg) from error
     return replace(run, name=path.stem)
 
 
 def list_runs(report_dir: Path) -> tuple[Path, ...]:
-    """Files of the saved runs, oldest first; empty if there are none. Other files in the folder are left out."""
+    """Files of the saved runs, oldest first; empty where there are none. Other files in the folder are left out."""
     folder = report_dir / "runs"
     return tuple(sorted((path for path in folder.glob("*.json") if _NAME.fullmatch(path.name)), key=_number))
 
 
 def find_run(report_dir: Path, reference: str | int) -> Path:
-    """The file of the run meant by ``latest``, a number (``12`` or ``0012``), a name, or the path of a file.
+    """The file of a saved run.
+
+    Args:
+        report_dir: Folder of the reports.
+        reference: ``latest``, a number (``12`` or ``0012``), a name, or the path of a file.
 
     Raises:
-        UsageError: There is none; says which there are.
+        UsageError: There is no such run; the message names the runs that exist.
     """
     runs = list_runs(report_dir)
     text = str(reference)
@@ -92,7 +96,7 @@ def _number(path: Path) -> int:
 
 
 def _stamp(provenance: Provenance) -> str:
-    """``20260504T133700Z-1a2b3c4``: when the run started, at which commit."""
+    """Start and commit of a run: ``20260504T133700Z-1a2b3c4``."""
     try:
         started = f"{datetime.fromisoformat(provenance.started):%Y%m%dT%H%M%SZ}"
     except ValueError:

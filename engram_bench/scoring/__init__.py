@@ -1,1 +1,1 @@
-"""Scored rows → metrics, comparisons and verdicts. Nothing here loads a model or a file."""
+"""Metrics, comparisons and verdicts, computed from scored rows. Nothing here loads a model or a file."""

@@ -1,4 +1,4 @@
-"""Two sides of a run, or two runs, aligned case by case."""
+"""Comparisons of the two sides of a run, or of two runs, aligned case by case."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from engram_bench.scoring.speed import speed_measures, summarise
 from engram_bench.scoring.speed_since import speed_since
 
 LEDGER_TESTS = ("accuracy", "generalization", "retention")
-"""Tests whose cases get a ledger entry; the others ask the same cases again."""
+"""Tests whose cases get a ledger entry; other tests ask the same cases again."""
 
 MACHINE_UNITS = ("tok/s", "seconds", "MB")
-"""Units that say as much about the machine and the day as about the model."""
+"""Units of figures that depend on the machine and the day as much as on the model."""
 
 STATES: Mapping[tuple[bool, bool], State] = {
     (False, True): "fixed",
@@ -24,17 +24,17 @@ STATES: Mapping[tuple[bool, bool], State] = {
     (True, True): "still_right",
     (False, False): "still_wrong",
 }
-"""(baseline passed, candidate passed) → state."""
+"""(baseline passed, candidate passed) → state of the case."""
 
 _Key = tuple[str, str, int]
 
 
 def compare(run: Run) -> Comparison:
-    """Baseline against candidate of one run, row by row of the same case, test and sample.
+    """The comparison of a run's candidate with its baseline, row by row of the same case, test and sample.
 
-    A row that only one side has, or that a matcher could not score, is in no count: its case is in ``unscored``, with the
-    run's ``missing``. The order of the results does not matter. Measures that did not come from cases pass through, and
-    timed rounds give theirs.
+    No count includes a row that only one side has, or that a matcher could not score: its case is in ``unscored``, beside
+    the run's ``missing``. The order of the results does not matter. The run's measures from outside the cases are part of
+    the comparison, and so are the measures of timed rounds.
     """
     baseline, candidate = _rows(run.results, "baseline"), _rows(run.results, "candidate")
     one_sided = [(baseline.get(key) or candidate[key]).case.id for key in baseline.keys() ^ candidate.keys()]
@@ -44,12 +44,15 @@ def compare(run: Run) -> Comparison:
 
 
 def compare_runs(old: Run, new: Run) -> Comparison:
-    """The older run's candidate (as baseline) against the newer run's.
+    """The comparison of the newer run's candidate with the older run's candidate, which takes the baseline's part.
 
-    A case counts where both runs put the same question by the same rule. Cases that only one run has, or whose prompt,
-    answers or matcher changed in between, are in ``added`` and ``removed`` and nowhere else. Measures from outside the cases
-    are set side by side without a difference; of those that depend on the machine only paired speeds are told, each run
-    against its own baseline.
+    A case counts where prompt, answers and matcher are the same in both runs. All other cases are in ``added`` and
+    ``removed`` only. Measures from outside the cases are listed for both runs without a difference. Of the measures that depend
+    on the machine only paired speeds are compared, each run against its own baseline.
+
+    Args:
+        old: The older run.
+        new: The newer run.
     """
     before, after = _rows(old.results, "candidate"), _rows(new.results, "candidate")
     asked_before, asked_after = _questions(before), _questions(after)
@@ -72,9 +75,9 @@ def _comparison(
     added: Sequence[str] = (),
     removed: Sequence[str] = (),
 ) -> Comparison:
-    pairs = sorted(pairs, key=_place)
+    pairs = sorted(pairs, key=_position)
     crashed = [pair for pair in pairs if not _is_scored(pair)]
-    # A pattern is right under every wording only if every wording was scored.
+    # A pattern is correct under every wording only if every wording was scored.
     incomplete = {pair.pattern for pair in crashed if pair.candidate.test == "consistency"}
     scored = [
         pair
@@ -99,14 +102,14 @@ def _rows(results: Iterable[CaseResult], side: str) -> dict[_Key, CaseResult]:
     return {(row.case.id, row.test, row.sample): row for row in results if row.side == side}
 
 
-def _place(pair: Pair) -> tuple[str, int, int, str, str, int]:
-    """Order of the files; ``held-2`` before ``held-10``."""
+def _position(pair: Pair) -> tuple[str, int, int, str, str, int]:
+    """Position of a pair in the order of the files, with ``held-2`` before ``held-10``."""
     case, row = pair.case, pair.candidate
     return (case.source.path, case.source.line, len(case.id), case.id, row.test, row.sample)
 
 
 def _is_scored(pair: Pair) -> bool:
-    """Whether both sides were judged; a case without answers needs no judging."""
+    """Whether both sides have a score; a case without accepted answers needs none."""
     return not pair.case.answers or "not_scored" not in (pair.baseline.score.outcome, pair.candidate.score.outcome)
 
 
@@ -128,7 +131,7 @@ def _entry(pair: Pair) -> LedgerEntry:
 
 
 def _questions(rows: Mapping[_Key, CaseResult]) -> dict[str, tuple[object, ...]]:
-    """Case id → everything that decides what a right answer to it is."""
+    """Case id → everything that decides which answers are correct."""
 
     def question(case: Case) -> tuple[object, ...]:
         return (case.prompt, case.answers, case.match)

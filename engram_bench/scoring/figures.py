@@ -1,4 +1,4 @@
-"""Measured values as text: the same figure reads the same in a verdict, a table and a page."""
+"""Measured values as text, so that a figure reads the same in a verdict, a table and a page."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def figure(value: float, unit: str) -> str:
 
 
 def number(value: float, unit: str = "") -> str:
-    """*value* without its unit: rates in per cent; one decimal, or three significant digits of what may be tiny."""
+    """*value* without its unit: rates in per cent with one decimal, values that may be tiny with three significant digits."""
     if unit == "rate":
         return f"{100 * value:.1f}"
     return f"{value:{_FORMATS.get(unit, '.1f')}}"
 
 
 def change(difference: float, unit: str) -> str:
-    """A signed difference with its unit: ``+95.4 pp`` for rates, ``-27.1 tokens``. Never ``-0.0``."""
+    """A signed difference with its unit: ``+95.4 pp`` for rates, ``-27.1 tokens``; never ``-0.0``."""
     if unit == "rate":
         return f"{round(100 * difference, 1) + 0.0:+.1f} pp"
     text = number(abs(difference), unit)

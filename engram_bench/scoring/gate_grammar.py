@@ -1,8 +1,8 @@
-"""The language of gates: what may be written, and what it means.
+"""The grammar of gates: what an expression may say, and what it means.
 
 [SCOPE.]METRIC >= | <= [+|-]NUMBER[pp|%|unit]
 
-accuracy >= +10pp                    points over the baseline
+accuracy >= +10pp                    percentage points over the baseline
 accuracy >= +10%                     relative to the baseline's own value
 accuracy >= 90%                      absolute floor
 answer_tokens <= 12                  absolute ceiling in the metric's unit
@@ -22,27 +22,28 @@ from engram_bench.scoring.metrics import METRICS
 GRAMMAR = "[category:NAME.|file:NAME.|worst_category.|worst_file.]METRIC >= or <= [+|-]NUMBER[pp|%|unit]"
 
 ALIASES = {"consistency": "consistent_accuracy"}
-"""Short names. Consistency is gated as *right under every wording*: repeating one wrong answer must not pass."""
+"""Short name → metric. Consistency is gated as *correct under every wording*: one repeated wrong answer must not pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One parsed rule. Equal to another gate when it asks the same, however it was written."""
+    """One parsed rule. Two gates are equal where they ask the same, however they are written."""
 
     text: str = field(compare=False)
-    """As written."""
+    """Expression as written."""
     scope: str
-    """``""``, ``category:NAME``, ``file:NAME``, ``worst_category`` or ``worst_file``."""
+    """Slice that is judged: ``""``, ``category:NAME``, ``file:NAME``, ``worst_category`` or ``worst_file``."""
     metric: str
-    """A name in ``METRICS``, aliases resolved."""
+    """Name in ``METRICS``, aliases resolved."""
     operator: str
     """``>=`` or ``<=``."""
     relative: bool
-    """The number has a sign: it is a difference from the baseline."""
+    """Whether the number has a sign, which makes it a difference from the baseline."""
     number: float
     unit: str
-    """``pp``, ``%`` (of 1 for an absolute rate, of the baseline with a sign) or the metric's own."""
+    """Unit: ``pp``, ``%`` (of 1 for an absolute rate, of the baseline with a sign) or the metric's own unit."""
     is_default: bool = field(default=False, compare=False)
+    """Whether the gate is one of ``DEFAULT_GATES`` and not the user's."""
 
     def __str__(self) -> str:
         """The canonical text, which parses to an equal gate."""
@@ -59,13 +60,13 @@ class Gate:
 
     @property
     def asks_for_gain(self) -> bool:
-        """Relative, and standing still is not enough (``accuracy >= +10pp``, ``answer_tokens <= -20%``)."""
+        """Whether the gate is relative and no change is not enough: ``accuracy >= +10pp``, ``answer_tokens <= -20%``."""
         return self.relative and (self.number > 0 if self.operator == ">=" else self.number < 0)
 
     def margin(self, value: float) -> float:
-        """How far *value*, in the gate's unit, is on the right side of the bound; negative on the wrong side.
+        """Distance of *value* from the bound, in the gate's unit; negative where the gate is missed.
 
-        Rounded to nine digits, because 0.1 × 100 is not quite 10.
+        The distance is rounded to nine digits, because 0.1 × 100 is not quite 10.
         """
         return round(value - self.number if self.operator == ">=" else self.number - value, 9)
 
@@ -83,9 +84,13 @@ _GATE = re.compile(
 
 
 def parse_gate(text: str, *, known: Collection[str] = tuple(METRICS)) -> Gate:
-    """The rule that *text* writes down.
+    """The gate of an expression such as ``accuracy >= +10pp``.
 
-    A bare number is in the metric's unit; a rate may also be written in per cent (``0.9`` and ``90%`` are one gate).
+    A number without a unit is in the metric's unit. A rate may also be written in per cent: ``0.9`` and ``90%`` are the same.
+
+    Args:
+        text: Expression in the grammar of gates.
+        known: Names of the metrics that a gate may judge.
 
     Raises:
         GateSyntaxError: *text* does not follow the grammar, or its unit does not fit its metric or sign.
@@ -110,25 +115,25 @@ def parse_gate(text: str, *, known: Collection[str] = tuple(METRICS)) -> Gate:
 
 
 def _unit_advice(own_unit: str, *, relative: bool, number: float, unit: str) -> str:
-    """What to write instead of an amount that does not fit the metric; empty if it does."""
+    """What to write in place of an amount that does not fit the metric; empty for an amount that fits."""
     is_rate = own_unit == "rate"
     if unit == "pp":
         if not is_rate:
-            return f"% or {own_unit}: points are for rates"
-        return "" if relative else f"a sign before points: +{number:g}pp or -{number:g}pp"
+            return f"% or {own_unit}: percentage points are for rates"
+        return "" if relative else f"a sign before percentage points: +{number:g}pp or -{number:g}pp"
     if unit == "%":
         if not relative and not is_rate:
-            return "a sign before the %: it is a share of the baseline's value"
+            return "a sign before the number: % is a share of the baseline's value"
         return "a rate of at most 100%" if is_rate and not relative and number > 100 else ""
     if is_rate and relative:
-        return "a unit after the sign: pp (points) or % (of the baseline's value)"
+        return "a unit after the number: pp (percentage points) or % (of the baseline's value)"
     if is_rate and not unit:
         return f"a rate of at most 1: {number:g}%" if number > 1 else ""
     return "" if unit in ("", own_unit) else ("pp or %" if is_rate else f"{own_unit} or %".removeprefix(" or "))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'accuracy'?``, or nothing where nothing is near."""
+    """A hint such as ``; did you mean 'accuracy'?``; empty where no known name is similar."""
     return "".join(f"; did you mean {near!r}?" for near in difflib.get_close_matches(name, known, n=1))
 
 
@@ -139,9 +144,10 @@ DEFAULT_GATES = tuple(
 
 
 def session_gates(texts: Iterable[str] = ()) -> tuple[Gate, ...]:
-    """The gates of *texts*, or the default ones where there are none.
+    """The gates of *texts*, or the default gates without any text.
 
     Raises:
-        GateSyntaxError, UsageError: As ``parse_gate``.
+        GateSyntaxError: An expression does not follow the grammar.
+        UsageError: A metric is unknown.
     """
     return tuple(parse_gate(text) for text in texts) or DEFAULT_GATES

@@ -1,4 +1,4 @@
-"""Gates judged on a comparison: what was measured, what was wanted, and whether the evidence carries it."""
+"""Gates judged on a comparison: what was measured, what was wanted, and whether the evidence is enough."""
 
 from __future__ import annotations
 
@@ -17,14 +17,22 @@ __all__ = ["DEFAULT_GATES", "Gate", "judge", "parse_gate", "session_gates", "ses
 def judge(gates: Sequence[Gate], comparison: Comparison, *, alpha: float = 0.05) -> tuple[Verdict, ...]:
     """One verdict per gate, in order.
 
-    * No value to judge is ``insufficient``; a default gate whose metric was not measured at all is ``not_measured``.
+    * A gate without a value to judge is ``insufficient``; a default gate whose metric was not measured is
+      ``not_measured``.
     * An absolute gate is judged on the candidate's value.
-    * A relative gate on a ratio measured in pairs is judged on its whole interval: ``pass`` inside the bound, ``fail``
-      outside it, ``insufficient`` across it.
-    * Any other relative gate fails when the value misses the bound. If it asks for a gain, the gain must also be real,
-      else it is ``insufficient``: for a rate, exact one-sided McNemar p <= *alpha*, Holm-adjusted over the rates judged
-      here; and wherever the difference has an interval (means, several rows a pattern), 0 is outside it.
-    * A tolerance (``accuracy >= -5pp``) passes on the value; a real fall within it is said in the reason.
+    * A relative gate on a paired ratio is judged on the ratio's interval: ``pass`` inside the bound, ``fail`` outside,
+      ``insufficient`` where the interval lies across the bound.
+    * Any other relative gate fails where the value misses the bound. A gain must also be more than chance, else the gate
+      is ``insufficient``. For a rate that means an exact one-sided McNemar p-value of at most *alpha*, Holm-adjusted
+      over the rates judged here. Wherever the difference has an interval, 0 must be outside that interval.
+    * A tolerance (``accuracy >= -5pp``) passes on the value; the reason names a fall within it that is more than chance.
+
+    Args:
+        gates: Gates to judge.
+        comparison: Comparison to judge them on.
+        alpha: Level of the tests, above 0 and below 1.
+
+    Source: McNemar (1947), Psychometrika 12, 153-157; Holm (1979), Scand. J. Stat. 6, 65-70.
     """
     findings = [_find(gate, comparison) for gate in gates]
     raw = [finding.p_value for finding in findings]
@@ -42,20 +50,20 @@ def session_passes(verdicts: Iterable[Verdict]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """What a comparison says to one gate."""
+    """Value of a comparison that one gate judges, with its evidence."""
 
     gate: Gate
     measure: Measure | None = None
     value: float | None = None
-    """In the gate's unit; None if it cannot be had."""
+    """Value in the gate's unit; None where it cannot be computed."""
     interval: tuple[float, float] | None = None
-    """Around *value*, where the whole of it decides (paired ratios)."""
+    """Interval around *value*, where the whole interval decides (paired ratios)."""
     measured: str = ""
     reason: str = ""
 
     @property
     def moved(self) -> tuple[int, int] | None:
-        """Cases of a rate that changed with the gate's direction and against it."""
+        """Numbers of cases of a rate that changed in the gate's direction and against it; None for other measures."""
         if self.measure is None or self.measure.fixed is None or self.measure.broken is None:
             return None
         fixed, broken = self.measure.fixed, self.measure.broken
@@ -63,7 +71,7 @@ class _Finding:
 
     @property
     def p_value(self) -> float | None:
-        """Of the exact one-sided McNemar test that a gain in a rate is chance; None where it does not apply."""
+        """P-value of the exact one-sided McNemar test for a gain in a rate; None where the test does not apply."""
         if not self.gate.asks_for_gain or self.value is None or self.moved is None:
             return None
         return rates.mcnemar_exact(*self.moved)
@@ -77,26 +85,26 @@ def _find(gate: Gate, comparison: Comparison) -> _Finding:
         kind, _, name = gate.scope.partition(":")
         names = [slice_name.partition(":")[2] for slice_name in comparison.slices if slice_name.startswith(f"{kind}:")]
         return _Finding(gate, reason=f"no {kind} {name!r} in this run{nearest(name, names)}")
-    return _read(gate, measures.get(gate.metric))
+    return _finding(gate, measures.get(gate.metric))
 
 
 def _find_worst(gate: Gate, comparison: Comparison) -> _Finding:
-    """The finding of the slice that is furthest on the wrong side of the bound."""
+    """The finding of the slice with the smallest margin."""
     kind = gate.scope.removeprefix("worst_") + ":"
     findings = {
-        name.removeprefix(kind): _read(gate, measures[gate.metric])
+        name.removeprefix(kind): _finding(gate, measures[gate.metric])
         for name, measures in comparison.slices.items()
         if name.startswith(kind) and gate.metric in measures
     }
     if not findings:
-        return _read(gate, None)
+        return _finding(gate, None)
     margins = {name: -math.inf if f.value is None else gate.margin(f.value) for name, f in findings.items()}
     name = min(margins, key=margins.__getitem__)
     return replace(findings[name], measured=f"{findings[name].measured} in {name}".lstrip())
 
 
-def _read(gate: Gate, measure: Measure | None) -> _Finding:
-    """The measure's value in the gate's unit, or why there is none."""
+def _finding(gate: Gate, measure: Measure | None) -> _Finding:
+    """The measure's value in the gate's unit, or the reason why there is none."""
     if measure is None:
         return _Finding(gate, reason=f"{gate.metric} was not measured")
     if measure.candidate is None:
@@ -110,7 +118,7 @@ def _read(gate: Gate, measure: Measure | None) -> _Finding:
 def _amount(
     gate: Gate, measure: Measure, candidate: Estimate
 ) -> tuple[float | None, tuple[float, float] | None, str, str]:
-    """Value and interval in the gate's unit, the measured text, and the reason if there is no value."""
+    """Value and interval in the gate's unit, the measured text, and the reason where there is no value."""
     unit, baseline, ratio = measure.unit, measure.baseline, measure.ratio
     if not gate.relative:
         support = counts(candidate) or f"n {candidate.n}"
@@ -136,7 +144,7 @@ def _amount(
 
 
 def _scaled(value: float, gate: Gate) -> float:
-    """A value in its metric's unit → in the gate's: rates are judged in per cent and points."""
+    """A value of the metric's unit in the gate's unit: rates are judged in per cent and percentage points."""
     return 100 * value if gate.unit in ("pp", "%") else value
 
 
@@ -165,14 +173,14 @@ def _outcome(finding: _Finding, p_value: float | None, alpha: float) -> tuple[Ve
 
 
 def _doubt(finding: _Finding, p_value: float | None, alpha: float) -> str:
-    """Why a gain that is large enough may still be chance; empty if it may not."""
+    """Why a gain that is large enough may still be chance; empty where it may not."""
     gate, measure = finding.gate, finding.measure
     assert measure is not None  # a value came out of it
     if p_value is not None and p_value > alpha:
         return _too_few(finding, p_value, alpha)
     interval = measure.difference.interval if measure.difference else None
     if interval is None:
-        return "" if p_value is not None else f"{gate.metric} has no interval to tell a change from chance"
+        return "" if p_value is not None else f"{gate.metric} has no interval that could rule out chance"
     low, high = interval
     if low <= 0 <= high:
         return f"0 is in the interval of the difference, {change(low, measure.unit)} to {change(high, measure.unit)}"
@@ -180,7 +188,7 @@ def _doubt(finding: _Finding, p_value: float | None, alpha: float) -> str:
 
 
 def _too_few(finding: _Finding, p_value: float, alpha: float) -> str:
-    """What a gain that McNemar's test does not believe lacks: rows, or clarity."""
+    """Why McNemar's test does not confirm a gain: too few rows, or too many changes against it."""
     gate, measure, moved = finding.gate, finding.measure, finding.moved
     assert measure is not None  # as there is a p-value
     assert measure.candidate is not None
@@ -192,13 +200,15 @@ def _too_few(finding: _Finding, p_value: float, alpha: float) -> str:
     needed = rates.rows_needed(min(gain, 1.0), broken_share=moved[1] / n, alpha=alpha)
     if needed > n:
         return f"needs about {needed} rows to show {gate.number:+g} {gate.unit}; has {n}"
-    return f"{moved[0]} for and {moved[1]} against may be chance (p = {p_value:.2g}, expected at most {alpha:g})"
+    return (
+        f"{moved[0]} changes for and {moved[1]} against may be chance (p = {p_value:.2g}, expected at most {alpha:g})"
+    )
 
 
 def _fall(finding: _Finding, alpha: float) -> str:
-    """A note where a change within the tolerance is real all the same."""
+    """A note on a fall within the tolerance that is more than chance; empty without one."""
     if not finding.gate.relative or finding.moved is None:
         return ""
     with_bound, against = finding.moved
     p_value = rates.mcnemar_exact(against, with_bound)
-    return f"within the tolerance, though the change is real (p = {p_value:.2g})" if p_value <= alpha else ""
+    return f"within the tolerance, but the change is more than chance (p = {p_value:.2g})" if p_value <= alpha else ""

@@ -1,7 +1,7 @@
-"""Every metric by name: what it means, its unit, and how it comes out of paired rows.
+"""Every metric by name: what it means, its unit, and how it is computed from paired rows.
 
-A metric that the cases themselves give has a ``compute``; the others (speed, perplexity) are measured elsewhere and
-arrive in ``Run.measures`` under the name and unit written here. Adding a metric is adding an entry to ``METRICS``.
+A metric of the cases has a ``compute``. The others (speed, perplexity) are measured elsewhere and arrive in
+``Run.measures`` under the names and units of ``METRICS``. A new metric is a new entry there.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from engram_bench.stats import bootstrap, rates
 def measure_all(pairs: Iterable[Pair]) -> dict[str, Measure]:
     """Every metric that the pairs' tests give, in the order of ``METRICS``.
 
-    A metric whose test did not run is absent. A rate without a single row to judge (retention when the baseline knew
-    none of the controls) is present with ``candidate=None`` and a note: asked, but without evidence.
+    A metric is absent where its test did not run. A rate without a single row to judge, such as the retention of a
+    baseline that knew no control, is present with ``candidate=None`` and a note.
     """
     by_test: defaultdict[str, list[Pair]] = defaultdict(list)
     for pair in pairs:
@@ -36,7 +36,7 @@ def measure_all(pairs: Iterable[Pair]) -> dict[str, Measure]:
 
 
 def agreeing_pairs(texts: Sequence[str]) -> float:
-    """Share of pairs among *texts* (at least two) that say the same after normalisation, 0..1.
+    """Share of pairs among *texts* (at least two) that are equal after normalisation, 0..1.
 
     Source: consistency of Elazar et al. (2021), "Measuring and Improving Consistency in Pretrained Language Models"
     (ParaRel), TACL 9, 1012-1031.
@@ -67,7 +67,7 @@ def _stopped(metric: Metric, pairs: Sequence[Pair]) -> Measure:
 
 
 def _retention(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
-    """Kept over kept and lost: what the baseline knew and the candidate still knows (design, section 3)."""
+    """Kept over kept and lost: of the controls that the baseline answered correctly, the share that still is."""
     outcomes = [(pair.baseline.score.passed, pair.candidate.score.passed) for pair in pairs if pair.case.answers]
     if not outcomes:
         return None
@@ -103,7 +103,7 @@ def _answer_tokens(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
 
 
 def _confident(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
-    """Every token of the right answer more likely than not: greedy decoding cannot miss it."""
+    """Share of answers whose every token is more likely than not, so that greedy decoding cannot miss them."""
     outcomes = [
         (pair.baseline.min_prob > 0.5, pair.candidate.min_prob > 0.5, pair.pattern)
         for pair in pairs
@@ -115,12 +115,12 @@ def _confident(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
 
 
 def _first_divergence(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
-    """Each side over its own misses, so the two are not paired and have no difference."""
+    """Mean over the misses of each side; the two sides are not paired and have no difference."""
 
     def side(rows: Iterable[CaseResult]) -> Estimate | None:
-        places = [float(row.diverges_at) for row in rows if row.diverges_at is not None and not row.score.passed]
-        interval = bootstrap.mean_interval(places) if len(places) > 1 else None
-        return Estimate(fmean(places), len(places), interval) if places else None
+        positions = [float(row.diverges_at) for row in rows if row.diverges_at is not None and not row.score.passed]
+        interval = bootstrap.mean_interval(positions) if len(positions) > 1 else None
+        return Estimate(fmean(positions), len(positions), interval) if positions else None
 
     if all(row.min_prob is None for pair in pairs for row in (pair.baseline, pair.candidate)):
         return None
@@ -139,7 +139,7 @@ def _log_prob(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
 
 
 def _groups(pairs: Iterable[Pair], key: Callable[[Pair], Hashable]) -> list[list[Pair]]:
-    """Pairs that share a key, where there are at least two to compare."""
+    """Groups of at least two pairs with the same key."""
     groups: defaultdict[Hashable, list[Pair]] = defaultdict(list)
     for pair in pairs:
         groups[key(pair)].append(pair)
@@ -180,7 +180,7 @@ def _repeats(pairs: Sequence[Pair]) -> list[list[Pair]]:
 
 
 def _of_k(judge: Callable[[Iterable[bool]], bool]) -> Callable[[Metric, Sequence[Pair]], Measure | None]:
-    """Share of cases of which any (all) of the k samples drawn are right: pass@k (pass^k) where k is all of them."""
+    """Metric of the share of cases of which any (all) of the k samples pass: pass@k (pass^k) with k all samples."""
 
     def compute(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
         groups = _repeats(pairs)
@@ -199,10 +199,14 @@ def _of_k(judge: Callable[[Iterable[bool]], bool]) -> Callable[[Metric, Sequence
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", "rate", "seen prompts answered rightly", "accuracy", _passed),
-        Metric("generalization", "rate", "held-out wordings answered rightly", "generalization", _passed),
+        Metric("accuracy", "rate", "seen prompts answered correctly", "accuracy", _passed),
+        Metric("generalization", "rate", "held-out wordings answered correctly", "generalization", _passed),
         Metric(
-            "consistent_accuracy", "rate", "patterns right under every wording", "consistency", _consistent_accuracy
+            "consistent_accuracy",
+            "rate",
+            "patterns answered correctly under every wording",
+            "consistency",
+            _consistent_accuracy,
         ),
         Metric(
             "paraphrase_consistency",
@@ -214,25 +218,33 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             "sampling_consistency",
             "rate",
-            "pairs of sampled repeats that say the same",
+            "pairs of sampled repeats that get the same answer",
             "consistency",
             _sampling_consistency,
         ),
-        Metric("pass_at_k", "rate", "prompts of which any sampled repeat is right", "consistency", _of_k(any)),
-        Metric("pass_hat_k", "rate", "prompts of which every sampled repeat is right", "consistency", _of_k(all)),
-        Metric("retention", "rate", "controls the baseline knew that are still right", "retention", _retention),
-        Metric("control_accuracy", "rate", "controls answered rightly", "retention", _passed),
-        Metric("agreement", "rate", "controls answered as the baseline did", "retention", _agreement),
+        Metric("pass_at_k", "rate", "prompts of which any sampled repeat is correct", "consistency", _of_k(any)),
+        Metric("pass_hat_k", "rate", "prompts of which every sampled repeat is correct", "consistency", _of_k(all)),
+        Metric(
+            "retention", "rate", "controls the baseline knew that are still answered correctly", "retention", _retention
+        ),
+        Metric("control_accuracy", "rate", "controls answered correctly", "retention", _passed),
+        Metric("agreement", "rate", "controls with the same answer as the baseline's", "retention", _agreement),
         Metric("stops_by_itself", "rate", "seen prompts whose answer ends by itself", "accuracy", _stopped),
         Metric("answer_tokens", "tokens", "mean length of an answer", "accuracy", _answer_tokens, False),
-        Metric("answer_log_prob", "nats", "mean log-probability of the right answer", "accuracy", _log_prob),
-        Metric("answer_confidence", "rate", "right answers whose every token has p > 0.5", "accuracy", _confident),
-        Metric("first_divergence", "tokens", "right tokens before a miss goes wrong", "accuracy", _first_divergence),
+        Metric("answer_log_prob", "nats", "mean log-probability of the correct answer", "accuracy", _log_prob),
+        Metric("answer_confidence", "rate", "correct answers whose every token has p > 0.5", "accuracy", _confident),
+        Metric(
+            "first_divergence",
+            "tokens",
+            "correct tokens before the first wrong one of a miss",
+            "accuracy",
+            _first_divergence,
+        ),
         Metric("router_recall", "rate", "held-out wordings that reach the adapter"),
-        Metric("router_precision", "rate", "of what reaches the adapter, held-out wordings and not controls"),
-        Metric("decode_speed", "tok/s", "new tokens a second, one prompt at a time"),
-        Metric("attached_decode_speed", "tok/s", "the same with the adapter not fused"),
-        Metric("batch_throughput", "tok/s", "new tokens a second over a batch"),
+        Metric("router_precision", "rate", "prompts that reach the adapter which are held-out wordings, not controls"),
+        Metric("decode_speed", "tok/s", "new tokens per second, one prompt at a time"),
+        Metric("attached_decode_speed", "tok/s", "new tokens per second with the adapter attached, not fused"),
+        Metric("batch_throughput", "tok/s", "new tokens per second over a batch"),
         Metric("first_token", "seconds", "time to the first token", higher_is_better=False),
         Metric("time_to_answer", "seconds", "time to a whole answer", higher_is_better=False),
         Metric("load_time", "seconds", "time to load the model", higher_is_better=False),
@@ -241,4 +253,4 @@ METRICS: Mapping[str, Metric] = {
         Metric("control_kl", "nats", "mean KL divergence from the baseline on controls", higher_is_better=False),
     )
 }
-"""By name, as gates write them; in the order reports print them."""
+"""Name, as gates write it → metric, in the order of reports."""

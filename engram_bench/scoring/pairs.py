@@ -1,4 +1,4 @@
-"""Paired rows and the two figures they give: a rate and a mean, on both sides and of what changed between them."""
+"""Paired rows, and the two kinds of figures computed from them: a rate and a mean of both sides and their difference."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from engram_bench.records import Case, CaseResult, Estimate, Measure
 from engram_bench.stats import bootstrap, rates
 
 DRAWS = 2_000_000
-"""Rows a bootstrap draws at most: 10,000 resamples of 200 rows, fewer of more (and never under 300)."""
+"""Largest number of rows that a bootstrap draws: 10,000 resamples of 200 rows, fewer of more rows, never below 300."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Both sides' scored rows of one case, test and sample."""
+    """Scored rows of both sides for the same case, test and sample."""
 
     baseline: CaseResult
     candidate: CaseResult
 
     @property
     def case(self) -> Case:
-        """The case both rows answer."""
+        """The case that both rows answer."""
         return self.candidate.case
 
     @property
     def pattern(self) -> tuple[str, str]:
-        """The pattern behind the case, across files: the unit that varies independently of the others."""
+        """Set and id of the case's pattern: the unit of which intervals assume that it varies independently."""
         return (self.case.set_name, self.case.pattern_id)
 
     @property
     def is_sampled(self) -> bool:
-        """A repeat at temperature > 0; the greedy row of a case has sample 0."""
+        """Whether the rows are repeats at a temperature above 0; the greedy row of a case has sample 0."""
         return self.candidate.sample > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A named way to put one figure on a set of pairs."""
+    """A named figure of a set of pairs."""
 
     name: str
     unit: str
-    """One of the units of ``records.Measure``."""
+    """Unit, one of those of ``records.Measure``."""
     meaning: str
-    """One line for reports and help texts."""
+    """Meaning of the figure in one line, for reports and help texts."""
     test: str = ""
-    """Suite test whose rows it reads; empty when it is measured outside the cases."""
+    """Suite test whose rows the metric reads; empty for a metric that is measured outside the cases."""
     compute: Callable[[Metric, Sequence[Pair]], Measure | None] | None = None
-    """Given the pairs of *test*, at least one; None when they hold nothing it could measure."""
+    """Function of the pairs of *test*, at least one; returns None where the pairs hold nothing to measure."""
     higher_is_better: bool = True
 
 
@@ -56,10 +56,10 @@ def rate(metric: Metric, outcomes: Sequence[tuple[bool, bool]], units: Sequence[
     """The share of true outcomes on both sides, with fixed and broken counts.
 
     Args:
-        metric: Whose name and unit the measure takes.
-        outcomes: (baseline, candidate) per row, at least one.
-        units: What each row belongs to (its pattern). Where a unit has several rows, the sides' intervals are clustered by
-            it and the difference gets one as well; with independent rows they are Wilson's.
+        metric: Metric whose name and unit the measure takes.
+        outcomes: Outcomes of (baseline, candidate) per row, at least one row.
+        units: Unit of each row, its pattern. Where a unit has several rows, the intervals of both sides are clustered by
+            unit, and the difference gets an interval too; with independent rows the intervals are Wilson's.
     """
     n = len(outcomes)
     is_clustered = len(set(units)) < n
@@ -85,7 +85,13 @@ def rate(metric: Metric, outcomes: Sequence[tuple[bool, bool]], units: Sequence[
 def mean(metric: Metric, values: Sequence[tuple[float, float]], units: Sequence[Hashable]) -> Measure | None:
     """The mean of both sides and of the paired differences, each with a bootstrap interval clustered by *units*.
 
-    None without values. Arguments as for ``rate``.
+    Args:
+        metric: Metric whose name and unit the measure takes.
+        values: Values of (baseline, candidate) per row.
+        units: Unit of each row, its pattern.
+
+    Returns:
+        The measure; None without values.
     """
     if not values:
         return None

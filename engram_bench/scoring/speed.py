@@ -1,4 +1,4 @@
-"""Timed rounds → figures: medians, spreads, and the ratio to the baseline from pairs."""
+"""Figures of timed rounds: medians, spreads, and the paired ratio to the baseline."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ RATIO_METRICS = {
     ("time_to_answer", "fused"): "time_to_answer",
     ("load_time", "candidate"): "load_time",
 }
-"""(test, side) → metric. An attached adapter costs time by construction, so the fused one stands for the candidate."""
+"""(test, side) → metric. An attached adapter costs time by construction, so the fused one counts as the candidate."""
 
 
 def speed_measures(speed: Sequence[SpeedRounds]) -> dict[str, Measure]:
     """Every metric of ``RATIO_METRICS`` that was timed, and the peak memory, in the order of ``METRICS``.
 
-    Throughput is that of the largest batch. A side is set against the baseline's rounds beside its own.
+    Throughput is that of the largest batch. Each side is compared with the baseline's rounds measured beside its own.
     """
     found = {metric: speed_measure(metric, rounds) for rounds in speed if (metric := _metric(rounds, speed))}
     memory = _memory(speed)
@@ -32,10 +32,10 @@ def speed_measures(speed: Sequence[SpeedRounds]) -> dict[str, Measure]:
 
 
 def speed_measure(metric: str, rounds: SpeedRounds) -> Measure:
-    """One side's rounds against the baseline's beside them, under the name *metric*.
+    """The measure *metric* of one side's rounds against the baseline's rounds beside them.
 
-    ``ratio`` is the median of the paired ratios with a bootstrap interval: of speeds where the metric's unit is tok/s,
-    else of times. Without pairs there is neither baseline nor ratio.
+    The ``ratio`` is the median of the paired ratios with a bootstrap interval, of speeds where the metric's unit is tok/s
+    and of times otherwise. Without pairs there is neither a baseline nor a ratio.
     """
     unit = METRICS[metric].unit
     mine, other = _values(rounds, unit), _values(rounds, unit, of_baseline=True)
@@ -51,7 +51,7 @@ def speed_measure(metric: str, rounds: SpeedRounds) -> Measure:
 
 
 def summarise(speed: Sequence[SpeedRounds]) -> tuple[SpeedSummary, ...]:
-    """The rounds of every side in figures, in the order given."""
+    """The figures of every side's rounds, in the order given."""
     return tuple(_summary(rounds, _metric(rounds, speed)) for rounds in speed)
 
 
@@ -81,7 +81,7 @@ def _summary(rounds: SpeedRounds, metric: str) -> SpeedSummary:
 
 
 def _metric(rounds: SpeedRounds, speed: Sequence[SpeedRounds]) -> str:
-    """The metric these rounds give; none for a batch that is not the largest."""
+    """Name of the metric of these rounds; empty for a batch that is not the largest."""
     largest = max(other.batch for other in speed if other.test == rounds.test)
     return RATIO_METRICS.get((rounds.test, rounds.side), "") if rounds.batch == largest else ""
 
@@ -94,7 +94,7 @@ def _values(rounds: SpeedRounds, unit: str, *, of_baseline: bool = False) -> lis
 
 
 def _ratios(rounds: SpeedRounds, unit: str) -> list[float]:
-    """Side over baseline by pair; the tokens of a timed round are the same on both sides wherever speed is told."""
+    """Side over baseline of each pair; a timed round has as many tokens on both sides wherever its speed is computed."""
     pairs = zip(rounds.seconds, rounds.baseline_s, strict=False)  # the baseline itself has none beside it
     return [other / mine if unit == "tok/s" else mine / other for mine, other in pairs]
 
@@ -108,7 +108,7 @@ def _median(values: Sequence[float]) -> Estimate:
 
 
 def _memory(speed: Sequence[SpeedRounds]) -> Measure | None:
-    """The most memory of the decode rounds: bare model against model with adapter."""
+    """Most memory in the decode rounds: the bare model against the model with its adapter."""
     peaks = {
         rounds.side: Estimate(rounds.peak_memory_mb, 1)
         for rounds in speed

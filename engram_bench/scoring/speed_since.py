@@ -1,7 +1,7 @@
-"""Speed of two runs, each measured against its own baseline: the bare model is the yardstick that both days share.
+"""Change of speed between two runs, each measured against its own baseline, which is the yardstick that both runs share.
 
-Times of two days differ by more than any change worth finding, even on one machine. The paired ratio of each run does not:
-what slowed the bare model down slowed the candidate beside it. So the newer ratio over the older one is the change.
+Times of two days differ by more than any change worth finding, even on one machine. The paired ratios do not: whatever
+slows the bare model down slows the candidate beside it too. The newer ratio over the older one is therefore the change.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from engram_bench.scoring.speed import speed_measures, summarise
 from engram_bench.stats import bootstrap
 
 SAME = ("machine", "model_fingerprint", "backend", "device", "dtype")
-"""What two runs must share for a ratio to mean the same in both."""
+"""Fields of the provenance that two runs must share for their ratios to be comparable."""
 
 
 def differences(old: Run, new: Run) -> tuple[str, ...]:
-    """Names of what the two runs do not share of machine, model, backend, device and dtype."""
+    """Names of the fields in ``SAME`` that differ between the two runs."""
     return tuple(name for name in SAME if getattr(old.provenance, name) != getattr(new.provenance, name))
 
 
 def speed_since(old: Run, new: Run) -> list[Measure]:
     """Every paired speed metric of both runs, the older run's side as baseline and the newer one's as candidate.
 
-    ``ratio`` is the newer paired ratio over the older one, with a bootstrap interval. Runs of different machines, models,
-    backends or dtypes get neither values nor a ratio but a note that they are not comparable.
+    The ``ratio`` is the newer paired ratio over the older one, with a bootstrap interval. Runs that differ in machine,
+    model, backend, device or dtype get neither values nor a ratio, but a note that they are not comparable.
     """
     before, after = _ratios(old), _ratios(new)
     names = [name for name in after if name in before]

@@ -1,4 +1,4 @@
-"""Which checkpoint of a sweep to keep."""
+"""The choice of the best checkpoint of a sweep."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from engram_bench.records import SweepPoint
 
-RULE = "the highest mean of what was measured of recall, held-out accuracy and retention; of equals the earliest"
-"""How the best checkpoint is picked."""
+RULE = "the highest mean of the measured rates (recall, held-out accuracy, retention); the earliest of equal ones"
+"""Rule by which the best checkpoint is picked, in words."""
 
 
 def best(points: Sequence[SweepPoint]) -> SweepPoint | None:
-    """The point that ``RULE`` picks; None without points."""
+    """The checkpoint that ``RULE`` picks; None without checkpoints."""
     return max(points, key=lambda point: (round(point.mean, 9), -point.step), default=None)

@@ -1,6 +1,6 @@
 """Bootstrap intervals of means, medians and their changes; pure functions of numbers and a seed.
 
-numpy and scipy.special are imported where they are used, as in :mod:`engram_bench.stats.rates`.
+Functions import numpy and scipy.special when they run, as in :mod:`engram_bench.stats.rates`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_DRAWS = 4_000_000
-"""Resampled indices held at once (32 MB): a bootstrap of 100,000 rows goes through in slices."""
+"""Largest number of resampled indices in memory (32 MB); a bootstrap of 100,000 rows runs in slices."""
 
 
 def mean_interval(
@@ -30,15 +30,15 @@ def mean_interval(
     """Interval for the mean of paired differences (candidate minus baseline, one per case).
 
     Args:
-        differences: One number per case; the pairing is in the subtraction.
-        clusters: The cluster of each difference (its pattern); whole clusters are drawn. None: every row is its own.
-        seed: The same seed gives the same interval.
-        resamples: Bootstrap resamples.
-        level: Coverage aimed at.
+        differences: Difference of each case.
+        clusters: Cluster of each difference, its pattern; whole clusters are drawn. None makes every row its own cluster.
+        seed: Seed of the draws; the same seed gives the same interval.
+        resamples: Number of bootstrap resamples.
+        level: Coverage of the interval, 0..1.
 
     Returns:
-        (low, high), a single point where all differences are equal; None for fewer than two clusters, which say nothing
-        about how much the next one would differ.
+        (low, high), which is a single point where all differences are equal; None for fewer than two clusters, which
+        give no information on how much the next one would differ.
 
     Raises:
         ValueError: Lengths differ, or a difference is not finite.
@@ -69,11 +69,17 @@ def median_interval(
 ) -> Interval | None:
     """Interval for the median of paired ratios (candidate over baseline, one per timed round).
 
-    One stray round of eight does not move it, as it would move a mean's. Arguments are those of
-    :func:`mean_interval`. At 0.95 it covers 91 to 95 % of truths, from eight ratios on.
+    One stray round of eight does not move this interval, though it would move the interval of a mean. From eight ratios
+    on, an interval at the level 0.95 covers 91 to 95 % of true medians.
+
+    Args:
+        ratios: Ratio of each pair.
+        seed: Seed of the draws; the same seed gives the same interval.
+        resamples: Number of bootstrap resamples.
+        level: Coverage of the interval, 0..1.
 
     Returns:
-        (low, high), never outside the smallest and largest ratio; None for fewer than two.
+        (low, high), never outside the smallest and largest ratio; None for fewer than two ratios.
 
     Raises:
         ValueError: A ratio is not finite.
@@ -97,13 +103,20 @@ def median_change_interval(
 ) -> Interval | None:
     """Interval for the median of *new* over the median of *old*, two samples that are not paired.
 
-    Arguments are those of :func:`median_interval`; each sample is drawn by itself.
+    Args:
+        old: Values of the older sample.
+        new: Values of the newer sample.
+        seed: Seed of the draws; the same seed gives the same interval.
+        resamples: Number of bootstrap resamples; each sample is drawn by itself.
+        level: Coverage of the interval, 0..1.
 
     Returns:
-        (low, high); None where either has fewer than two values.
+        (low, high); None where a sample has fewer than two values.
 
     Raises:
         ValueError: A value is not finite.
+
+    Source: percentile bootstrap, Efron & Tibshirani (1993) chapter 13.
     """
     import numpy as np
 
@@ -122,7 +135,7 @@ def median_change_interval(
 def _bootstrap(
     statistic: Callable[[NDArray[np.intp]], NDArray[np.float64]], size: int, *, seed: int, resamples: int, tail: float
 ) -> Interval | None:
-    """Percentile interval of *statistic* over resamples; it gets indices 0..size-1, one resample a row."""
+    """Percentile interval of *statistic* over resamples; *statistic* gets indices 0..size-1, one resample per row."""
     import numpy as np
 
     if size < 2:
@@ -141,5 +154,5 @@ def _bootstrap(
 
 def _check_finite(values: Sequence[float]) -> None:
     if not all(math.isfinite(value) for value in values):
-        message = "a bootstrap got inf or NaN, expected finite numbers"
+        message = "bootstrap: found inf or NaN, expected finite numbers"
         raise ValueError(message)

@@ -1,7 +1,7 @@
 """Intervals, tests and sample sizes behind every verdict; pure functions of counts and numbers.
 
-numpy and scipy.special are imported where they are used: together they cost about a quarter of a second, which only a
-session that judges a relative gate or draws a bootstrap has to pay.
+Functions import scipy.special when they run: numpy and scipy cost about a quarter of a second, which only a session that
+judges a relative gate or draws a bootstrap has to pay.
 """
 
 from __future__ import annotations
@@ -9,12 +9,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 Interval = tuple[float, float]
+"""(low, high), both included."""
 
 # ── rates ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -23,8 +20,8 @@ def wilson_interval(passed: float, total: float, z: float = 1.96) -> Interval:
     """Interval for the true pass rate behind *passed* of *total* cases.
 
     Args:
-        passed: Cases that passed, 0..total. Fractions are allowed: an effective sample size has them.
-        total: Cases scored, more than 0.
+        passed: Number of cases that passed, 0..total; an effective sample size may make it a fraction.
+        total: Number of scored cases, above 0.
         z: Normal quantile; 1.96 covers 95 %.
 
     Returns:
@@ -50,18 +47,21 @@ def wilson_interval(passed: float, total: float, z: float = 1.96) -> Interval:
 def clustered_rate_interval(passed: Sequence[bool], clusters: Sequence[Hashable], z: float = 1.96) -> Interval:
     """Interval for a pass rate whose rows come in clusters, such as the wordings of one pattern.
 
-    Wilson's interval at the effective sample size ``n / design effect``, the design effect being the cluster-robust
-    variance of the rate over the binomial one, at least 1. Clusters of one row give :func:`wilson_interval` itself;
-    clusters whose rows always agree count about once each. At a rate of 0 or 1, where no variance can be seen, every
-    cluster counts once (Kish's effective number where their sizes differ).
+    The interval is Wilson's at the effective sample size ``n / design effect``. The design effect is the cluster-robust
+    variance of the rate over the binomial variance, at least 1. Clusters of one row give :func:`wilson_interval` itself;
+    a cluster whose rows always agree counts about once. At a rate of 0 or 1, where no variance can be estimated, every
+    cluster counts once (Kish's effective number where cluster sizes differ).
 
     Args:
-        passed: One entry per row.
-        clusters: The cluster of each row, in the same order.
+        passed: Outcome of each row.
+        clusters: Cluster of each row, in the same order.
         z: Normal quantile; 1.96 covers 95 %.
 
+    Returns:
+        (low, high), both in 0..1.
+
     Raises:
-        ValueError: No rows, or the lengths differ.
+        ValueError: There are no rows, or the lengths differ.
 
     Source: Dean & Pagano (2015), J. Surv. Stat. Methodol. 3, 484-503; cluster-robust variance as in Miller (2024),
     arXiv 2411.00640; Kish (1965), Survey Sampling.
@@ -81,7 +81,7 @@ def pass_at_k(num_samples: int, num_passed: int, k: int) -> float:
     """Chance that at least one of *k* samples passes, estimated without bias from *num_samples* samples; 0..1.
 
     Raises:
-        ValueError: Not ``0 <= num_passed <= num_samples`` or not ``1 <= k <= num_samples``.
+        ValueError: *num_passed* is outside 0..num_samples, or *k* is outside 1..num_samples.
 
     Source: Chen et al. (2021), arXiv 2107.03374, equation 1.
     """
@@ -92,12 +92,12 @@ def pass_hat_k(num_samples: int, num_passed: int, k: int) -> float:
     """Chance that all of *k* samples pass (pass^k), estimated without bias from *num_samples* samples; 0..1.
 
     Raises:
-        ValueError: Not ``0 <= num_passed <= num_samples`` or not ``1 <= k <= num_samples``.
+        ValueError: *num_passed* is outside 0..num_samples, or *k* is outside 1..num_samples.
 
     Source: Yao et al. (2024), arXiv 2406.12045 (tau-bench), section 3.
     """
     if not (0 <= num_passed <= num_samples and 1 <= k <= num_samples):
-        message = f"{num_passed} of {num_samples} passed, k {k}: expected passed in 0..n and k in 1..n"
+        message = f"pass_hat_k: {num_passed} of {num_samples} passed, k {k}, expected passed in 0..n and k in 1..n"
         raise ValueError(message)
     return math.comb(num_passed, k) / math.comb(num_samples, k)
 
@@ -106,18 +106,19 @@ def pass_hat_k(num_samples: int, num_passed: int, k: int) -> float:
 
 
 def mcnemar_exact(fixed: int, broken: int, *, two_sided: bool = False) -> float:
-    """How likely at least *fixed* of ``fixed + broken`` changed cases would be if changes went either way alike.
+    """Probability of at least *fixed* of ``fixed + broken`` changed cases, if both directions were equally likely.
 
-    The exact binomial form of McNemar's test, one-sided for "the candidate is better". Cases that did not change
-    carry no information and are not asked for.
+    This is the exact binomial form of McNemar's test, one-sided for "the candidate is better". Cases that did not change
+    carry no information.
 
     Args:
-        fixed: Cases only the candidate has right.
-        broken: Cases only the baseline has right.
-        two_sided: Test "the two differ" instead; twice the smaller tail, at most 1.
+        fixed: Number of cases that only the candidate passes.
+        broken: Number of cases that only the baseline passes.
+        two_sided: Whether to test "the two sides differ" instead: twice the smaller tail, at most 1.
 
     Returns:
-        The p-value, 0..1; 1 where nothing changed. Five fixed and none broken are the fewest below 0.05 (0.031).
+        The p-value, 0..1; 1 where no case changed. The fewest changes with a value below 0.05 are five fixed and none
+        broken (0.031).
 
     Raises:
         ValueError: A count is negative.
@@ -137,13 +138,16 @@ def mcnemar_exact(fixed: int, broken: int, *, two_sided: bool = False) -> float:
 def rows_needed(gain: float, *, broken_share: float = 0.0, alpha: float = 0.05) -> int:
     """Fewest paired rows on which a gain of *gain* passes the one-sided exact McNemar test.
 
-    It supposes that *gain* is what will be seen, so it is a floor and not a power calculation: +10 pp with nothing
-    broken needs 50 rows (5 fixed), with 10 % broken 100.
+    The number assumes that exactly *gain* will be observed, so it is a lower bound and not a power calculation: +10 pp
+    needs 50 rows (5 fixed) with no row broken, and 100 with 10 % broken.
 
     Args:
-        gain: Share fixed minus share broken, above 0 up to 1; 0.1 is +10 pp.
-        broken_share: Share of rows expected to break, 0..1, as far as they leave room for the gain.
-        alpha: Level of the test.
+        gain: Share of fixed rows minus share of broken rows, above 0 and at most 1; 0.1 is +10 pp.
+        broken_share: Share of rows expected to break, 0..1; a share that leaves no room for the gain is reduced.
+        alpha: Level of the test, above 0 and below 1.
+
+    Returns:
+        A number of rows, at least 1.
 
     Raises:
         ValueError: *gain* is not in (0, 1], *broken_share* not in 0..1 or *alpha* not in (0, 1).
@@ -159,7 +163,7 @@ def rows_needed(gain: float, *, broken_share: float = 0.0, alpha: float = 0.05) 
         broken = min(math.ceil(rows(net) * broken_share - 1e-9), (rows(net) - net) // 2)
         return mcnemar_exact(broken + net, broken) <= alpha
 
-    # Doubling brackets the answer, halving finds it; a plain scan takes seconds for gains of 0.1 pp.
+    # Doubling gives bounds and halving finds the number; a plain scan takes seconds for gains of 0.1 pp.
     high = 1
     while not shows(high):
         high *= 2
@@ -171,10 +175,10 @@ def rows_needed(gain: float, *, broken_share: float = 0.0, alpha: float = 0.05) 
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """The p-values adjusted for being judged together, in the order given; each at most 1 and never below its own.
+    """The p-values adjusted for being judged together, in the given order; each at most 1 and at least its own value.
 
-    Comparing the adjusted values with alpha keeps the chance of even one false alarm under alpha, however the tests
-    depend on each other. One p-value stays as it is; none gives none.
+    Comparing the adjusted values with alpha keeps the probability of even one false alarm below alpha, however the tests
+    depend on each other. A single p-value stays as it is.
 
     Raises:
         ValueError: A p-value is outside 0..1 or NaN.
@@ -193,13 +197,13 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def grouped(values: Sequence[float], clusters: Sequence[Hashable]) -> list[list[float]]:
-    """The values of each cluster, clusters in order of appearance.
+    """The values of each cluster; the clusters are in order of appearance.
 
     Raises:
-        ValueError: There are no values, or not as many clusters.
+        ValueError: There are no values, or their number is not that of the cluster names.
     """
     if not len(values) == len(clusters) > 0:
-        message = f"{len(values)} rows and {len(clusters)} cluster names, expected as many of both and at least one"
+        message = f"{len(values)} rows and {len(clusters)} cluster names, expected equal numbers of at least 1"
         raise ValueError(message)
     groups: dict[Hashable, list[float]] = defaultdict(list)
     for value, cluster in zip(values, clusters, strict=True):

@@ -1,1 +1,1 @@
-"""The world outside the program: files, clock, commit, machine, and progress told to a person."""
+"""Access to the world outside: files, clock, commit, machine, and progress shown to a user."""

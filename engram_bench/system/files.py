@@ -1,4 +1,4 @@
-"""Files that are either the old one or the whole new one, whatever happens while they are written."""
+"""Atomic writes: a file is either the old one or the complete new one, whatever happens during the write."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from engram_bench.errors import StoreError
 
 
 def write_atomic(path: Path, text: str) -> None:
-    r"""Leave *text* in *path* as UTF-8, creating its folder.
+    r"""Write *text* to *path* as UTF-8, and create the folder where it is missing.
 
-    Written beside it, flushed to disk and renamed over it: nobody ever meets half a file, and after a failure (a full
-    disk) the old file is still there. A lone surrogate, which UTF-8 cannot hold, is written as its ``\udc80`` escape.
+    The text goes to a file beside *path*, is flushed to disk and renamed. No reader ever sees half a file, and after a
+    failure such as a full disk the old file is still there. A lone surrogate, which UTF-8 cannot hold, is written as its
+    ``\udc80`` escape.
 
     Raises:
-        StoreError: The place cannot be written (read-only, full, not a folder); names the file and the cause.
+        StoreError: The file cannot be written (read-only, full, not a folder); the message names the file and the cause.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
@@ -37,9 +38,9 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Return once a file's content, or the names in a folder, are on the disk and not only in memory.
+    """Wait until the content of a file, or the list of names in a folder, is on the disk and not only in memory.
 
-    Does nothing to a folder on Windows, where folders cannot be flushed.
+    On Windows, where folders cannot be flushed, a folder is left alone.
     """
     if os.name == "nt" and path.is_dir():
         return

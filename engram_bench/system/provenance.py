@@ -1,4 +1,4 @@
-"""Where figures come from: commit, machine, command, time and library versions. Imports no library it asks about."""
+"""Origin of figures: commit, machine, command, time and library versions. None of those libraries is imported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIBRARIES = (
     "mlx-lm",
     "unsloth",
 )
-"""Distributions whose version can change a figure."""
+"""Distributions whose versions can change a figure."""
 
 _SECRET_NAME = re.compile(r"(?i)(?:^|[-_])(?:token|secret|password|passwd|pwd|key|apikey|credentials?|auth)$")
 _SECRET_VALUE = re.compile(
@@ -34,26 +34,30 @@ _SECRET_VALUE = re.compile(
     r"|(?<=://)[^/@\s]+(?=@)"  # user:password of a URL
 )
 HIDDEN = "HIDDEN"
+"""Text in place of a secret."""
 
 
 def utc_now() -> str:
-    """The time in UTC to the second as ISO 8601: ``2026-05-04T13:37:00Z``."""
+    """The current time in UTC as ISO 8601 to the second: ``2026-05-04T13:37:00Z``."""
     return in_utc(datetime.now(UTC))
 
 
 def in_utc(moment: datetime) -> str:
-    """A moment (with its time zone) as :func:`utc_now` writes it."""
+    """A moment with a time zone, in the format of :func:`utc_now`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def git_commit(folder: Path | None = None) -> str:
-    """Short hash of the checkout around *folder* (default: the current one), ``-dirty`` if a tracked file has changes.
+    """Short commit hash of the checkout around *folder*, with ``-dirty`` where a tracked file has changes.
 
-    Empty outside git, before the first commit and without a ``git`` command. Files git does not track do not count,
-    so the reports a session writes do not make the next one dirty.
+    The hash is empty outside git, before the first commit and without a ``git`` command. Untracked files do not count, so
+    the reports of one session do not make the next session dirty.
+
+    Args:
+        folder: Folder inside the checkout; None takes the current folder.
     """
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # a look must not fail another process's commit
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # a query must not make another process's commit fail
     try:
         answer = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=10, check=True
@@ -72,14 +76,14 @@ def machine() -> str:
 
 
 def command_line(argv: Sequence[str] | None = None) -> str:
-    """The command as one would type it again: ``pytest -m accuracy``; without secrets and the home folder's name.
+    """The command as a user would type it again, ``pytest -m accuracy``, without secrets and the home folder's name.
 
     Args:
-        argv: Program and arguments; default ``sys.argv``.
+        argv: Program and arguments; None takes ``sys.argv``.
 
     Returns:
-        Program name without its folder, arguments quoted for a shell. Values of options, variables and URLs that look
-        like a password, key or token are ``HIDDEN``; the home folder is ``~``.
+        The program's name without its folder and the arguments, quoted for a shell. A value of an option, variable or
+        URL that looks like a password, key or token is ``HIDDEN``; the home folder is ``~``.
     """
     program, *arguments = sys.argv if argv is None else argv
     text = " ".join([_program(program), *(shlex.quote(argument) for argument in _without_secrets(arguments))])
@@ -88,7 +92,7 @@ def command_line(argv: Sequence[str] | None = None) -> str:
 
 
 def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
-    """Version of each distribution that is installed, and of Python; what is absent is left out."""
+    """Name → version of Python and of each installed distribution among *names*."""
     versions = {"python": platform.python_version()}
     for name in names:
         try:
@@ -114,7 +118,7 @@ def _processor() -> str:
 
 
 def _program(path: str) -> str:
-    """What starts a program: ``python -m pytest`` for ``…/pytest/__main__.py``, else the file's name."""
+    """The command that starts a program: ``python -m pytest`` for ``…/pytest/__main__.py``, else the file's name."""
     program = Path(path)
     if program.name == "__main__.py":
         return f"python -m {program.parent.name}"

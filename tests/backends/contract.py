@@ -41,7 +41,7 @@ SHORT = GenerationSettings(max_tokens=12)
 
 @dataclass(frozen=True)
 class TrainedAdapter:
-    """The class's trained adapter and what was said while it was trained."""
+    """Adapter that the class trained, with the progress reports."""
 
     folder: Path
     record: TrainingRecord
@@ -52,7 +52,7 @@ class BackendContract:
     """Rules of :mod:`engram_bench.backends.protocol`, one test each."""
 
     recipe: ClassVar[Recipe] = Recipe(rank=8, steps=80, batch_size=4, learning_rate=1e-2, warmup_steps=5)
-    """Must teach a tiny model the examples."""
+    """Recipe with which a tiny model learns all examples."""
 
     @classmethod
     def make_backend(cls) -> Backend:
@@ -169,7 +169,7 @@ class BackendContract:
             together = generator.complete(PROMPTS, SHORT)
             single = [generator.complete([prompt], SHORT)[0] for prompt in PROMPTS]
 
-            assert facts(together) == facts(single)
+            assert without_seconds(together) == without_seconds(single)
 
     def test_counts_and_stop_reasons_are_right(self, backend: Backend, model: Any, trained: TrainedAdapter) -> None:
         tokenizer = model.tokenizer
@@ -210,7 +210,7 @@ class BackendContract:
             plain = generator.complete(PROMPTS, SHORT)
             drafts = [draft_of(completion.text) for completion in plain]
 
-            assert facts(generator.complete(PROMPTS, SHORT, drafts=drafts)) == facts(plain)
+            assert without_seconds(generator.complete(PROMPTS, SHORT, drafts=drafts)) == without_seconds(plain)
 
     def test_the_stream_is_the_completion_in_pieces(
         self, backend: Backend, model: Any, trained: TrainedAdapter
@@ -233,10 +233,10 @@ class BackendContract:
         generator = backend.load(model, None)
         settings = replace(SHORT, temperature=1.0, top_p=0.95, seed=3)
 
-        together = facts(generator.complete(PROMPTS, settings))
+        together = without_seconds(generator.complete(PROMPTS, settings))
 
-        assert facts(generator.complete(PROMPTS, settings)) == together
-        assert facts([generator.complete([prompt], settings)[0] for prompt in PROMPTS]) == together
+        assert without_seconds(generator.complete(PROMPTS, settings)) == together
+        assert without_seconds([generator.complete([prompt], settings)[0] for prompt in PROMPTS]) == together
 
     def test_a_prompt_longer_than_the_context_is_an_error_that_quotes_it(self, backend: Backend, model: Any) -> None:
         prompt = Prompt("once upon a time " + "and then " * model.context_length)
@@ -299,8 +299,8 @@ def texts(completions: list[Completion]) -> list[str]:
     return [completion.text for completion in completions]
 
 
-def facts(completions: list[Completion]) -> list[Completion]:
-    """All of the completions that must not depend on how they were made."""
+def without_seconds(completions: list[Completion]) -> list[Completion]:
+    """The completions without their times, which may differ between two ways to the same answer."""
     return [replace(completion, seconds=0.0) for completion in completions]
 
 

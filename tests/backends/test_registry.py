@@ -66,12 +66,16 @@ def test_shortcuts_and_limits_become_keyword_arguments(
 
 @pytest.mark.parametrize("name", ["cpu", "mlx", "cuda"])
 def test_every_shortcut_that_is_turned_off_is_one_the_backend_takes(name: str) -> None:
-    source = ast.parse((Path(registry.__file__).parent / name / "__init__.py").read_text("utf-8"))
+    module, _, backend = registry.BACKENDS[name].target.partition(":")
+    folder = Path(registry.__file__).parent / module.split(".")[2]
     takes = {
         argument.arg
-        for node in ast.walk(source)
-        if isinstance(node, ast.FunctionDef) and node.name == "__init__"
-        for argument in node.args.kwonlyargs
+        for path in folder.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef) and node.name == backend
+        for function in node.body
+        if isinstance(function, ast.FunctionDef) and function.name == "__init__"
+        for argument in function.args.kwonlyargs
     }
     spec = registry.BACKENDS[name]
 

@@ -48,7 +48,7 @@ class Shell:
 
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    """A project with two facts, neither known to the bare model; its root is the current folder."""
+    """A project with two patterns, neither known to the bare model; its root is the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ENGRAM_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("ENGRAM_FAKE_BASELINE", str(tmp_path / "knows.json"))

@@ -22,7 +22,7 @@ def two_runs(shell: Shell) -> Shell:
 def test_newly_broken_cases_come_first(two_runs: Shell) -> None:
     output = two_runs("compare", "1", "2")
 
-    broken, right = output.index("newly broken, seen"), output.index("newly right, seen")
+    broken, right = output.index("newly broken, seen"), output.index("newly correct, seen")
     assert broken < right < output.index("accuracy: seen prompts")
     assert "patterns/facts.yaml:8 port-ssh: expected '22', was '22', now '23'" in " ".join(output.split())
 

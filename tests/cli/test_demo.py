@@ -44,7 +44,7 @@ def test_quick_demo_without_an_adapter_trains_on_what_it_shows_only(shell: Shell
 
     output = shell("demo", "--quick")
 
-    assert "a small one of these 3 takes its place" in output
+    assert "a small one on these 3 patterns" in output
     (adapter,) = shell.json("adapter", "list")
     assert adapter["training"]["examples"] < 20
 

@@ -108,7 +108,7 @@ def test_crash_of_the_backend_is_the_environment(shell: Shell) -> None:
 
     shell("eval", status=3)
 
-    assert "told to crash" in shell.errors
+    assert "crash at prompt" in shell.errors
 
 
 @pytest.mark.parametrize(

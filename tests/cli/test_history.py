@@ -49,7 +49,7 @@ def test_cut_run_is_named_and_the_others_shown(two_runs: Shell) -> None:
     rows = two_runs.json("history")
 
     assert [row["name"][:4] for row in rows] == ["0002"]
-    assert f"left out: {path}: not a whole run" in two_runs.errors
+    assert f"left out: {path}: not a complete run" in two_runs.errors
 
 
 def test_index_spares_reading_the_runs_again(two_runs: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

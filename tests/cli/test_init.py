@@ -18,6 +18,7 @@ MADE = (
     ".github/workflows/engram-bench.yml",
     ".gitignore",
 )
+SHIPPED = sorted((Path(__file__).parents[2] / "patterns").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def empty(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
 def test_empty_folder_gets_every_file(empty: Shell) -> None:
     report = empty.json("init")
 
-    assert [(deed["path"], deed["outcome"]) for deed in report] == [(name, "made") for name in MADE]
+    assert [(each["path"], each["outcome"]) for each in report] == [(name, "made") for name in MADE]
     assert all((empty.path / name).is_file() for name in MADE)
 
 
@@ -61,7 +62,7 @@ def test_second_time_changes_nothing(empty: Shell) -> None:
 
     report = empty.json("init")
 
-    assert {deed["outcome"] for deed in report} == {"kept"}
+    assert {each["outcome"] for each in report} == {"kept"}
     assert {path: path.read_bytes() for path in empty.path.rglob("*") if path.is_file()} == before
 
 
@@ -139,3 +140,57 @@ def test_folder_that_is_a_file_is_the_environment(empty: Shell) -> None:
     empty("init", "file", status=3)
 
     assert "file" in empty.errors
+
+
+def test_example_copies_the_shipped_patterns(empty: Shell) -> None:
+    report = empty.json("init", "--example")
+
+    made = {deed["path"] for deed in report if deed["outcome"] == "made"}
+    assert {f"patterns/{path.name}" for path in SHIPPED} <= made
+    assert [(empty.path / "patterns" / path.name).read_bytes() for path in SHIPPED] == [
+        path.read_bytes() for path in SHIPPED
+    ]
+    assert not (empty.path / "patterns" / "example.yaml").exists()
+
+
+def test_example_project_has_no_mistake(empty: Shell) -> None:
+    empty("init", "--example")
+
+    assert f"no mistakes in {len(SHIPPED)} files" in empty("check")
+
+
+def test_example_keeps_and_names_a_file_that_is_there(empty: Shell) -> None:
+    mine = empty.path / "patterns" / "facts.yaml"
+    mine.parent.mkdir()
+    mine.write_text("name: mine\n", "utf-8")
+
+    output = empty("init", "--example")
+
+    assert mine.read_text("utf-8") == "name: mine\n"
+    assert "kept      patterns/facts.yaml" in output
+    assert "made      patterns/formats.yaml" in output
+
+
+def test_example_comes_from_an_installed_package_too(
+    empty: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wheel has the patterns inside the package, and no checkout around it."""
+    installed = tmp_path / "site-packages" / "engram_bench"
+    (installed / "shipped_patterns").mkdir(parents=True)
+    (installed / "shipped_patterns" / "only.yaml").write_text("name: only\n", "utf-8")
+    monkeypatch.setattr("engram_bench.cli.init.PACKAGE", installed)
+
+    report = empty.json("init", "--example")
+
+    assert report[0] == {"path": "patterns/only.yaml", "outcome": "made", "note": ""}
+
+
+def test_example_without_shipped_patterns_is_the_environment(
+    empty: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engram_bench.cli.init.PACKAGE", tmp_path / "site-packages" / "engram_bench")
+
+    empty("init", "--example", status=3)
+
+    assert "shipped_patterns" in empty.errors
+    assert list(empty.path.iterdir()) == []

@@ -14,7 +14,7 @@ EASY = "--gate=accuracy >= 0%"
 @pytest.fixture
 def saved(shell: Shell) -> Shell:
     shell("eval", EASY)
-    shell.knows({"__crash__": "Port of SSH?"})  # whoever asks a model now fails
+    shell.knows({"__crash__": "Port of SSH?"})  # any question to a model now fails
     return shell
 
 
@@ -58,7 +58,7 @@ def test_cut_run_file_is_named(saved: Shell) -> None:
 
     saved("report", status=3)
 
-    assert f"{path.name}: not a whole run" in saved.errors
+    assert f"{path.name}: not a complete run" in saved.errors
 
 
 def test_run_of_another_schema_is_refused_by_name(saved: Shell) -> None:
@@ -67,4 +67,4 @@ def test_run_of_another_schema_is_refused_by_name(saved: Shell) -> None:
 
     saved("report", status=3)
 
-    assert f"{path.name}: not a whole run: schema 99, expected 1" in saved.errors
+    assert f"{path.name}: not a complete run: schema: found 99, expected 1" in saved.errors

@@ -83,7 +83,7 @@ def test_answers_before_a_crash_are_kept(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("engram_bench.inference.ask.CHUNK", 1)
     crashing = replace(CASE, id="facts/b", prompt=Prompt("crash"))
 
-    with pytest.raises(BackendError, match="told to crash"):
+    with pytest.raises(BackendError, match="crash at prompt"):
         answerer(FakeGenerator({"Port of SSH?": "22"}, "crash"), tmp_path).answer(
             [Question(CASE), Question(crashing)], "candidate"
         )

@@ -88,7 +88,7 @@ def test_python_misses(text: str, answer: str, reason: str) -> None:
         ("[NaN]", "[1]", "found '[NaN]', expected JSON like '[1]'"),
         ("{'ok': True}", '{"ok": true}', """found "{'ok': True}", expected JSON like '{"ok": true}'"""),
         ("yes", "true", "found 'yes', expected JSON like 'true'"),
-        ("[1] or [2]", "[2]", "found '[1] or [2]', expected the value of '[2]'"),
+        ("[1] or [2]", "[2]", "found '[1] or [2]', which holds several JSON values, expected one"),
     ],
 )
 def test_json_compares_values(text: str, answer: str, reason: str | bool) -> None:

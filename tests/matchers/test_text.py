@@ -14,7 +14,7 @@ from engram_bench.matchers.text import contains, exact, prefix, regex, strict
         ("  404\n", "404"),
         ("git   cherry-pick\t-x", "git cherry-pick -x"),
         ("SIGINT", "sigint"),
-        ("Straße", "strasse"),
+        ("Straße", "straße"),
         ("４０４", "404"),
         ('"404"', "404"),
         ("'404'", "404"),

@@ -1,4 +1,4 @@
-"""Facts added to and taken out of a trained memory: nothing else moves, to the bit."""
+"""Patterns added to and taken out of a trained memory: nothing else moves, to the bit."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def answer(backend: CpuBackend, model: Model, memory: StoredMemory, prompt: Prom
     return texts(backend.load(model, folder).complete([prompt], replace(SHORT, max_tokens=40)))[0]
 
 
-def test_a_removed_fact_is_unknown_again_and_all_others_keep_their_logits(
+def test_a_removed_pattern_is_unknown_again_and_all_others_keep_their_logits(
     backend: CpuBackend, model: Model, stored: StoredMemory, tmp_path: Path
 ) -> None:
     left = remove(stored, "facts/1")
@@ -73,7 +73,7 @@ def test_a_removed_fact_is_unknown_again_and_all_others_keep_their_logits(
         assert (before == after).all()
 
 
-def test_an_added_fact_is_known_and_all_others_keep_their_logits(
+def test_an_added_pattern_is_known_and_all_others_keep_their_logits(
     backend: CpuBackend, model: Model, stored: StoredMemory, tmp_path: Path
 ) -> None:
     grown = add_examples(

@@ -142,7 +142,7 @@ def test_nearness_is_what_it_is_said_to_be(trained: list[tuple[tuple[int, ...], 
     which, whether = nearness(known.which, WHICH.lacking), nearness(known.whether, WHETHER.lacking)
     best = max(near for owner, near in which.items() if owner > UNMATCHED)
     candidates = [owner for owner, near in which.items() if owner > UNMATCHED and near > best - 1e-6]
-    nobody = max((near for owner, near in whether.items() if owner <= UNMATCHED), default=0.0)
+    unmatched = max((near for owner, near in whether.items() if owner <= UNMATCHED), default=0.0)
 
     owner, near = known._closest(asked)
 
@@ -151,9 +151,9 @@ def test_nearness_is_what_it_is_said_to_be(trained: list[tuple[tuple[int, ...], 
     elif owner > UNMATCHED:
         assert owner in candidates
         assert near == pytest.approx(whether[owner], abs=1e-6)
-        assert near >= nobody - 1e-6
+        assert near >= unmatched - 1e-6
     else:
-        assert near == pytest.approx(nobody, abs=1e-6)
+        assert near == pytest.approx(unmatched, abs=1e-6)
         assert any(near > whether[candidate] - 1e-6 for candidate in candidates)
 
 
@@ -175,7 +175,7 @@ def test_what_is_near_to_a_removed_question_is_unknown(known: KnownQuestions) ->
     assert left.nearest((PORT, OF, HTTP)) == known.nearest((PORT, OF, HTTP))
 
 
-def test_an_added_question_changes_nobodys_nearness(known: KnownQuestions) -> None:
+def test_an_added_question_changes_unmatcheds_nearness(known: KnownQuestions) -> None:
     grown = known.with_questions([(WHAT, SSH)], [2])
 
     assert grown.threshold == known.threshold

@@ -70,7 +70,7 @@ def test_the_first_step_is_as_long_as_the_learning_rate() -> None:
     values = MemoryValues(stored(), NumpyArrays())
     read = values.read(SLOTS)
 
-    values.move(read, {0: {"rows": np.float32([[1, 1], [100, -100], [0.01, 0]])}})
+    values.move(read, {0: {"rows": np.array([[1, 1], [100, -100], [0.01, 0]], np.float32)}})
 
     found = values.stored().layers[0].rows
     np.testing.assert_allclose(found[[2, 4]], [[4 - 0.5, 5 + 0.5], [8 - 0.5, 9]], rtol=1e-5)

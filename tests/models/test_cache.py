@@ -49,7 +49,7 @@ def test_folder_is_built_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "removed", "marker"])
-def test_damaged_folder_is_built_anew(tmp_path: Path, damage: str) -> None:
+def test_damaged_folder_is_built_again(tmp_path: Path, damage: str) -> None:
     target = build_once(tmp_path / "m", write_two_files, progress=no_progress)
     if damage == "cut":
         (target / "a").write_text("o")
@@ -91,17 +91,17 @@ def test_unwritable_cache_is_named_with_its_variable(tmp_path: Path) -> None:
 
 
 def test_waiting_for_another_process_is_told(tmp_path: Path) -> None:
-    told: list[str] = []
+    reports: list[str] = []
     lock = FileLock(tmp_path / "m.lock")
     lock.acquire()
 
-    def tell(stage: str, done: int, total: int, note: str) -> None:
-        told.append(f"{stage}: {note}")
+    def report(stage: str, done: int, total: int, note: str) -> None:
+        reports.append(f"{stage}: {note}")
         lock.release()
 
-    build_once(tmp_path / "m", write_two_files, progress=tell)
+    build_once(tmp_path / "m", write_two_files, progress=report)
 
-    assert told == ["wait: another process prepares m"]
+    assert reports == ["wait: another process prepares m"]
 
 
 def test_of_several_processes_one_builds(tmp_path: Path) -> None:

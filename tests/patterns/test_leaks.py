@@ -72,7 +72,7 @@ def test_the_nearest_example_is_named() -> None:
 
 @pytest.mark.parametrize("threshold", [0, 1.1])
 def test_a_threshold_outside_its_range_is_an_error(threshold: float) -> None:
-    with pytest.raises(ValueError, match=f"threshold is {threshold}, expected above 0 and at most 1"):
+    with pytest.raises(ValueError, match=f"threshold: found {threshold}, expected above 0 and at most 1"):
         HeldOut(SETS, threshold).near_duplicates([])
 
 

@@ -268,15 +268,15 @@ ONE_MISTAKE = {
     ),
     "key-twice": (
         "- id: a\n  input: a?\n  output: x\n  output: y",
-        "line 6: key 'output' again, expected it once (first on line 5)",
+        "line 6: key 'output' is repeated, expected it once (first on line 5)",
     ),
     "id-twice": (
         "- {id: a, input: a?, output: x}\n- {id: a, input: b?, output: y}",
-        "line 4: pattern 'a': id again, expected it once (first on line 3)",
+        "line 4: pattern 'a': id is used again, expected a unique id (first on line 3)",
     ),
     "pattern-twice": (
         "- {input: a?, output: x}\n- {input: a?, output: x}",
-        "line 4: pattern 'facts-a': repeats the pattern of line 3, expected each once",
+        "line 4: pattern 'facts-a': repeats the pattern on line 3, expected each pattern once",
     ),
     "two-answers": (
         "- {id: a, input: Which code?, output: x}\n- {id: b, input: 'which  code', output: y}",
@@ -345,7 +345,7 @@ WHOLE_FILES = {
     ),
     "control-character": ("name: a\nversion: '\x07'\n", "line 2: character U+0007, expected printable text"),
     "deep": ("a: " + "[" * 100_000, "line 1: nested deeper than 16 levels, expected a pattern file"),
-    "alias-to-itself": ("name: &a [*a]\n", "line 1: alias *a stands inside its own anchor"),
+    "alias-to-itself": ("name: &a [*a]\n", "line 1: alias *a is inside its own anchor, expected it outside"),
     "unknown-alias": ("name: *a\n", "line 1: alias *a, expected an anchor &a above it"),
 }
 
@@ -363,14 +363,14 @@ def test_an_alias_bomb_is_refused() -> None:
 
     (found,) = mistakes(write("\n".join(lines)))
 
-    assert "aliases stand for more than 10 times the values written" in found
+    assert "aliases for too many values, expected at most 10 times the values written" in found
 
 
 JSON_LINES = {
     "broken": (['{"input": "a?", "output": }\n'], "line 1: not JSON: Expecting value"),
     "number": ([{"input": "a?", "output": 404}], "line 1: pattern 'a?': output is 404, expected text"),
     "list": ([[1, 2], {"input": "a?", "output": "x"}], "line 1: pattern 1: a list, expected a mapping"),
-    "key-twice": (['{"input": "a?", "output": "x", "output": "y"}\n'], "line 1: not JSON: key 'output' stands twice"),
+    "key-twice": (['{"input": "a?", "output": "x", "output": "y"}\n'], "line 1: not JSON: key 'output' is repeated"),
     "second-header": (
         [{"name": "a"}, {"name": "b"}, {"input": "a?", "output": "x"}],
         "line 2: pattern 1: input is missing, expected text",
@@ -550,7 +550,7 @@ def test_two_files_of_one_stem_are_an_error() -> None:
         load_pattern_file(pattern_file("- {input: x?, output: '1'}", name=name)) for name in ("a/f.yaml", "b/f.yml")
     ]
 
-    with pytest.raises(PatternFileError, match=r"b/f\.yml: has the stem of a/f\.yaml, expected another"):
+    with pytest.raises(PatternFileError, match=r"b/f\.yml: has the same stem as a/f\.yaml, expected another"):
         check_across(sets)
 
 

@@ -47,3 +47,10 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
 @given(text=st.text(st.characters(codec="ascii")), spaces=st.sampled_from([" ", "\n", "\t ", "\u00a0"]))
 def test_spacing_never_counts(text: str, spaces: str) -> None:
     assert normalise_prompt(spaces.join(text.split())) == normalise_prompt(" ".join(text.split()))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Name of 10⁶?", "Name of 106?"), ("x² is?", "x2 is?"), ("in Maßen", "in Massen")]
+)
+def test_prompts_of_other_meaning_are_other_prompts(one: str, other: str) -> None:
+    assert normalise_prompt(one) != normalise_prompt(other)

@@ -112,5 +112,5 @@ def test_earlier_run_that_is_cut_costs_no_new_one(project: BenchProject) -> None
     result = project.run("--engram-gate=accuracy >= 0%", "--engram-compare")
 
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["StoreError: *0001-*: not a whole run*"])
+    result.stdout.fnmatch_lines(["StoreError: *0001-*: not a complete run*"])
     assert len(list((project.path / "reports" / "runs").glob("0002-*.json"))) == 1

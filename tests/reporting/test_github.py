@@ -59,7 +59,7 @@ def test_gates_that_are_not_met_come_first_with_their_reason() -> None:
 def test_a_case_without_a_score_is_an_error() -> None:
     lines = workflow_commands(compare(run_of(both("facts/a", None, True))), ())
 
-    assert lines == ["::error title=engram-bench::facts/a has no score, which never passes"]
+    assert lines == ["::error title=engram-bench::facts/a has no score, so it does not pass"]
 
 
 def test_no_more_than_github_shows() -> None:

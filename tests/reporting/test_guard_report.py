@@ -23,9 +23,9 @@ GUARDED = replace(
 
 def test_what_does_not_hold_has_a_line_of_its_own() -> None:
     assert guard_sentences(GUARDED) == [
-        "sanity guards: 2 of 4 hold, 1 broken, 1 cannot be told",
+        "sanity guards: 2 of 4 hold, 1 broken, 1 cannot be checked",
         "guard broken: facts finite-weights: a.safetensors: tensor 'x' holds NaN",
-        "guard cannot be told: <formats> changes-a-logit: no log-probabilities here",
+        "guard cannot be checked: <formats> changes-a-logit: no log-probabilities here",
     ]
 
 
@@ -41,7 +41,7 @@ def test_table_has_a_row_per_guard_with_its_worst_file() -> None:
     assert table.rows == (
         ("same-base", "holds", "1 of 1", "The adapter's base model is the one that is loaded."),
         ("finite-weights", "broken", "1 of 2", "facts: a.safetensors: tensor 'x' holds NaN"),
-        ("changes-a-logit", "cannot be told", "0 of 1", "<formats>: no log-probabilities here"),
+        ("changes-a-logit", "cannot be checked", "0 of 1", "<formats>: no log-probabilities here"),
     )
 
 
@@ -55,7 +55,7 @@ def test_guard_of_another_version_has_no_meaning_but_a_row() -> None:
 def test_terminal_shows_them_and_a_broken_one_in_red() -> None:
     lines = comparison_lines(GUARDED, COMPARISON, (), width=120)
 
-    assert "sanity guards: 2 of 4 hold, 1 broken, 1 cannot be told" in lines
+    assert "sanity guards: 2 of 4 hold, 1 broken, 1 cannot be checked" in lines
     assert [line_colour(line) for line in lines if line.startswith("guard broken")] == ["red"]
 
 

@@ -101,7 +101,7 @@ def test_cards_show_figure_interval_baseline_count_and_gate() -> None:
 
     assert (
         "accuracy 94.3 % 95 % interval 89.1 to 97.1 baseline 0.7 % change +93.6 pp count 132 of 140 "
-        "seen prompts answered rightly passed at least +10 pp" in text
+        "seen prompts answered correctly passed at least +10 pp" in text
     )
     assert "decode speed 24.5 tok/s 95 % interval 24.0 to 25.1 baseline 24.8 tok/s change -1.2 % (-3.6 to +1.2)" in text
 

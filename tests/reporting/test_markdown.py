@@ -23,8 +23,8 @@ def test_sections_come_in_order_of_interest() -> None:
     assert [line for line in BIG_PAGE.splitlines() if line.startswith("#")] == [
         "# engram-bench: `lora-3f9a01bc22de` against `smollm2-135m-instruct`",
         "## Gates",
-        "## Accuracy: seen prompts answered rightly (%, with 95 % interval)",
-        "## Generalization: held-out wordings answered rightly (%, with 95 % interval)",
+        "## Accuracy: seen prompts answered correctly (%, with 95 % interval)",
+        "## Generalization: held-out wordings answered correctly (%, with 95 % interval)",
         "## Behaviour on seen prompts (rates in %, with 95 % interval)",
         "## Forgetting: controls and ordinary text (rates in %, with 95 % interval)",
         "## Speed (rates in %, with 95 % interval)",
@@ -106,7 +106,7 @@ def test_cases_in_no_count_have_their_section() -> None:
 
     page = markdown_report(run, compare(run), ())
 
-    assert "## Not scored, and never a pass (1)\n\n`facts/a`" in page
+    assert "## Not scored, so not passed (1)\n\n`facts/a`" in page
 
 
 @pytest.mark.parametrize(

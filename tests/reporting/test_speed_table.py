@@ -94,7 +94,7 @@ def test_the_title_says_under_which_conditions() -> None:
     assert WHERE in table.title
 
 
-def test_what_the_section_tells_is_not_told_again() -> None:
+def test_metrics_of_the_section_are_not_listed_again() -> None:
     lines = comparison_lines(RUN, COMPARISON, VERDICTS, width=120)
 
     assert not [line for line in lines if line.startswith(("decode_speed", "first_token", "load_time"))]

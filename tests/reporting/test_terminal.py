@@ -53,7 +53,7 @@ time     train 98.4 s, baseline 14.2 s, candidate 9.1 s, in all 124.0 s
 run      commit 8f1d427
 command  pytest -m accuracy
 
-accuracy: seen prompts answered rightly (%, with 95 % interval)
+accuracy: seen prompts answered correctly (%, with 95 % interval)
                                                                still
                                                 diff  fixed/  right/
 category    n       baseline       candidate      pp  broken   wrong
@@ -162,7 +162,7 @@ def test_verdicts_come_last_each_in_one_line_with_the_reason_below() -> None:
 def test_cases_in_no_count_are_named() -> None:
     run = run_of(both("facts/a", False, True), both("facts/b", True, None), missing=("facts/c",))
 
-    assert "not scored, and never a pass (2): facts/b, facts/c" in comparison_lines(run, compare(run), ())
+    assert "not scored, so not passed (2): facts/b, facts/c" in comparison_lines(run, compare(run), ())
 
 
 def test_cases_of_one_run_are_named_when_runs_are_compared() -> None:

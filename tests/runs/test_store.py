@@ -155,10 +155,10 @@ def test_run_that_is_not_there_is_an_error_that_says_what_is(tmp_path: Path, ref
     [
         ("", "Expecting value: line 1 column 1"),
         (run_to_json(RUN)[:-30], "Unterminated string starting at: line"),
-        ("[" * 100_000, "nested too deeply for a run"),
-        ("[]", "no schema number, expected the JSON object of a run"),
-        ('{"metrics": {}}', "no schema number, expected the JSON object of a run"),
-        ('{"schema": 2}', "schema 2, expected 1: written by another version of engram-bench"),
+        ("[" * 100_000, "found JSON nested too deeply, expected a run"),
+        ("[]", "found no schema number, expected the JSON object of a run"),
+        ('{"metrics": {}}', "found no schema number, expected the JSON object of a run"),
+        ('{"schema": 2}', "schema: found 2, expected 1; another version of engram-bench wrote the file"),
         ('{"schema": 1}', "name, provenance missing"),
         (
             run_to_json(RUN).replace('"seconds": 0.25', '"seconds": "fast"'),
@@ -174,14 +174,14 @@ def test_file_that_is_no_whole_run_is_named(tmp_path: Path, text: str, message: 
     path = tmp_path / "0001-a-b.json"
     path.write_text(text, encoding="utf-8")
 
-    with pytest.raises(StoreError, match=re.escape(f"{path}: not a whole run: ") + ".*" + re.escape(message)):
+    with pytest.raises(StoreError, match=re.escape(f"{path}: not a complete run: ") + ".*" + re.escape(message)):
         load_run(path)
 
 
 def test_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(b"\xff\xfe")
 
-    with pytest.raises(StoreError, match=r"run\.json: not a whole run: 'utf-8' codec can't decode"):
+    with pytest.raises(StoreError, match=r"run\.json: not a complete run: 'utf-8' codec can't decode"):
         load_run(tmp_path / "run.json")
 
 

@@ -75,12 +75,12 @@ def test_a_gate_off_the_grammar_is_refused_with_its_text_and_the_grammar(text: s
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
-        ("accuracy >= 10pp", "expected a sign before points: +10pp or -10pp"),
-        ("decode_speed >= +5pp", "expected % or tok/s: points are for rates"),
+        ("accuracy >= 10pp", "expected a sign before percentage points: +10pp or -10pp"),
+        ("decode_speed >= +5pp", "expected % or tok/s: percentage points are for rates"),
         ("accuracy >= 90", "expected a rate of at most 1: 90%"),
         ("accuracy >= 101%", "expected a rate of at most 100%"),
-        ("accuracy >= +0.1", "expected a unit after the sign: pp (points) or %"),
-        ("decode_speed >= 95%", "expected a sign before the %"),
+        ("accuracy >= +0.1", "expected a unit after the number: pp (percentage points) or %"),
+        ("decode_speed >= 95%", "expected a sign before the number: %"),
         ("accuracy >= 90 percent", "expected pp or %"),
         ("decode_speed >= 20 tokens", "expected tok/s or %"),
     ],
@@ -268,7 +268,7 @@ def test_several_relative_rate_gates_share_the_error_rate() -> None:
     assert [found.outcome for found in alone] == ["pass"]
     assert [found.outcome for found in both] == ["insufficient", "insufficient"]
     assert [found.p_value for found in both] == pytest.approx([0.0625, 0.0625])
-    assert both[0].reason == "5 for and 0 against may be chance (p = 0.062, expected at most 0.05)"
+    assert both[0].reason == "5 changes for and 0 against may be chance (p = 0.062, expected at most 0.05)"
 
 
 def test_a_fall_within_the_tolerance_passes_and_is_named_where_it_is_real() -> None:
@@ -276,7 +276,10 @@ def test_a_fall_within_the_tolerance_passes_and_is_named_where_it_is_real() -> N
     real = verdict("accuracy >= -5pp", rate("accuracy", 200, 180, 172))
 
     assert (chance.outcome, chance.reason) == ("pass", "")
-    assert (real.outcome, real.reason) == ("pass", "within the tolerance, though the change is real (p = 0.0039)")
+    assert (real.outcome, real.reason) == (
+        "pass",
+        "within the tolerance, but the change is more than chance (p = 0.0039)",
+    )
 
 
 def test_a_gain_of_pooled_wordings_needs_the_clustered_interval_as_well() -> None:

@@ -1,1 +1,1 @@
-"""What every backend shares, whatever library computes: batches, decoding, the training loop."""
+"""Parts that all backends share and that need no library: batches, decoding, the training loop."""

@@ -13,13 +13,13 @@ from engram_bench.backends.common.training_plan import batch_indices
 from engram_bench.records import Recipe
 
 KNOWN_LOSS = math.log(2)
-"""Nats: an answer whose every token has less is recalled for sure, since the token has more than half of the probability."""
+"""Loss (nats) of a token that has half of the probability: an answer whose every token has less is recalled for sure."""
 HOPELESS_LOSS = 2.0
-"""Nats: a token with more is taken for missed without a look at the others; the most likely one hardly ever has so much."""
+"""Loss (nats) above which a token counts as missed without a look at the others; the likeliest one hardly ever has it."""
 REHEARSED = 0.25
-"""Share of a batch that at least goes to known examples, so that they stay known."""
+"""Least share of a batch that goes to known examples, so that they stay known."""
 LEAST_PACE = 0.15
-"""Of the learning rate, when all is known but for what the last check found."""
+"""Least share of the learning rate, when all is known but what the last check found."""
 SURPRISES = 0.5
 """Share of the examples taken as unknown that turned out known, from which on looking at all unknown ones again pays: a
 look costs a quarter of training them."""
@@ -27,7 +27,7 @@ CHECKED_PER_TRAINED = 3
 """Examples that a check reads in about the time in which a step trains one."""
 MAX_STEPS_BETWEEN_CHECKS = 10
 FIRST_PORTION = 8
-"""Batches; the portions of a check double from there."""
+"""Batches in the first portion of a check; each further portion is twice as large."""
 
 
 class Curriculum:
@@ -136,7 +136,7 @@ class Curriculum:
             start, size = start + size, 2 * size
 
     def state(self) -> dict[str, Any]:
-        """What :meth:`resume` needs, as JSON values."""
+        """The state that :meth:`resume` needs, as JSON values."""
         worst = [float(loss) for loss in self._worst]
         return {
             "unknown": np.flatnonzero(~self.known).tolist(),
@@ -147,7 +147,7 @@ class Curriculum:
         }
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Take up where :meth:`state` was asked for.
+        """Go on from what :meth:`state` gave.
 
         Raises:
             KeyError, TypeError, IndexError, ValueError: It is no such state.

@@ -1,4 +1,4 @@
-"""Texts in, texts out, whatever library decodes: prompts become rows of token ids, finished rows become completions."""
+"""Generation of text with any library: prompts become rows of token ids, and finished rows become completions."""
 
 from __future__ import annotations
 
@@ -23,43 +23,47 @@ N = TypeVar("N")
 
 
 @dataclass(slots=True)
-class Row:
-    """A prompt being answered."""
+class PromptRow:
+    """A prompt and the tokens of its answer so far."""
 
     prompt: list[int]
+    """Token ids of the prompt."""
     draft: list[int] = field(default_factory=list)
+    """Token ids of a guess at the greedy answer; empty without a guess."""
     new: list[int] = field(default_factory=list)
+    """Token ids of the answer so far."""
     stopped: bool = False
-    """Ended by a stop token, which is the last of *new*."""
+    """Whether a stop token ended the answer; the stop token is the last of *new*."""
     seconds: float = 0.0
+    """Share of this row in the time of its passes."""
     random: np.random.Generator | None = None
-    """Draws of a sampled answer; None is greedy."""
+    """Random numbers of a sampled answer; None for a greedy answer."""
     content: Sequence[bool] = ()
-    """For each id of *prompt* whether it is of the user's turn; empty where no memory asks."""
+    """For each id of *prompt*, whether it belongs to the user's turn; empty where no memory needs to know."""
 
     @property
     def length(self) -> int:
-        """Tokens whose keys are known: all but the newest."""
+        """Number of tokens whose keys are in the KV cache: all but the newest."""
         return len(self.prompt) + len(self.new) - 1
 
 
 class Decoder(Protocol):
     """Completes rows of token ids under one :class:`GenerationSettings`."""
 
-    def run(self, rows: Sequence[Row]) -> None:
-        """Answer all *rows*, in place."""
+    def run(self, rows: Sequence[PromptRow]) -> None:
+        """Answer all rows; the tokens are appended to each row."""
 
-    def tokens(self, row: Row) -> Iterator[int]:
-        """The tokens of one row's answer as they are found."""
+    def tokens(self, row: PromptRow) -> Iterator[int]:
+        """Tokens of the answer to one row, one at a time as they are decoded."""
 
 
 def block_at(depth: float, num_blocks: int) -> int:
-    """The block before which this share of the blocks lies."""
+    """Index of the block that *depth*, a share of all blocks in 0..1, lies before; at most the last block."""
     return min(round(depth * num_blocks), num_blocks - 1)
 
 
 def check_sequences(sequences: Sequence[Sequence[int]], context_length: int) -> None:
-    """Return if a model can read each of them.
+    """Check that a model can take each sequence of token ids.
 
     Raises:
         BackendError: A sequence is empty or exceeds the context.
@@ -71,14 +75,14 @@ def check_sequences(sequences: Sequence[Sequence[int]], context_length: int) -> 
 
 
 class TextGenerator(ABC):
-    """The part of a generator that is the same for every library; subclasses decode token ids.
+    """Generator whose subclasses decode token ids with a library.
 
     Args:
-        tokenizer: Of the model, with its chat template.
-        context_length: Tokens of prompt and answer together that fit.
-        max_batch_tokens: Bound of rows x length of a batch; halved once when memory runs out.
-        drafts: Hand draft answers to the decoder.
-        has_memory: Tell the decoder which tokens of a prompt are the user's.
+        tokenizer: Tokenizer of the model, with its chat template.
+        context_length: Most tokens of prompt and answer together.
+        max_batch_tokens: Largest rows x length of a batch, halved once when memory runs out.
+        drafts: Whether draft answers reach the decoder.
+        has_memory: Whether rows mark the tokens of the user's turn, which a memory needs.
     """
 
     def __init__(
@@ -103,7 +107,7 @@ class TextGenerator(ABC):
         *,
         drafts: Sequence[str | None] | None = None,
     ) -> list[Completion]:
-        """One completion per prompt, in order; drafts change the time taken, never the text.
+        """One completion per prompt, in order. Drafts change the time, never the text.
 
         Raises:
             BackendError: A prompt plus *max_tokens* exceeds the context, or memory ran out twice.
@@ -114,7 +118,7 @@ class TextGenerator(ABC):
         return [self._completion(row) for row in rows]
 
     def stream(self, prompt: Prompt, settings: GenerationSettings) -> Iterator[str]:
-        """The completion in pieces of text as tokens arrive, one piece per token (it may be empty)."""
+        """Text of the completion in pieces, one per token as it arrives; a piece may be empty."""
         row = self._row(prompt, None, settings)
         written = ""
         for _ in self._decoder(settings, self._max_batch_tokens).tokens(row):
@@ -133,26 +137,26 @@ class TextGenerator(ABC):
             BackendError: A sequence is empty or exceeds the context.
         """
         check_sequences(sequences, self._context_length)
-        with in_memory(f"reading {len(sequences)} sequences"):
-            return self._read_log_probs(sequences)
+        with in_memory(f"log-probabilities of {len(sequences)} sequences"):
+            return self._sequence_log_probs(sequences)
 
     @abstractmethod
     def close(self) -> None:
-        """Give the adapter's memory back; the generator must not be used after it. Safe to call twice."""
+        """Free the memory of the adapter. The generator cannot be used afterwards; a second call has no effect."""
 
-    # ── what a library does ─────────────────────────────────────────────────────────────────────
+    # ── computed by a library ───────────────────────────────────────────────────────────────────
 
     @abstractmethod
     def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> Decoder:
-        """What answers rows."""
+        """Decoder for these settings."""
 
     @abstractmethod
-    def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        """Log-probabilities of sequences that fit."""
+    def _sequence_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        """Log-probabilities (T, V) of sequences that fit into the context."""
 
     # ── rows and texts ──────────────────────────────────────────────────────────────────────────
 
-    def _row(self, prompt: Prompt, draft: str | None, settings: GenerationSettings) -> Row:
+    def _row(self, prompt: Prompt, draft: str | None, settings: GenerationSettings) -> PromptRow:
         ids = self._tokenizer.encode_prompt(prompt)
         if len(ids) + settings.max_tokens > self._context_length:
             msg = (
@@ -161,14 +165,14 @@ class TextGenerator(ABC):
             )
             raise BackendError(msg)
         content = self._tokenizer.content_mask(prompt) if self._has_memory else ()
-        row = Row(ids, random=row_random(settings, ids), content=content)
+        row = PromptRow(ids, random=row_random(settings, ids), content=content)
         if draft is not None and self._drafts and row.random is None and not settings.ignore_eos:
             drafted, start = self._tokenizer.encode_example(prompt, draft)
             row.draft = drafted[start:][: settings.max_tokens]
         return row
 
-    def _answer(self, rows: Sequence[Row], settings: GenerationSettings) -> None:
-        """Answer all rows; with half the batch once memory ran out.
+    def _answer(self, rows: Sequence[PromptRow], settings: GenerationSettings) -> None:
+        """Answer all rows, with half the batch size after memory ran out once.
 
         Raises:
             BackendError: Memory ran out twice.
@@ -182,7 +186,7 @@ class TextGenerator(ABC):
 
         halving(answer, self._max_batch_tokens, doing=f"answering {len(rows)} prompts")
 
-    def _completion(self, row: Row) -> Completion:
+    def _completion(self, row: PromptRow) -> Completion:
         return Completion(
             text=self._text(row),
             prompt_tokens=len(row.prompt),
@@ -191,15 +195,15 @@ class TextGenerator(ABC):
             seconds=row.seconds,
         )
 
-    def _text(self, row: Row) -> str:
+    def _text(self, row: PromptRow) -> str:
         return self._tokenizer.decode(row.new[:-1] if row.stopped else row.new)
 
 
 def still_open(network: N | None) -> N:
-    """What a generator computes with, which closing it takes away.
+    """The network of a generator that is not closed.
 
     Raises:
-        BackendError: It is closed.
+        BackendError: The generator is closed.
     """
     if network is None:
         raise BackendError("generator: used after close, expected a new one from load")

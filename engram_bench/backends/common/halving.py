@@ -1,4 +1,4 @@
-"""Work that memory may not hold: tried once more in half the size where it has one, then an error with the figures."""
+"""Work that may run out of memory: tried once more at half the size, then an error with the figures."""
 
 from __future__ import annotations
 
@@ -22,24 +22,29 @@ _SIGNS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python, numpy, torch or mlx raised *error* because memory ran out."""
+    """Whether *error* of Python, numpy, torch or mlx means that memory ran out."""
     if isinstance(error, MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def halving(work: Callable[[int], T], size: int, *, doing: str) -> tuple[T, int]:
-    """What *work* makes of *size* tokens at a time, or of half as many once memory ran out; and the size that did.
+    """Result of *work* with *size* tokens at a time, or with half as many after memory ran out; and the size that worked.
+
+    Args:
+        work: Function of the number of tokens at a time.
+        size: Number of tokens of the first try.
+        doing: Name of the work in the error message.
 
     Raises:
-        BackendError: Memory ran out twice while *doing* it.
+        BackendError: Memory ran out twice.
     """
     try:
         return work(size), size
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    # Behind the except clause: inside it the error would keep the frames of what failed, and so its memory.
+    # After the except clause: inside it, the error would keep the frames of the failed work and their memory.
     half = max(1, size // 2)
     try:
         return work(half), half
@@ -53,10 +58,10 @@ def halving(work: Callable[[int], T], size: int, *, doing: str) -> tuple[T, int]
 
 @contextmanager
 def in_memory(doing: str) -> Iterator[None]:
-    """What cannot be halved: memory that runs out in here is an error that says *doing* what.
+    """Context in which memory that runs out is an error of this package that names *doing*. The work is not halved.
 
     Raises:
-        BackendError: It did.
+        BackendError: Memory ran out.
     """
     try:
         yield
@@ -68,5 +73,5 @@ def in_memory(doing: str) -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> str:
-    """The first line of what a library says, which has its figures."""
+    """First line of a library's message, which holds the figures."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

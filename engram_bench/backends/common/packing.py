@@ -1,9 +1,9 @@
 """Many token sequences in one forward pass, each computed exactly as if it were alone.
 
-A *packed* batch is one row that holds a tree: what sequences share from their start on is stored (and computed) once,
-the rest branches off. Every token sees its ancestors and itself, and its position is its depth. The chat template's
-system turn is thereby computed once per pack instead of once per example, and nothing is padded. A *padded* batch is the
-plain way, one row per sequence; both give the same values up to the order of additions.
+A *packed* batch is one row that holds a tree. A prefix that sequences share is stored and computed once; the rest branches
+off. Every token sees its ancestors and itself, and its position is its depth. Therefore the system turn of a chat template
+is computed once per batch instead of once per example, and nothing is padded. A *padded* batch has one row per sequence.
+Both give the same values up to the order of additions.
 """
 
 from __future__ import annotations
@@ -21,27 +21,29 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """Input of one forward pass. B rows of T tokens; keys are P cached tokens (seen by all) and then the T tokens."""
+    """Input of one forward pass: B rows of T tokens, whose keys are P cached tokens, which all see, and the T tokens."""
 
     ids: Integers
-    """(B, T)."""
+    """Token ids, (B, T)."""
     positions: Integers
-    """(B, T)."""
+    """Position of each token in its sequence, (B, T)."""
     mask: NDArray[np.bool_]
-    """(B, T, P + T): token t sees key s."""
+    """Whether token t sees key s, (B, T, P + T)."""
     paths: tuple[Integers, ...]
-    """Per sequence the place of each of its tokens in the flattened (B·T) batch."""
+    """Per sequence, the index of each of its tokens in the flattened (B·T) batch."""
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that go through the model, padding included."""
+        """Number of tokens that go through the model, padding included."""
         return self.ids.size
 
 
 def pack(sequences: Sequence[TokenIds], *, past: int = 0) -> TokenBatch:
-    """One row holding all *sequences* as a tree; *past* tokens are already in the cache and seen by all.
+    """One row that holds all *sequences* as a tree.
 
-    Sequences may be equal (they then share every token) but not empty.
+    Args:
+        sequences: Token ids. Equal sequences share every token; none may be empty.
+        past: Number of tokens that are in the KV cache already and that all tokens see.
     """
     children: dict[tuple[int, int], int] = {}  # (parent, token id) → node
     parents: list[int] = []
@@ -57,8 +59,8 @@ def pack(sequences: Sequence[TokenIds], *, past: int = 0) -> TokenBatch:
             path.append(node)
         paths.append(np.array(path, dtype=np.int64))
     positions = np.zeros(len(tokens), dtype=np.int64)
-    for places in paths:
-        positions[places] = np.arange(past, past + len(places))
+    for nodes in paths:
+        positions[nodes] = np.arange(past, past + len(nodes))
     mask = np.zeros((len(tokens), past + len(tokens)), dtype=np.bool_)
     mask[:, :past] = True
     for node, parent in enumerate(parents):  # a parent always comes before its children
@@ -69,7 +71,7 @@ def pack(sequences: Sequence[TokenIds], *, past: int = 0) -> TokenBatch:
 
 
 def pad(sequences: Sequence[TokenIds], *, pad_id: int, past: int = 0) -> TokenBatch:
-    """One row per sequence, filled up on the right. A filler token sees what came before it, so no softmax is empty."""
+    """One row per sequence, padded on the right. A padding token sees the tokens before it, so that no softmax is empty."""
     length = max(map(len, sequences))
     ids = np.full((len(sequences), length), pad_id, dtype=np.int64)
     for row, sequence in enumerate(sequences):
@@ -82,21 +84,19 @@ def pad(sequences: Sequence[TokenIds], *, pad_id: int, past: int = 0) -> TokenBa
 
 
 def shared_prefix(sequences: Sequence[TokenIds]) -> int:
-    """How many leading tokens all *sequences* have in common, leaving at least one of each; 0 without sequences."""
+    """Number of leading tokens that all *sequences* share, at most all but one of each; 0 without sequences."""
     if not sequences:
         return 0
-    low, high = (
-        min(map(tuple, sequences)),
-        max(map(tuple, sequences)),
-    )  # the extremes in lexical order share what all share
-    shared = _common(low, high)
+    ordered = [tuple(sequence) for sequence in sequences]
+    shared = _common(min(ordered), max(ordered))  # the extremes in lexical order share the prefix of all
     return max(0, min(shared, min(map(len, sequences)) - 1))
 
 
 def group(sequences: Sequence[TokenIds], *, max_tokens: int, packed: bool = True) -> list[list[int]]:
-    """Indices of *sequences* in groups that each cost at most *max_tokens*; a longer sequence is a group of its own.
+    """Indices of *sequences* in groups of at most *max_tokens* tokens each; a longer sequence is a group of its own.
 
-    Packed groups take neighbours in lexical order, which share the most; padded groups take neighbours in length.
+    Packed groups hold neighbours in lexical order, which share the most tokens. Padded groups hold neighbours in length,
+    and padding counts.
     """
     order = sorted(range(len(sequences)), key=lambda i: (tuple(sequences[i]) if packed else (len(sequences[i]),), i))
     groups: list[list[int]] = []

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from engram_bench.models import Model
 
 ANSWER_TOKENS = 16
-"""Of the bare model's answer are held: where an answer goes is decided in its first words."""
+"""Tokens of the bare model's answer that are kept: the first words decide where an answer goes."""
 
 ASKED_TOGETHER = 40
-"""Ordinary prompts: their keys and values must not be what the memory of a training is measured by."""
+"""Ordinary prompts of one call, few enough that training itself needs more memory than their keys and values."""
 
 
 def split(examples: Sequence[TrainingExample], recipe: Recipe) -> tuple[list[TrainingExample], list[TrainingExample]]:
-    """What is to be learned, and the ordinary prompts; none of these where the recipe replays none."""
+    """The examples to be learned, and the ordinary prompts; none of these where the recipe replays none."""
     learned = [example for example in examples if not example.is_ordinary]
     ordinary = [example for example in examples if example.is_ordinary]
     return learned, ordinary if recipe.replay else []

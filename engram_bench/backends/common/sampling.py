@@ -1,4 +1,4 @@
-"""Drawing tokens from logits with numbers of one's own: a row's draw depends on nothing but that row."""
+"""Sampling of tokens from logits, with random numbers of each row, so that a sample does not depend on its batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engram_bench.records import GenerationSettings
 
 
 def row_random(settings: GenerationSettings, prompt: Sequence[int]) -> np.random.Generator | None:
-    """Random numbers of one sampled answer, of seed, sample and prompt alone; None where the answer is greedy."""
+    """Random numbers for one sampled answer, which depend on seed, sample and prompt alone; None for a greedy answer."""
     if settings.temperature == 0:
         return None
     digest = sha256(np.array(prompt, dtype=np.int64).tobytes()).digest()
@@ -20,9 +20,9 @@ def row_random(settings: GenerationSettings, prompt: Sequence[int]) -> np.random
 
 
 def draw(logits: NDArray[np.float32], settings: GenerationSettings, random: np.random.Generator) -> int:
-    """A token from the nucleus of (V,) *logits*: the fewest tokens whose probabilities reach *top_p*.
+    """A token id drawn from the nucleus of *logits* (V,): the fewest tokens whose probabilities reach *top_p*.
 
-    At least one token is always in it, so *top_p* 0 is greedy. One number of *random* is used per token.
+    The nucleus holds at least one token, so *top_p* 0 is greedy. Each call uses one random number.
 
     Source: Holtzman et al. (2020), The Curious Case of Neural Text Degeneration, arXiv 1904.09751.
     """
@@ -35,5 +35,5 @@ def draw(logits: NDArray[np.float32], settings: GenerationSettings, random: np.r
     cumulative = np.cumsum(weights[order])
     size = int(np.searchsorted(cumulative, settings.top_p * cumulative[-1])) + 1
     size = min(size, len(order))
-    place = np.searchsorted(cumulative[:size], point * cumulative[size - 1], side="right")
-    return int(order[min(place, size - 1)])
+    rank = np.searchsorted(cumulative[:size], point * cumulative[size - 1], side="right")
+    return int(order[min(rank, size - 1)])

@@ -48,8 +48,8 @@ class Learner(Protocol):
     def passes(self, members: Sequence[int], max_tokens: int) -> list[list[int]]:
         """The members of each pass; its tokens are at most *max_tokens*, or one example's."""
 
-    def teach(self, ordinary: Sequence[int]) -> None:
-        """Remember what the bare model makes of these answers, in one pass; the adapter does nothing yet."""
+    def keep_references(self, ordinary: Sequence[int]) -> None:
+        """Keep the bare model's predictions of these answers, in one pass; the adapter does nothing yet."""
 
     def begin(self) -> None:
         """Forget the gradients of a step that is begun, or begun again."""
@@ -79,10 +79,10 @@ class Learner(Protocol):
         """Write the adapter into *folder* in PEFT's layout; *base* is the model's name in it."""
 
     def state(self) -> State:
-        """What a step changes, by name."""
+        """The arrays that a step changes, by name."""
 
     def resume(self, state: State) -> None:
-        """Take up where :meth:`state` was asked for."""
+        """Go on from what :meth:`state` gave."""
 
 
 class Trainer:
@@ -90,12 +90,12 @@ class Trainer:
 
     Args:
         learner: Knows the *examples* and then the *ordinary* prompts by their index.
-        examples: To be learned, at least one.
-        recipe: Of kind ``lora``.
+        examples: Examples to be learned, at least one.
+        recipe: Recipe whose kind has a LoRA.
         required: Indices of the examples that all have to be recalled.
-        ordinary: Replayed beside them.
+        ordinary: Ordinary prompts, replayed beside the examples.
         curriculum: Train mostly on what is not known yet (else: on every example as often).
-        max_tokens: Of a training pass.
+        max_tokens: Most tokens of a training pass.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Trainer:
             BackendError: The loss or a gradient is not finite, or memory ran out twice in a step.
         """
         for members in self._passes(range(self._num_learned, len(self._every))):
-            self._learner.teach(members)
+            self._learner.keep_references(members)
         self._resume(folder / STATE_FILE, identity)
         recipe, log, checkpoints = self._recipe, self.log, checkpoint_steps(self._recipe)
         started = last_saved = time.perf_counter() - log.seconds
@@ -193,11 +193,11 @@ class Trainer:
         return total / num_labels
 
     def _parted(self, indices: Sequence[int]) -> tuple[list[int], list[int]]:
-        """What is to be learned, and ordinary prompts."""
+        """The examples to be learned, and the ordinary prompts."""
         return [i for i in indices if i < self._num_learned], [i for i in indices if i >= self._num_learned]
 
     def _passes(self, members: Sequence[int]) -> list[list[int]]:
-        """Of passes without gradients."""
+        """The members of passes without gradients."""
         return self._learner.passes(members, min(self._max_tokens, LOOK_TOKENS))
 
     def _labels(self, members: Sequence[int]) -> Integers:
@@ -226,7 +226,7 @@ class Trainer:
         return np.array([right[index] for index in indices], dtype=np.bool_)
 
     def _recalled(self, indices: Sequence[int]) -> NDArray[np.bool_]:
-        """Per example whether every answer token is the argmax after the right tokens before it; the curriculum notes it.
+        """Per example whether every answer token is the argmax after the reference tokens before it; the curriculum notes it.
 
         Most answers have more than half of the probability on every token, or next to none on one, and are settled by their
         losses, in the dtype of training's products. The others are guessed as the adapter will answer.
@@ -256,13 +256,13 @@ class Trainer:
     def _save_state(self, path: Path, identity: str) -> None:
         from safetensors.numpy import save_file
 
-        facts = {
+        metadata = {
             "identity": identity,
             "done": json.dumps(asdict(self.log)),
             "curriculum": json.dumps(self._curriculum.state()),
         }
         partial = path.with_suffix(".partial")
-        save_file(dict(self._learner.state()), partial, metadata=facts)
+        save_file(dict(self._learner.state()), partial, metadata=metadata)
         partial.replace(path)
 
     def _resume(self, path: Path, identity: str) -> None:
@@ -271,12 +271,12 @@ class Trainer:
 
         try:
             with safe_open(path, framework="np") as state:
-                facts = state.metadata() or {}
-                if facts.get("identity") != identity:
+                metadata = state.metadata() or {}
+                if metadata.get("identity") != identity:
                     return
                 arrays = {name: state.get_tensor(name) for name in self._learner.state()}
-            log = TrainingLog(**json.loads(facts["done"]))
-            self._curriculum.resume(json.loads(facts["curriculum"]))
+            log = TrainingLog(**json.loads(metadata["done"]))
+            self._curriculum.resume(json.loads(metadata["curriculum"]))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, IndexError):
             return
         self._learner.resume(arrays)

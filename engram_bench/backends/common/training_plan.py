@@ -1,4 +1,4 @@
-"""What every training has in common, whatever library does the sums: encoded examples, batches, learning rates, identity."""
+"""The common part of every training, whatever library computes: batches, learning rates, checkpoints, identity."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from engram_bench.models.encoding import Encoded
 from engram_bench.records import Recipe
 
 ADAM_BETAS = (0.9, 0.99)
-"""Of a LoRA's optimizer. A training is over after some two hundred steps: a second moment of the usual 0.999 would remember
-the large gradients of its beginning to the end."""
+"""Decay rates of a LoRA's optimizer. A training is over after some two hundred steps: a second moment of the usual 0.999 would
+remember the large gradients of its beginning to the end."""
 
 
 def batch_indices(step: int, recipe: Recipe, num_examples: int) -> list[int]:

@@ -25,14 +25,16 @@ if TYPE_CHECKING:
 
 
 class UnslothBackend(TorchBackend):
-    """Trains and answers through ``FastLanguageModel``.
+    """Backend that trains and answers with Unsloth's ``FastLanguageModel``.
 
     Args:
-        load_in_4bit: Keep the base weights in 4 bits; needs bitsandbytes, and gains nothing for a small model.
-        packing: Train on packed rows, which Unsloth's own attention does not take: on the processor only. None packs there.
-        curriculum: Train mostly on what is not known yet (else: on every example as often).
-        activation_cache: Compute once what a memory cannot change (else: every pass anew).
-        max_batch_tokens: Bound of rows x length of a decoding batch, and of the tokens of a training pass.
+        load_in_4bit: Whether the base weights are kept in 4 bits, which needs bitsandbytes and helps no small model.
+        packing: Whether training rows are packed. Unsloth's attention on a GPU takes no packed rows, so packing works on the
+            processor only; None packs there.
+        curriculum: Whether training prefers examples that are not recalled yet; otherwise all examples are equally frequent.
+        activation_cache: Whether states that a memory cannot change are computed once; otherwise in every pass.
+        max_batch_tokens: Largest rows x length of a decoding batch, and most tokens of a training pass; None chooses 65,536
+            on a GPU and 8,192 on the processor.
 
     Raises:
         BackendUnavailable: Unsloth cannot be imported, or finds no GPU.
@@ -58,10 +60,10 @@ class UnslothBackend(TorchBackend):
         super().__init__(plan, drafts=False, curriculum=curriculum, activation_cache=activation_cache)
         self._load_in_4bit = load_in_4bit
         self._plain: tuple[str, Network] | None = None
-        """Fingerprint of a model, and it without Unsloth."""
+        """Fingerprint of a model, and a network of the model without Unsloth."""
 
     def device(self) -> DeviceInfo:
-        """Where this backend runs, with the versions of the libraries it uses and what the GPU lacks."""
+        """Device and data type of this backend, and the versions of its libraries, with a note on what the GPU lacks."""
         info = cuda_device(load_in_4bit=self._load_in_4bit, dtype=runtime.compute_dtype())
         if not runtime.is_accelerated() or runtime.bfloat16().is_there:
             return info
@@ -71,12 +73,12 @@ class UnslothBackend(TorchBackend):
         return UnslothNetwork(model.folder, load_in_4bit=self._load_in_4bit, packing=self._plan.packing)
 
     def _generator(self, network: Network, lora: Lora | None, tokenizer: ChatTokenizer) -> TextGenerator:
-        if not isinstance(network, UnslothNetwork):  # that of a memory
+        if not isinstance(network, UnslothNetwork):  # the network of a memory
             return super()._generator(network, lora, tokenizer)
         return UnslothGenerator(network, lora, tokenizer, self._plan)
 
     def _memory_network(self, model: Model) -> Network:
-        """Not Unsloth's: its fast decoding has no place between blocks where a memory could write."""
+        """A network without Unsloth, whose fast decoding gives a memory no access between blocks."""
         if self._plain is None or self._plain[0] != model.fingerprint:
             device = "cuda" if runtime.is_accelerated() else "cpu"
             network = open_network(model.folder, device=device, dtype=torch.float32, lean=True)
@@ -84,7 +86,7 @@ class UnslothBackend(TorchBackend):
         return self._plain[1]
 
     def close(self) -> None:
-        """Drop base weights. Safe to call twice."""
+        """Free the base weights. A second call has no effect."""
         super().close()
         self._plain = None
 

@@ -1,4 +1,4 @@
-"""Answers by Unsloth's ``generate``: prompts of about one length in a batch, padded on the left."""
+"""Answers of Unsloth's ``generate``, with prompts of similar length in a batch, padded on the left."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engram_bench.backends.common.decoding import DecodingPlan
-from engram_bench.backends.common.generating import Row, TextGenerator, still_open
+from engram_bench.backends.common.generating import PromptRow, TextGenerator, still_open
 from engram_bench.backends.common.packing import group
 from engram_bench.backends.common.sampling import draw
 from engram_bench.backends.cuda.network import UnslothNetwork
-from engram_bench.backends.torch.generation import read_log_probs
+from engram_bench.backends.torch.decoding import sequence_log_probs
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.records import GenerationSettings
 
@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 
 
 class UnslothGenerator(TextGenerator):
-    """A network with the tokenizer and template of its model."""
+    """A network of Unsloth with the tokenizer of its model.
+
+    Args:
+        network: Base weights, or merged ones.
+        lora: Attached adapter; None for the bare or merged weights.
+        tokenizer: Tokenizer of the model, with its chat template.
+        plan: Batch sizes.
+    """
 
     def __init__(
         self, network: UnslothNetwork, lora: Lora | None, tokenizer: ChatTokenizer, plan: DecodingPlan
@@ -44,12 +51,12 @@ class UnslothGenerator(TextGenerator):
         self._plan = plan
 
     def close(self) -> None:
-        """Give the adapter's memory back. Safe to call twice."""
+        """Free the memory of the adapter. A second call has no effect."""
         self._network = None
         self._lora = None
 
-    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> GenerateDecoder:
-        return GenerateDecoder(
+    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> UnslothDecoder:
+        return UnslothDecoder(
             still_open(self._network),
             self._lora,
             settings,
@@ -58,13 +65,13 @@ class UnslothGenerator(TextGenerator):
             max_batch_tokens=max_batch_tokens,
         )
 
-    def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        return read_log_probs(still_open(self._network), self._lora, sequences, self._plan, self._tokenizer.pad_id)
+    def _sequence_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        return sequence_log_probs(still_open(self._network), self._lora, sequences, self._plan, self._tokenizer.pad_id)
 
 
 @dataclass(frozen=True)
-class GenerateDecoder:
-    """Completes rows of token ids with one network and adapter."""
+class UnslothDecoder:
+    """Decoder of token rows with one network and adapter, through Unsloth's ``generate``."""
 
     network: UnslothNetwork
     lora: Lora | None
@@ -73,8 +80,8 @@ class GenerateDecoder:
     pad_id: int
     max_batch_tokens: int
 
-    def run(self, rows: Sequence[Row]) -> None:
-        """Answer all *rows*, in place."""
+    def run(self, rows: Sequence[PromptRow]) -> None:
+        """Answer all rows; the tokens are appended to each row."""
         if self.settings.max_tokens == 0:
             return
         rooms = [range(len(row.prompt) + self.settings.max_tokens) for row in rows]
@@ -89,8 +96,11 @@ class GenerateDecoder:
                         break
                 row.seconds += (time.perf_counter() - started) / len(batch)
 
-    def tokens(self, row: Row) -> Iterator[int]:
-        """The tokens of one row's answer as they are found: by a thread, since ``generate`` keeps its own."""
+    def tokens(self, row: PromptRow) -> Iterator[int]:
+        """Tokens of the answer to one row, one at a time as they are decoded.
+
+        ``generate`` runs in a thread of its own, because it returns only after the last token.
+        """
         if self.settings.max_tokens == 0:
             return
         streamer = QueueStreamer()
@@ -103,9 +113,9 @@ class GenerateDecoder:
         finally:
             thread.join()
 
-    def _generate(self, rows: Sequence[Row], **keywords: Any) -> Tensor:
-        """New tokens (B, at most *max_tokens*); what follows a row's stop token is filler."""
-        from transformers import GenerationConfig  # not at the top: Unsloth must come before transformers
+    def _generate(self, rows: Sequence[PromptRow], **keywords: Any) -> Tensor:
+        """New tokens (B, at most *max_tokens*); tokens after the stop token of a row are padding."""
+        from transformers import GenerationConfig  # not at the top: Unsloth must be imported before transformers
 
         longest = max(len(row.prompt) for row in rows)
         ids = np.full((len(rows), longest), self.pad_id, dtype=np.int64)
@@ -130,23 +140,23 @@ class GenerateDecoder:
         )
         return found[:, longest:]
 
-    def _append(self, row: Row, token: int) -> None:
+    def _append(self, row: PromptRow, token: int) -> None:
         row.new.append(token)
         row.stopped = not self.settings.ignore_eos and token in self.stop_ids
 
-    def _is_done(self, row: Row) -> bool:
+    def _is_done(self, row: PromptRow) -> bool:
         return row.stopped or len(row.new) >= self.settings.max_tokens
 
 
 @dataclass(frozen=True)
 class RowDraws:
-    """A logits processor that lets greedy decoding pick what each row's own random numbers drew."""
+    """Logits processor for sampling: greedy decoding picks the token that the random numbers of each row drew."""
 
-    rows: Sequence[Row]
+    rows: Sequence[PromptRow]
     settings: GenerationSettings
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores (B, V) that are 0 for the drawn token and -inf elsewhere."""
+        """Scores (B, V) with 0 for the drawn token and -inf elsewhere."""
         drawn = torch.full_like(scores, -torch.inf)
         for index, row in enumerate(self.rows):
             assert row.random is not None
@@ -155,14 +165,14 @@ class RowDraws:
 
 
 class QueueStreamer:
-    """Hands tokens from the thread that generates to the one that reads."""
+    """Queue that passes tokens from the thread of ``generate`` to another thread."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[int | BaseException] = SimpleQueue()
         self._has_prompt = False
 
     def follow(self, work: Any) -> None:
-        """Do *work*; the reader gets its exception, if any."""
+        """Run *work*; :meth:`next` raises the exception of *work*, if any."""
         try:
             work()
             self._queue.put(RuntimeError("generation ended early"))
@@ -170,19 +180,19 @@ class QueueStreamer:
             self._queue.put(error)
 
     def put(self, value: Tensor) -> None:
-        """Take a token from ``generate``; the first call brings the prompt."""
+        """Take a token from ``generate``, whose first call passes the prompt."""
         if self._has_prompt:
             self._queue.put(int(value.reshape(-1)[0]))
         self._has_prompt = True
 
     def end(self) -> None:
-        """Called by ``generate`` after the last token."""
+        """Do nothing; ``generate`` calls this method after the last token."""
 
     def next(self) -> int:
-        """The next token.
+        """The next token id.
 
         Raises:
-            BaseException: What stopped the generation.
+            BaseException: The exception that ended ``generate``.
         """
         found = self._queue.get()
         if isinstance(found, BaseException):

@@ -1,4 +1,4 @@
-"""A model of Unsloth with one LoRA slot: adapters are put into the slot for a pass, both sides share the base weights."""
+"""A model of Unsloth with one slot for a LoRA. Each pass puts its adapter into the slot, so all share the base weights."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from engram_bench.adapters.layout import Shapes
 from engram_bench.backends.common.packing import Integers, TokenBatch
 from engram_bench.backends.cuda import runtime
-from engram_bench.backends.torch.general import TransformersLearner, context_length_of, linear_shapes
 from engram_bench.backends.torch.lora import Lora
-from engram_bench.backends.torch.network import Cache, Writes
+from engram_bench.backends.torch.network import KVCache, Writes
+from engram_bench.backends.torch.transformers_network import TransformersGradients, context_length_of, linear_shapes
 from engram_bench.errors import BackendError
 
 SLOT = "default"
@@ -26,7 +26,7 @@ SLOT = "default"
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What ``get_peft_model`` was asked for."""
+    """Settings of the one LoRA that ``get_peft_model`` made."""
 
     rank: int
     scale: float
@@ -34,7 +34,7 @@ class Slot:
 
     @classmethod
     def of(cls, lora: Lora) -> Slot:
-        """The smallest slot that takes an adapter: PEFT knows one rank and scale, Unsloth one list of names."""
+        """The smallest slot that fits *lora*. A slot has one rank, one scale and one list of layer names."""
         return cls(
             rank=max(len(a) for a in lora.a.values()),
             scale=max(lora.scales.values()),
@@ -43,13 +43,18 @@ class Slot:
 
 
 class UnslothNetwork:
-    """A model loaded by ``FastLanguageModel``.
+    """A model that ``FastLanguageModel`` loads.
 
-    Unsloth's own forward pass on a GPU knows causal rows only; so there sequences are padded on the right and no mask is
-    given. On the processor transformers' pass is in place and takes packed rows.
+    Unsloth's own forward pass on a GPU takes causal rows only. Therefore sequences are padded on the right there, without a
+    mask. On the processor Unsloth keeps transformers' forward pass, which takes packed rows.
+
+    Args:
+        folder: Hugging Face folder of the model.
+        load_in_4bit: Whether the weights are kept in 4 bits.
+        packing: Whether batches hold packed rows.
 
     Raises:
-        BackendError: Unsloth cannot load it.
+        BackendError: Unsloth cannot load the model.
     """
 
     def __init__(self, folder: Path, *, load_in_4bit: bool = False, packing: bool = False) -> None:
@@ -62,7 +67,7 @@ class UnslothNetwork:
         self.shapes: Shapes = linear_shapes(self._model)
         self._slot: Slot | None = None
         self._bound: Lora | None = None
-        """The adapter in the slot."""
+        """Adapter in the slot."""
 
     def logits(
         self,
@@ -70,7 +75,7 @@ class UnslothNetwork:
         rows: Integers,
         *,
         lora: Lora | None,
-        cache: Cache | None = None,
+        cache: KVCache | None = None,
         writes: Writes | None = None,
     ) -> Tensor:
         """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
@@ -78,14 +83,14 @@ class UnslothNetwork:
             return self.forward(batch, rows, lora, cache, writes)
 
     def forward(
-        self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: Cache | None, writes: Writes | None
+        self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: KVCache | None, writes: Writes | None
     ) -> Tensor:
-        """Float32 logits (N, V) after the tokens at *rows*, with a graph where gradients are on."""
-        assert writes is None, "a memory gets a network of its own, Unsloth's has no place between blocks"
-        assert cache is None, "Unsloth keeps keys and values itself"
+        """Logits (N, V) in float32 after the tokens at *rows*, with a graph where gradients are enabled."""
+        assert writes is None, "a memory needs a network without Unsloth"
+        assert cache is None, "Unsloth keeps its own KV cache"
         row_index, column_index = (torch.from_numpy(part).to(self.device) for part in divmod(rows, batch.ids.shape[1]))
         keywords: dict[str, Any] = {}
-        if not runtime.is_accelerated():  # Unsloth's own pass gives the logits of all tokens
+        if not runtime.is_accelerated():  # Unsloth's own pass always computes the logits of all tokens
             columns, column_index = torch.unique(column_index, return_inverse=True)
             keywords["logits_to_keep"] = columns
         if self._packing:
@@ -97,29 +102,29 @@ class UnslothNetwork:
         return logits[row_index, column_index].float()
 
     def generate(self, lora: Lora | None, **keywords: Any) -> Tensor:
-        """Token ids (B, prompt + new) by Unsloth's ``generate``."""
+        """Token ids (B, prompt + new) that Unsloth's ``generate`` returns for these keyword arguments."""
         with self.adapted(lora) as model, runtime.quiet():
             fast_language_model().for_inference(model)
             found: Tensor = model.generate(**keywords)
         return found
 
-    def learner(self, lora: Lora, products: torch.dtype) -> TransformersLearner:
-        """What trains *lora* here, in the network's own dtype."""
+    def gradients(self, lora: Lora, products: torch.dtype) -> TransformersGradients:
+        """Losses and gradients of *lora* here, in the data type of the network."""
         with self.adapted(lora) as model:
             fast_language_model().for_training(model, use_gradient_checkpointing=False)
-        return TransformersLearner(self, lora)
+        return TransformersGradients(self, lora)
 
     def spare_memory(self, spares: bool) -> None:
-        """Nothing here only speeds up answers."""
+        """No effect: this network keeps no copies that only speed up answers."""
 
     def merged(self, lora: Lora) -> UnslothNetwork:
-        """A network of its own with the adapter in its weights.
+        """A separate network with the adapter merged into its weights.
 
         Raises:
-            BackendError: The weights are in 4 bits, which cannot hold the sum.
+            BackendError: The weights are in 4 bits, which are too few for merged values.
         """
         if self._load_in_4bit:
-            raise BackendError("fused: the base weights are in 4 bits, expected to be without --engram-load-in-4bit")
+            raise BackendError("fused: the base weights have 4 bits, expected a session without --engram-load-in-4bit")
         fused = copy.copy(self)
         fused._model, fused._slot, fused._bound = load_model(self._folder, load_in_4bit=False), None, None
         for name in lora.a:
@@ -131,7 +136,7 @@ class UnslothNetwork:
 
     @contextmanager
     def adapted(self, lora: Lora | None) -> Iterator[Any]:
-        """The model with this adapter in its slot; the bare model for None."""
+        """Context with the model that has this adapter in its slot, or with the bare model for None."""
         if lora is not None:
             self._bind(lora)
             yield self._model
@@ -142,7 +147,7 @@ class UnslothNetwork:
             yield self._model
 
     def _bind(self, lora: Lora) -> None:
-        """Make the adapter's values the slot's parameters: what is trained is then *lora* itself."""
+        """Use the tensors of *lora* as the parameters of the slot, so that training changes *lora* itself."""
         slot = Slot.of(lora)
         if self._slot != slot:
             self._open_slot(slot)
@@ -158,7 +163,7 @@ class UnslothNetwork:
         self._bound = lora
 
     def _open_slot(self, slot: Slot) -> None:
-        if self._slot is not None:  # a model that was wrapped once is not unwrapped without traces
+        if self._slot is not None:  # a wrapped model cannot be unwrapped completely
             self._model = load_model(self._folder, load_in_4bit=self._load_in_4bit)
         with runtime.quiet():
             self._model = fast_language_model().get_peft_model(
@@ -175,21 +180,21 @@ class UnslothNetwork:
         self._slot, self._bound = slot, None
 
     def _precision(self) -> Any:
-        """Mixed precision as Unsloth's trainer runs it; nothing in float32."""
+        """Mixed precision as in Unsloth's trainer; float32 weights need none."""
         dtype = self._model.get_input_embeddings().weight.dtype
         return nullcontext() if dtype == torch.float32 else torch.autocast(self.device.partition(":")[0], dtype)
 
 
 def fast_language_model() -> Any:
-    """Unsloth's front door."""
+    """Unsloth's ``FastLanguageModel`` class."""
     return runtime.start().FastLanguageModel
 
 
 def load_model(folder: Path, *, load_in_4bit: bool) -> Any:
-    """The bare model, frozen, without dropout and with no generation settings of its own.
+    """The bare model, frozen, without dropout and without its own generation settings.
 
     Raises:
-        BackendError: Unsloth cannot load it.
+        BackendError: Unsloth cannot load the model.
     """
     from transformers import AutoConfig, GenerationConfig
 
@@ -216,7 +221,7 @@ def load_model(folder: Path, *, load_in_4bit: bool) -> Any:
 
 
 def _fitted(lora: Lora, name: str, slot: Slot) -> tuple[Tensor, Tensor]:
-    """A and B of a layer in the slot's rank and scale: the adapter's own tensors where they agree."""
+    """Matrices A and B of a layer in rank and scale of the slot; the adapter's own tensors where both agree."""
     a, b = lora.a[name].detach(), lora.b[name].detach()
     if len(a) == slot.rank and lora.scales[name] == slot.scale:
         return a, b

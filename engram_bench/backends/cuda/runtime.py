@@ -1,4 +1,4 @@
-"""Unsloth made ready in this process: imported before transformers, quiet, without the network."""
+"""Start of Unsloth in this process: before transformers, without banners, without the network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def start() -> ModuleType:
     """The ``unsloth`` module. The first call takes about five seconds and patches transformers for the whole process.
 
     Raises:
-        BackendUnavailable: There is no NVIDIA GPU and the processor was not asked for, torch cannot use the GPU, or an
+        BackendUnavailable: There is no NVIDIA GPU and the user did not choose the processor, torch cannot use the GPU, or an
             import failed.
     """
     reason = missing_gpu()
@@ -78,12 +78,12 @@ def compute_dtype() -> str:
 
 
 def is_accelerated() -> bool:
-    """Whether Unsloth's own forward pass runs on a GPU; on the processor it leaves transformers' in place."""
+    """Whether Unsloth's own forward pass runs on a GPU; on the processor Unsloth keeps transformers' pass."""
     return not uses_cpu()
 
 
 def peak_gpu_memory_mb() -> float:
-    """Most memory torch has held on the GPU so far."""
+    """Peak memory (MiB) that torch has held on the GPU so far."""
     import torch
 
     return float(torch.cuda.max_memory_allocated() / 2**20)
@@ -117,7 +117,7 @@ def _import(name: str) -> ModuleType:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Unsloth's banners and warnings, which would land in the middle of pytest's lines."""
+    """Context without Unsloth's banners and warnings, which would disturb the lines of pytest."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

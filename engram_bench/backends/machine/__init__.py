@@ -1,1 +1,1 @@
-"""What this machine can do: its processor, its GPU and its matrix libraries."""
+"""Abilities of this machine: its processor, its GPU and its matrix libraries."""

@@ -1,4 +1,4 @@
-"""Where each backend would run, told without importing its library."""
+"""Device of each backend, found without importing its library."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GPU_BFLOAT16 = "gpu-bfloat16"
 
 
 def cpu_device() -> DeviceInfo:
-    """The processor torch computes on, in float32."""
+    """Device of the ``cpu`` backend: the processor, in float32."""
     return DeviceInfo(
         backend="cpu",
         device="cpu",
@@ -30,7 +30,7 @@ def cpu_device() -> DeviceInfo:
 
 
 def mlx_device() -> DeviceInfo:
-    """Metal on Apple silicon, CUDA with mlx's CUDA wheel and an NVIDIA GPU, else the processor and its BLAS."""
+    """Device of the ``mlx`` backend: Metal on macOS, CUDA with mlx's CUDA wheel and an NVIDIA GPU, else the processor."""
     versions = installed_versions("mlx", "mlx-lm")
     if sys.platform == "darwin":
         return DeviceInfo(backend="mlx", device="metal", dtype="bfloat16", versions=versions)
@@ -42,12 +42,15 @@ def mlx_device() -> DeviceInfo:
 
 
 def mlx_note(matrices: str, unfused: str) -> str:
-    """What mlx computes with on a processor: its matrix library, and why its kernels are not fused (empty where they are)."""
+    """Note on a processor that mlx uses: threads, matrix library, and the reason why kernels are not fused, if any."""
     return f"{_usable_cores()} threads, {matrices}" + (f", kernels are not fused ({unfused})" if unfused else "")
 
 
 def cuda_device(*, load_in_4bit: bool = False, dtype: str = "") -> DeviceInfo:
-    """The NVIDIA GPU as its driver names it; the processor where that was asked for. Without a *dtype* the likely one."""
+    """Device of the ``cuda`` backend: the NVIDIA GPU as its driver names it, or the processor where the user chose it.
+
+    Without a *dtype*, :func:`cuda_dtype` names it.
+    """
     dtype = dtype or cuda_dtype()
     gpu = None if uses_cpu() else find_gpu()
     if gpu is None:
@@ -64,16 +67,16 @@ def cuda_device(*, load_in_4bit: bool = False, dtype: str = "") -> DeviceInfo:
 
 
 def cuda_dtype() -> str:
-    """What Unsloth will most likely compute in, as the driver's numbers say: bfloat16 on a GPU that has it, else float32.
+    """Likely data type of Unsloth's computation, from the driver's numbers: bfloat16 on a GPU that has it, else float32.
 
-    float16 needs a scaled loss. Once torch is imported, :func:`engram_bench.backends.cuda.runtime.compute_dtype` knows.
+    float16 would need a scaled loss. Once torch is imported, :func:`engram_bench.backends.cuda.runtime.compute_dtype` knows.
     """
     gpu = None if uses_cpu() or switched_off(GPU_BFLOAT16) else find_gpu()
     return "bfloat16" if gpu is not None and gpu.computes_bfloat16 else "float32"
 
 
 def installed_versions(*distributions: str) -> dict[str, str]:
-    """Version of each installed distribution, from its metadata; absent ones are left out."""
+    """Version of each installed distribution by name, from its metadata; absent distributions are left out."""
     found = {}
     for name in distributions:
         try:
@@ -84,7 +87,7 @@ def installed_versions(*distributions: str) -> dict[str, str]:
 
 
 def _usable_cores() -> int:
-    """Cores this process may run on: a container's share, not the machine's."""
+    """Number of cores that this process may use, which in a container are fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

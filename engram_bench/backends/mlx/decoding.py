@@ -1,4 +1,4 @@
-"""Answers with mlx: packed or padded passes over a :class:`Network`, finished rows taken out now and then."""
+"""Answers with mlx: packed or padded prefill passes, then batched decoding where finished rows leave now and then."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_bench.backends.common.decoding import BatchDecoder, DecodingPlan, share_time
-from engram_bench.backends.common.generating import Row
+from engram_bench.backends.common.generating import PromptRow
 from engram_bench.backends.common.sampling import draw
-from engram_bench.backends.mlx.kv import PassCache, Rows
+from engram_bench.backends.mlx.kv_cache import DecodingRows, PaddedKVCache
 from engram_bench.backends.mlx.memory import MlxMemory, batch_writes
-from engram_bench.backends.mlx.network import Network, Writes
+from engram_bench.backends.mlx.network import MlxNetwork, Writes
 from engram_bench.backends.mlx.passes import group, hidden_states, plan_pass
 from engram_bench.memory.query import Query
 from engram_bench.records import GenerationSettings
 
 
-class Decoder(BatchDecoder):
-    """Completes rows of token ids with one network."""
+class MlxDecoder(BatchDecoder):
+    """Decoder of token rows with one network, which holds the adapter, and a memory if any."""
 
     def __init__(
         self,
-        network: Network,
+        network: MlxNetwork,
         settings: GenerationSettings,
         *,
         stop_ids: frozenset[int],
@@ -36,26 +36,26 @@ class Decoder(BatchDecoder):
         super().__init__(settings, plan, stop_ids=stop_ids, pad_id=pad_id)
         self._network = network
         self._memory = memory
-        self._prefix: list[PassCache] | None = None
-        self._rows = Rows(network.num_layers)
+        self._prefix: list[PaddedKVCache] | None = None
+        self._rows = DecodingRows(network.num_layers)
         self._packed = plan.packing and network.packs
 
     # ── prefill ─────────────────────────────────────────────────────────────────────────────────
 
-    def _reading_order(self, rows: Sequence[Row]) -> list[list[Row]]:
-        """Groups of rows to read together, short ones first, so that long ones do not size their buffers."""
+    def _prefill_order(self, rows: Sequence[PromptRow]) -> list[list[PromptRow]]:
+        """Groups of rows that share a prefill pass; short rows come first, so that they get small buffers."""
         lengths = [len(row.prompt) + len(row.draft[:-1]) for row in rows]
-        groups = group(lengths, max_tokens=self._plan.read_tokens, packed=self._packed)
+        groups = group(lengths, max_tokens=self._plan.prefill_tokens, packed=self._packed)
         return [[rows[i] for i in members] for members in groups]
 
-    def _read_prefix(self, row: Row, shared: int) -> None:
+    def _prefill_shared(self, row: PromptRow, shared: int) -> None:
         self._prefix = self._network.pass_caches()
         writes = self._writes(shared, [np.arange(shared)], [Query(row.prompt[:shared], row.content)])
         self._network.hidden(mx.array([row.prompt[:shared]]), self._prefix, writes)
         mx.eval([(cache.keys, cache.values) for cache in self._prefix])
 
-    def _read(self, rows: Sequence[Row]) -> None:
-        """Read prompts and drafts in one pass; rows that go on join the decoding batch."""
+    def _prefill(self, rows: Sequence[PromptRow]) -> None:
+        """Run prompts and drafts through one pass; unfinished rows join the decoding batch."""
         started = time.perf_counter()
         past = self._prefix[0].length if self._prefix else 0
         inputs = [[*row.prompt, *row.draft[:-1]][past:] for row in rows]
@@ -73,23 +73,23 @@ class Decoder(BatchDecoder):
         for row, end in zip(rows, ends, strict=True):
             self._accept(row, tokens[offset : offset + len(end)])
             offset += len(end)
-        kept = [place for place, row in enumerate(rows) if not self._is_done(row)]
+        kept = [index for index, row in enumerate(rows) if not self._is_done(row)]
         if kept:
-            self._rows.add(caches, kept, [rows[place].length for place in kept])
-            self._active += [rows[place] for place in kept]
+            self._rows.add(caches, kept, [rows[index].length for index in kept])
+            self._active += [rows[index] for index in kept]
         share_time(rows, time.perf_counter() - started)
 
-    def _accept(self, row: Row, tokens: Sequence[int]) -> None:
-        """Take over the draft as far as the model agrees, and the model's own token after that."""
-        for place, token in enumerate(tokens):
+    def _accept(self, row: PromptRow, tokens: Sequence[int]) -> None:
+        """Append draft tokens as long as the model agrees, then the model's own token."""
+        for index, token in enumerate(tokens):
             self._append(row, token)
-            if self._is_done(row) or place >= len(row.draft) or token != row.draft[place]:
+            if self._is_done(row) or index >= len(row.draft) or token != row.draft[index]:
                 return
 
     # ── decoding ────────────────────────────────────────────────────────────────────────────────
 
     def _decode_step(self) -> None:
-        """One more token for every row of the batch."""
+        """Decode one more token for every row of the batch."""
         started = time.perf_counter()
         self._rows.begin_step()
         queries = [Query([*row.prompt, *row.new], row.content, row.length) for row in self._active]
@@ -110,19 +110,24 @@ class Decoder(BatchDecoder):
         return batch_writes(self._memory, num_positions, paths, queries) if self._memory is not None else None
 
     def _evict(self) -> None:
-        """Take out finished rows; moving the others costs a copy, so a few finished ones may stay for a while."""
-        kept = [place for place, row in enumerate(self._active) if not self._is_done(row)]
+        """Remove finished rows, unless they are few: the other rows must be copied."""
+        kept = [index for index, row in enumerate(self._active) if not self._is_done(row)]
         is_few = (len(self._active) - len(kept)) * 8 < len(self._active)
         if kept and (is_few or not self._plan.eviction):
             return
         if kept:
             self._rows.keep(kept)
         else:
-            self._rows = Rows(self._network.num_layers)
-        self._active = [self._active[place] for place in kept]
+            self._rows = DecodingRows(self._network.num_layers)
+        self._active = [self._active[index] for index in kept]
 
-    def _choose(self, logits: mx.array, rows: Sequence[Row]) -> list[int]:
-        """The next token after each of N positions, (N, V) logits, each of which belongs to a row."""
+    def _choose(self, logits: mx.array, rows: Sequence[PromptRow]) -> list[int]:
+        """The next token after each of N positions.
+
+        Args:
+            logits: Logits at the positions, (N, V).
+            rows: Row of each position, whose random numbers are used.
+        """
         if self._settings.temperature == 0:
             best: list[int] = mx.argmax(logits, axis=-1).tolist()
             return best
@@ -133,20 +138,20 @@ class Decoder(BatchDecoder):
         ]
 
 
-def read_states(
-    network: Network, sequences: Sequence[Sequence[int]], block: int, plan: DecodingPlan, pad_id: int
+def last_token_states(
+    network: MlxNetwork, sequences: Sequence[Sequence[int]], block: int, plan: DecodingPlan, pad_id: int
 ) -> NDArray[np.float32]:
-    """What goes into *block* (N, hidden) at the last token of each sequence."""
+    """Hidden states (N, hidden) that enter *block* at the last token of each sequence."""
     found: dict[int, NDArray[np.float32]] = {}
     packed = plan.packing and network.packs
-    for members in group([len(one) for one in sequences], max_tokens=plan.read_tokens, packed=packed):
+    for members in group([len(one) for one in sequences], max_tokens=plan.prefill_tokens, packed=packed):
         batch = plan_pass([sequences[i] for i in members], packed=packed, pad_id=pad_id)
         last = mx.array([int(path[-1]) for path in batch.paths])
         seen: list[mx.array] = []
 
-        def watch(index: int, hidden: mx.array, places: mx.array = last, kept: list[mx.array] = seen) -> mx.array:
+        def watch(index: int, hidden: mx.array, rows: mx.array = last, kept: list[mx.array] = seen) -> mx.array:
             if index == block:
-                kept.append(hidden.reshape(-1, hidden.shape[-1])[places])
+                kept.append(hidden.reshape(-1, hidden.shape[-1])[rows])
             return hidden
 
         hidden_states(network, batch, writes=watch)
@@ -154,8 +159,8 @@ def read_states(
     return np.stack([found[index] for index in range(len(sequences))])
 
 
-def read_log_probs(
-    network: Network,
+def sequence_log_probs(
+    network: MlxNetwork,
     sequences: Sequence[Sequence[int]],
     plan: DecodingPlan,
     pad_id: int,
@@ -163,10 +168,19 @@ def read_log_probs(
     memory: MlxMemory | None = None,
     read: Callable[[Sequence[int]], Query],
 ) -> list[NDArray[np.float32]]:
-    """Next-token log-probabilities (T, V) of each sequence; *read* tells a memory what in it is a question."""
+    """Next-token log-probabilities (nats) of each sequence, each (T, V).
+
+    Args:
+        network: Network with its adapter.
+        sequences: Token ids, each sequence not empty.
+        plan: Whether passes are packed, and their sizes.
+        pad_id: Token id that fills padded rows.
+        memory: Attached memory, if any.
+        read: Function that finds the question inside a sequence, for the memory.
+    """
     found: dict[int, NDArray[np.float32]] = {}
     packed = plan.packing and network.packs
-    for members in group([len(one) for one in sequences], max_tokens=plan.read_tokens, packed=packed):
+    for members in group([len(one) for one in sequences], max_tokens=plan.prefill_tokens, packed=packed):
         batch = plan_pass([sequences[i] for i in members], packed=packed, pad_id=pad_id)
         queries = [read(sequences[i]) for i in members] if memory is not None else []
         writes = batch_writes(memory, batch.ids.size, batch.paths, queries) if memory is not None else None

@@ -1,4 +1,4 @@
-"""A loaded model that completes prompts."""
+"""A loaded model that completes prompts with mlx."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from engram_bench.backends.common.decoding import DecodingPlan
 from engram_bench.backends.common.generating import TextGenerator, still_open
-from engram_bench.backends.mlx.decoding import Decoder, read_log_probs
+from engram_bench.backends.mlx.decoding import MlxDecoder, sequence_log_probs
 from engram_bench.backends.mlx.memory import MlxMemory
-from engram_bench.backends.mlx.network import Network
+from engram_bench.backends.mlx.network import MlxNetwork
 from engram_bench.memory.query import ids_query
 from engram_bench.records import GenerationSettings
 
@@ -23,11 +23,20 @@ if TYPE_CHECKING:
 
 
 class MlxGenerator(TextGenerator):
-    """A network with the tokenizer and template of its model."""
+    """A network with the tokenizer of its model.
+
+    Args:
+        network: Network with its adapter, if any.
+        tokenizer: Tokenizer of the model, with its chat template.
+        context_length: Most tokens of prompt and answer together.
+        plan: Shortcuts and batch sizes.
+        drafts: Whether draft answers are checked.
+        memory: Attached memory, if any.
+    """
 
     def __init__(
         self,
-        network: Network,
+        network: MlxNetwork,
         tokenizer: ChatTokenizer,
         context_length: int,
         plan: DecodingPlan,
@@ -43,15 +52,15 @@ class MlxGenerator(TextGenerator):
             has_memory=memory is not None,
         )
         self._memory = memory
-        self._network: Network | None = network
+        self._network: MlxNetwork | None = network
         self._plan = plan
 
     def close(self) -> None:
-        """Give the adapter's memory back. Safe to call twice."""
+        """Free the memory of the adapter. A second call has no effect."""
         self._network = self._memory = None
 
-    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> Decoder:
-        return Decoder(
+    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> MlxDecoder:
+        return MlxDecoder(
             still_open(self._network),
             settings,
             stop_ids=self._tokenizer.stop_ids,
@@ -60,8 +69,8 @@ class MlxGenerator(TextGenerator):
             memory=self._memory,
         )
 
-    def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        return read_log_probs(
+    def _sequence_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        return sequence_log_probs(
             still_open(self._network),
             sequences,
             self._plan,

@@ -1,11 +1,12 @@
-"""Faster sums for mlx on a CPU: the same functions, put under the model code of mlx-lm.
+"""Faster kernels for mlx on a CPU, which replace functions that the model code of mlx-lm calls.
 
-mlx 0.32 computes ``exp`` on x86 one number at a time, 12 ns each, so in a small model on two cores ``silu`` and softmax take as
-long as the matrix products. Here exp is arithmetic that mlx compiles into one vectorised loop, 1.5 ns each, with the accuracy of
-float32. Attention also knows how to work on a packed batch (:class:`engram_bench.backends.mlx.packed.PackCache`).
+mlx 0.32 computes ``exp`` on x86 one number at a time, 12 ns each. In a small model on two cores, ``silu`` and softmax then
+take as long as the matrix products. Here ``exp`` is arithmetic that mlx compiles into one vectorised loop, 1.5 ns a number,
+with the accuracy of float32. Attention also works on a packed batch
+(:class:`engram_bench.backends.mlx.packed.PackedKVCache`).
 
-A model's own code is kept: functions of mlx-lm that call ``swiglu`` or ``scaled_dot_product_attention`` are given
-copies that find these here instead. Nothing of mlx-lm changes for anybody else in the process.
+The code of a model stays the same: functions of mlx-lm that call ``swiglu`` or ``scaled_dot_product_attention`` get copies
+that find the replacements of this module. Other code in the process keeps mlx-lm's functions.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from mlx import nn
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
-"""ln 2 in two parts: a small integer times the first is exact in float32."""
+"""ln 2 as a sum of two parts; a small integer times the first part is exact in float32."""
 ROUND = 12582912.0
-"""1.5 · 2²³: adding it to a float32 rounds to an integer, which then stands in the low bits."""
+"""1.5 · 2²³. A float32 plus this constant is rounded to an integer, which then occupies the low bits."""
 COEFFICIENTS = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+"""Coefficients of the polynomial for eʳ, highest power first (Cephes ``expf``)."""
 SMALLEST = -87.0
-"""Arguments below are taken for this one: e⁻⁸⁷ is the end of float32's normal numbers."""
+"""Smallest argument of :func:`exp`; lower ones are raised to it, since e⁻⁸⁷ is near the smallest normal float32."""
 HIDDEN_SCORE = -1e9
-"""Score of a key that may not be seen: finite, so that a filler row that sees nothing is no NaN."""
+"""Score of a hidden key. The score is finite, so that a padding row that sees nothing is not NaN."""
 
 
 def exp(x: mx.array) -> mx.array:
@@ -40,7 +42,7 @@ def exp(x: mx.array) -> mx.array:
 
 @partial(mx.compile, shapeless=True)
 def _reduced(x: mx.array) -> tuple[mx.array, mx.array]:
-    """A number with n in its low bits, and eʳ."""
+    """A number whose low bits hold n, and eʳ."""
     x = mx.maximum(x, SMALLEST)
     shifted = x * LOG2_E + ROUND
     n = shifted - ROUND
@@ -52,7 +54,7 @@ def _reduced(x: mx.array) -> tuple[mx.array, mx.array]:
 
 
 def _scaled(shifted: mx.array, power: mx.array) -> mx.array:
-    """eʳ times 2ⁿ: n is added to the exponent bits."""
+    """The product eʳ · 2ⁿ, made by adding n to the exponent bits."""
     bits = _add_exponent(mx.view(shifted, mx.int32), mx.view(power, mx.int32))
     return mx.view(bits, mx.float32)
 
@@ -66,14 +68,14 @@ def _add_exponent(shifted: mx.array, power: mx.array) -> mx.array:
 
 
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
-    """silu(gate) · x, as ``mlx_lm.models.activations.swiglu``."""
+    """The product silu(gate) · x, as ``mlx_lm.models.activations.swiglu`` computes it."""
     product: mx.array = _gated(gate, x)[0]
     return product
 
 
 @mx.custom_function  # type: ignore[untyped-decorator]
 def _gated(gate: mx.array, x: mx.array) -> tuple[mx.array, mx.array]:
-    """The product, and sigmoid(gate) for the gradient."""
+    """The product silu(gate) · x, and sigmoid(gate), which the gradient needs."""
     product, sigmoid = _product(gate, x, exp(-gate))
     return product, sigmoid
 
@@ -102,7 +104,7 @@ def _product_gradients(
 
 @mx.custom_function  # type: ignore[untyped-decorator]
 def cross_entropy(logits: mx.array, labels: mx.array) -> mx.array:
-    """(N,) negative log-probabilities (nats) of *labels* (N,) under float32 *logits* (N, V)."""
+    """Losses (nats) of *labels* (N,) under float32 *logits* (N, V), (N,)."""
     largest = mx.max(logits, axis=-1, keepdims=True)
     total = mx.log(mx.sum(exp(logits - largest), axis=-1)) + largest[:, 0]
     losses: mx.array = total - mx.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
@@ -130,7 +132,10 @@ def scaled_dot_product_attention(
     mask: mx.array | str | None,
     sinks: mx.array | None = None,
 ) -> mx.array:
-    """Attention (B, heads, T, size), as ``mlx_lm.models.base.scaled_dot_product_attention`` without quantised keys."""
+    """Attention (B, heads, T, size), as ``mlx_lm.models.base.scaled_dot_product_attention`` for keys that are not quantized.
+
+    A cache with an ``attend`` method computes the attention itself.
+    """
     if sinks is not None:
         return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask, sinks=sinks)
     if hasattr(cache, "attend"):
@@ -139,9 +144,14 @@ def scaled_dot_product_attention(
 
 
 def attention(queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array | None, *, scale: float) -> mx.array:
-    """softmax(scale · q kᵀ + mask) v of queries (B, H, T, size) and keys of G groups of heads (B, G, S, size).
+    """Attention softmax(scale · q kᵀ + mask) v, (B, H, T, size).
 
-    *mask* is added to scores (B, G, H / G, T, S).
+    Args:
+        queries: Queries of H heads, (B, H, T, size).
+        keys: Keys of G groups of heads, (B, G, S, size).
+        values: Values of G groups of heads, (B, G, S, size).
+        mask: Numbers to add to the scores (B, G, H / G, T, S), or None.
+        scale: Factor of the scores.
     """
     B, H, T, size = queries.shape
     G, S = keys.shape[1], keys.shape[2]
@@ -155,7 +165,7 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, mask: mx.arra
 
 @mx.custom_function  # type: ignore[untyped-decorator]
 def softmax(scores: mx.array) -> mx.array:
-    """Softmax of float32 *scores* over the last axis; a score 87 below the largest counts 1e-38."""
+    """Softmax of float32 *scores* over the last axis. Scores more than 87 below the largest count as 87 below."""
     powers = exp(scores - mx.max(scores, axis=-1, keepdims=True))
     return powers * (1.0 / mx.sum(powers, axis=-1, keepdims=True))
 
@@ -167,7 +177,7 @@ def _softmax_vjp(primals: Any, cotangent: mx.array, output: mx.array) -> Any:
 
 
 def _additive(mask: mx.array | str | None, num_queries: int, num_keys: int) -> mx.array | None:
-    """The mask as numbers to add to scores (B, G, H / G, T, S)."""
+    """A mask of mlx-lm as numbers to add to scores (B, G, H / G, T, S)."""
     if mask is None:
         return None
     if isinstance(mask, str):  # "causal": the last query sees every key
@@ -182,31 +192,37 @@ def _hide(visible: mx.array) -> mx.array:
 
 
 class PositionedRope:
-    """A model's rotary embedding that also takes a position for each token of a packed row."""
+    """Rotary embedding of a model that also takes one position per token of a packed row."""
 
     def __init__(self, rope: nn.Module) -> None:
         self._rope = rope
 
     def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
-        """Rotated (B, H, T, size); *offset* is the first position (of each row), or (T,) positions of the one row."""
+        """Rotated queries or keys, (B, H, T, size).
+
+        Args:
+            x: Queries or keys, (B, H, T, size).
+            offset: First position, one for all rows or one per row; or the positions (T,) of a single packed row.
+        """
         if isinstance(offset, mx.array) and offset.ndim == 1 and len(offset) != len(x):
             return self._rope(x.swapaxes(0, 2), offset=offset).swapaxes(0, 2)  # one token a row: (T, H, 1, size)
         return self._rope(x, offset=offset)
 
 
-# ── putting them under a model ──────────────────────────────────────────────────────────────────
+# ── installation in a model ─────────────────────────────────────────────────────────────────────
 
 REPLACEMENTS: dict[str, Callable[..., Any]] = {
     "swiglu": swiglu,
     "scaled_dot_product_attention": scaled_dot_product_attention,
 }
+"""Replacements by the name under which mlx-lm calls them."""
 
 
 def install(module: nn.Module) -> bool:
-    """Let *module* compute with the functions above; whether its attention does so now.
+    """Let *module* compute with the functions of :data:`REPLACEMENTS`; True if its attention does so now.
 
-    Each part whose class calls one of them becomes an instance of a subclass with a copy of ``__call__`` that finds the
-    replacement among its global names.
+    Each part whose class calls one of these functions becomes an instance of a subclass. The subclass has a copy of
+    ``__call__`` whose global names are the replacements.
     """
     has_attention = False
     for _, part in module.named_modules():

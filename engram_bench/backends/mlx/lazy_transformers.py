@@ -1,8 +1,9 @@
-"""Importing mlx-lm without importing transformers, which would import torch where that is installed.
+"""Import of mlx-lm without transformers, which would import torch where torch is installed.
 
-mlx-lm imports three names of transformers for its own tokenizers, which this package does not use (prompts must have the
-same ids on every backend). While mlx-lm is imported, ``transformers`` is a stand-in whose classes turn into the real ones
-when anything is asked of them, so ``mlx_lm.load`` still works later in the same process. Importing takes 0.3 s instead of 3.5 s.
+mlx-lm imports four names of transformers for its own tokenizers. This package does not use these tokenizers, because prompts
+must have the same token ids on every backend. While mlx-lm is imported, ``transformers`` is a stand-in whose classes become
+the real ones at their first use, so ``mlx_lm.load`` still works later in the same process. The import takes 0.3 s instead of
+3.5 s.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ NAMES = {
     "transformers": ("AutoTokenizer", "PreTrainedTokenizer", "PreTrainedTokenizerFast"),
     "transformers.tokenization_utils_base": ("PreTrainedTokenizerBase",),
 }
-"""What mlx-lm 0.32 imports, by module."""
+"""Names that mlx-lm 0.32 imports, by module."""
 
 
 class _Deferred(type):
-    """A class that stands for one of transformers until something is asked of it."""
+    """Stand-in for a class of transformers, replaced by the real class at its first use."""
 
     _home: str
 
@@ -30,7 +31,7 @@ class _Deferred(type):
         return getattr(importlib.import_module(cls._home), cls.__name__)
 
     def __getattr__(cls, name: str) -> Any:
-        if name.startswith("__"):  # introspection by dataclasses, functools and the like is not use
+        if name.startswith("__"):  # introspection by dataclasses or functools does not count as use
             raise AttributeError(name)
         return getattr(cls._real(), name)
 
@@ -41,12 +42,12 @@ class _Deferred(type):
         return cls._real()(*args, **kwargs)
 
     def register(cls, *args: Any, **kwargs: Any) -> None:
-        """Leave out mlx-lm's own tokenizer class for one model family: registering needs the real library."""
+        """Do nothing: registering mlx-lm's tokenizer class for one model family would need the real library."""
 
 
 @contextmanager
 def deferred_transformers() -> Iterator[None]:
-    """While this is open, ``import transformers`` gives the stand-in; nothing happens if the real one is imported."""
+    """Context in which ``import transformers`` gives the stand-in, unless the real module is imported already."""
     if "transformers" in sys.modules:
         yield
         return

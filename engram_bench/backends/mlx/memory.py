@@ -1,4 +1,4 @@
-"""A memory's sums in mlx: rows of trained values, projected and added to the hidden state before some blocks.
+"""The arithmetic of a memory in mlx: rows of trained values, projected and added to the hidden state before some blocks.
 
 The equations are those of :mod:`engram_bench.backends.torch.memory`, and a test holds the two to the same logits.
 """
@@ -27,22 +27,22 @@ Values = Mapping[str, mx.array]
 
 @dataclass(frozen=True)
 class MlxMemory:
-    """A table and what it says, ready for use."""
+    """A table and the values of its rows, ready for use."""
 
     table: RowTable
     layers: Mapping[int, Values]
-    """By block."""
+    """Values by block."""
     scales: Mapping[int, float]
 
 
 @dataclass(frozen=True)
 class MlxMemoryWrites:
-    """What a memory adds during one forward pass."""
+    """Everything that a memory adds during one forward pass."""
 
     layers: Mapping[int, Values]
-    """By block."""
+    """Values by block."""
     scales: Mapping[int, float]
-    """By block."""
+    """Scales by block."""
     gate: str
     slots: Slots
 
@@ -90,7 +90,7 @@ def check_supported(config: MemoryConfig) -> None:
 def batch_writes(
     memory: MlxMemory, num_positions: int, paths: Sequence[NDArray[np.int64]], queries: Sequence[Query]
 ) -> MlxMemoryWrites:
-    """What the memory adds to a flattened batch of *num_positions* whose *paths* lead through the queries' positions."""
+    """The memory's part in a flattened batch of *num_positions* whose *paths* lead through the queries' positions."""
     slots = batch_slots(memory.table, num_positions, paths, queries)
     return MlxMemoryWrites(memory.layers, memory.scales, memory.table.config.gate, slots)
 
@@ -100,7 +100,7 @@ def _values(layer: Layer) -> dict[str, mx.array]:
 
 
 def _update(values: Values, gate: str, scale: float, embedded: mx.array, hidden: mx.array) -> mx.array:
-    """What is added (N, H) to *hidden* (N, H) for the rows (N, S·d) found there."""
+    """The update (N, H) of *hidden* (N, H) for the rows (N, S·d) found there."""
     value = scale * (embedded @ values["projection"])
     if gate == "none":
         return value

@@ -16,21 +16,21 @@ from mlx import nn
 from numpy.typing import NDArray
 
 from engram_bench.backends.mlx.memory import MlxMemoryWrites
-from engram_bench.backends.mlx.network import Network, Writes
+from engram_bench.backends.mlx.network import MlxNetwork, Writes
 from engram_bench.backends.mlx.passes import group, hidden_states, plan_pass, shared_prefix
 from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.table import KeyedExample
 from engram_bench.memory.values import ReadValues, Values
 from engram_bench.system.progress import Progress
 
-READ_TOKENS = 1024
+PREFILL_TOKENS = 1024
 
 
 @dataclass(frozen=True)
 class MlxMemoryEngine:
     """Computes with mlx what the training of a memory needs of a frozen network; the memory's values stay in numpy."""
 
-    network: Network
+    network: MlxNetwork
     context_length: int
     packed: bool
     """Read the examples in packed rows, where the network can."""
@@ -134,7 +134,7 @@ class UpperPasses:
 
     def __init__(
         self,
-        network: Network,
+        network: MlxNetwork,
         examples: Sequence[KeyedExample],
         firsts: Sequence[int],
         block: int,
@@ -152,7 +152,7 @@ class UpperPasses:
         self._hidden: dict[int, NDArray[Any]] = {}  # (positions, H)
         self._past: dict[int, list[tuple[NDArray[Any], NDArray[Any]]]] = {}  # per block keys and values (K, R, D)
         self._prefix: list[tuple[mx.array, mx.array]] = []  # per block (1, K, P, D)
-        groups = group([len(ids) for ids in sequences], max_tokens=READ_TOKENS, packed=packed and network.packs)
+        groups = group([len(ids) for ids in sequences], max_tokens=PREFILL_TOKENS, packed=packed and network.packs)
         for done, members in enumerate(groups, start=1):
             plan = plan_pass([sequences[i] for i in members], packed=packed and network.packs, pad_id=pad_id)
             self._read(members, plan)
@@ -184,7 +184,7 @@ class UpperPasses:
         def replaced(block: int, computed: mx.array) -> mx.array:
             return writes(block, given.astype(computed.dtype) if block == self._block else computed)
 
-        ids = mx.zeros(hidden.shape[:2], dtype=mx.int32)  # nobody reads what is made of them
+        ids = mx.zeros(hidden.shape[:2], dtype=mx.int32)  # their embeddings are replaced below
         last = self._network.hidden(ids, caches, replaced, first_block=self._block)
         positions = [
             np.arange(self._predicts[index] - self.firsts[index], len(self._hidden[index])) + row * hidden.shape[1]

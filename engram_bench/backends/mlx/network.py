@@ -1,4 +1,4 @@
-"""A model of mlx-lm as this backend needs it: hidden states and logits apart, adapters attached to copies that share weights."""
+"""A model of mlx-lm with separate hidden states and logits, and with adapters on copies that share the weights."""
 
 from __future__ import annotations
 
@@ -19,33 +19,43 @@ from mlx_lm.utils import load_model
 from engram_bench.adapters.layout import LoraUpdate, Shapes, Updates, uniform
 from engram_bench.backends.common.halving import is_out_of_memory
 from engram_bench.backends.mlx import kernels
-from engram_bench.backends.mlx.kv import PassCache
+from engram_bench.backends.mlx.kv_cache import PaddedKVCache
 from engram_bench.errors import BackendError
 
 Writes = Callable[[int, mx.array], mx.array]
-"""What a memory does in one pass: ``writes(block, hidden)`` is the hidden states (B, T, hidden) that go into a block."""
+"""Changes that a memory makes in one pass: ``writes(block, hidden)`` gives the hidden states (B, T, hidden) that enter a
+block."""
 
 
-class Network:
-    """A language model of mlx-lm: its blocks, then its head on chosen tokens only."""
+class MlxNetwork:
+    """A language model of mlx-lm, whose head computes logits of chosen tokens only.
+
+    Args:
+        module: Model of mlx-lm.
+        packs: Whether the model's attention can split a packed row.
+    """
 
     def __init__(self, module: nn.Module, *, packs: bool = False) -> None:
         self.module = module
         self.packs = packs
-        """Whether attention can take a packed row apart."""
+        """Whether attention can split a packed row."""
         self.num_layers = len(module.layers)
         self.shapes = linear_shapes(module)
 
-    def pass_caches(self, prefix: Sequence[PassCache] | None = None) -> list[PassCache]:
-        """A cache per block for one pass over rows that start together, behind *prefix* where one was read."""
-        return [PassCache(prefix[layer] if prefix else None) for layer in range(self.num_layers)]
+    def pass_caches(self, prefix: Sequence[PaddedKVCache] | None = None) -> list[PaddedKVCache]:
+        """A KV cache per block for one pass over padded rows, which follow *prefix* if given."""
+        return [PaddedKVCache(prefix[layer] if prefix else None) for layer in range(self.num_layers)]
 
     def hidden(
         self, ids: mx.array, caches: Sequence[Any], writes: Writes | None = None, *, first_block: int = 0
     ) -> mx.array:
-        """Last hidden states, final norm applied, (B, T, hidden) of token ids (B, T).
+        """Last hidden states after the final norm, (B, T, hidden).
 
-        *writes* changes what goes into the blocks; those below *first_block* are left out.
+        Args:
+            ids: Token ids, (B, T).
+            caches: KV cache of each block.
+            writes: Changes of a memory to the hidden states that enter each block.
+            first_block: First block to compute; only with *writes*.
         """
         blocks = self.module.model
         if writes is not None:
@@ -56,10 +66,10 @@ class Network:
         return states
 
     def logits(self, hidden: mx.array) -> mx.array:
-        """Logits (..., V) in float32 of hidden states (..., hidden), with whatever the model does in its head.
+        """Logits (..., V) in float32 of hidden states (..., hidden).
 
-        The model runs with a stand-in for its blocks that hands *hidden* through, so that soft caps and scales of an
-        architecture are not forgotten.
+        The model runs with a stand-in for its blocks that returns *hidden*, so that soft caps and scales of an architecture
+        are applied.
         """
         shell = copy.copy(self.module)
         shell["model"] = _Through(self.module.model)
@@ -68,7 +78,7 @@ class Network:
 
     @cached_property
     def plain_head(self) -> mx.array | None:
-        """Weights (V, hidden) of the head; None where logits are more than the product with them."""
+        """Weights (V, hidden) of the head; None if the logits differ from the product with these weights."""
         layer = self.module.get("lm_head") or self.module.model.get("embed_tokens")
         if not isinstance(layer, (nn.Linear, nn.Embedding)):
             return None
@@ -77,8 +87,8 @@ class Network:
         whole, product = self.logits(sample), (sample @ weight.T).astype(mx.float32)
         return weight if bool(mx.allclose(whole, product, rtol=1e-2, atol=1e-2 * mx.abs(whole).max().item())) else None
 
-    def with_adapter(self, updates: Updates, *, fused: bool = False) -> Network:
-        """A network with the adapter attached, or *fused* into its weights; all else is shared with this one."""
+    def with_adapter(self, updates: Updates, *, fused: bool = False) -> MlxNetwork:
+        """A network with the adapter attached, or merged into its weights if *fused*; other weights are shared."""
         rank, scale, same = uniform(updates)
         module = attach(self.module, list(same), rank=rank, scale=scale)
         weights = []
@@ -89,16 +99,19 @@ class Network:
         if fused:
             _fuse(module)
         mx.eval(module.parameters())
-        return Network(module, packs=self.packs)
+        return MlxNetwork(module, packs=self.packs)
 
 
-def open_network(folder: Path, dtype: str, *, fast: bool = False) -> Network:
-    """The model of a Hugging Face or mlx-lm *folder*, its floating-point weights in *dtype*.
+def open_network(folder: Path, dtype: str, *, fast: bool = False) -> MlxNetwork:
+    """The model in a folder of Hugging Face or mlx-lm, with its weights loaded and frozen.
 
-    *fast* puts the CPU kernels under it, which packed passes need.
+    Args:
+        folder: Folder with config and safetensors weights.
+        dtype: Name of the data type of weights; quantized weights stay as they are.
+        fast: Whether the CPU kernels of this package are installed, which packed passes need.
 
     Raises:
-        BackendError: mlx-lm does not know the architecture, files are missing, or the model needs code of its own.
+        BackendError: mlx-lm does not know the architecture, files are missing, or the model needs its own code.
     """
     try:
         module, _ = load_model(folder)
@@ -116,11 +129,11 @@ def open_network(folder: Path, dtype: str, *, fast: bool = False) -> Network:
     mx.eval(module.parameters())
     has_window = getattr(getattr(module, "args", None), "sliding_window", None) is not None
     packs = fast and kernels.install(module) and not has_window
-    return Network(module, packs=packs)
+    return MlxNetwork(module, packs=packs)
 
 
 def attach(module: nn.Module, names: Sequence[str], *, rank: int, scale: float) -> nn.Module:
-    """A copy of *module* that shares its weights, with mlx-lm's LoRA layers at *names* as the only trainable ones."""
+    """A copy of *module* that shares the weights and has LoRA layers of mlx-lm at *names*, the only trainable layers."""
     copied = _copy(module)
     config = {"rank": rank, "scale": scale, "dropout": 0.0, "keys": set(names)}
     linear_to_lora_layers(copied, len(copied.layers), config)
@@ -128,7 +141,7 @@ def attach(module: nn.Module, names: Sequence[str], *, rank: int, scale: float) 
 
 
 def lora_updates(module: nn.Module) -> dict[str, LoraUpdate]:
-    """The values of a module's LoRA layers by path."""
+    """Values of the LoRA layers in a module, by path."""
     return {
         name: LoraUpdate(np.array(layer.lora_a, np.float32).T, np.array(layer.lora_b, np.float32).T, float(layer.scale))
         for name, layer in module.named_modules()
@@ -137,7 +150,7 @@ def lora_updates(module: nn.Module) -> dict[str, LoraUpdate]:
 
 
 def linear_shapes(module: nn.Module) -> Shapes:
-    """Path of every linear layer inside the blocks → (outputs, inputs)."""
+    """Shape (outputs, inputs) of every linear layer inside the blocks, by path."""
     found = {}
     for name, layer in module.named_modules():
         if ".layers." in name and isinstance(layer, (nn.Linear, nn.QuantizedLinear)):
@@ -149,7 +162,7 @@ def linear_shapes(module: nn.Module) -> Shapes:
 
 
 class _Watched:
-    """A block whose input is changed on the way in."""
+    """A block whose input a memory changes first."""
 
     def __init__(self, block: nn.Module, index: int, writes: Writes) -> None:
         self._block = block
@@ -164,7 +177,7 @@ class _Watched:
 
 
 class _Through:
-    """Stands for a model's blocks: what comes in goes out, and a tied head finds the embedding."""
+    """Stand-in for the blocks of a model: returns its input, and holds the embedding for a tied head."""
 
     def __init__(self, blocks: nn.Module) -> None:
         self.embed_tokens = blocks.get("embed_tokens")
@@ -175,7 +188,7 @@ class _Through:
 
 
 def _copy(part: Any) -> Any:
-    """A copy of a tree of modules whose arrays are the same arrays."""
+    """A copy of a tree of modules that shares all arrays."""
     if isinstance(part, nn.Module):
         twin = copy.copy(part)
         twin.__dict__.update({name: set(v) if isinstance(v, set) else v for name, v in part.__dict__.items()})

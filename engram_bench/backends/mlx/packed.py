@@ -1,4 +1,4 @@
-"""A packed row inside attention: taken apart into sequences, put together again, and its keys and values."""
+"""Attention over a packed row: the row is split into sequences and joined again; and the KV cache of such a row."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ import mlx.core as mx
 import numpy as np
 
 from engram_bench.backends.mlx.kernels import HIDDEN_SCORE
-from engram_bench.backends.mlx.kv import PassCache, repeat
+from engram_bench.backends.mlx.kv_cache import PaddedKVCache, repeat
 
 
 class Layout:
-    """How a packed row [shared part][sequence 1][sequence 2]… is taken apart for attention and put together again.
+    """Layout of a packed row [shared part][sequence 1][sequence 2]…, which attention splits and joins again.
+
+    Args:
+        lengths: Number of tokens of each sequence without the shared part.
+        lead: Number of tokens of the shared part, which every sequence sees.
+        past: Number of cached tokens before the row, which every token sees.
 
     Attributes:
-        lead: Tokens of the shared part, which every sequence sees.
-        past: Cached tokens before the row, which every token sees.
-        positions: (T,) position of each token in its sequence.
+        lead: Number of tokens of the shared part.
+        past: Number of cached tokens before the row.
+        positions: Position of each token in its sequence, (T,).
     """
 
     def __init__(self, lengths: Sequence[int], *, lead: int, past: int) -> None:
@@ -26,28 +31,33 @@ class Layout:
         self.past = past
         own = np.arange(max(lengths)) < np.array(lengths)[:, None]  # (B, L)
         self._own = own
-        self._slots = np.zeros(own.shape, dtype=np.int64)  # (B, L) place in the row behind the shared part; filler: 0
+        self._slots = np.zeros(
+            own.shape, dtype=np.int64
+        )  # (B, L) index in the row after the shared part; 0 for padding
         self._slots[own] = np.arange(own.sum())
-        self._back = np.flatnonzero(own)  # (T - lead,) place among the B · L slots
+        self._back = np.flatnonzero(own)  # (T - lead,) index among the B · L slots
         starts = [np.arange(lead), *(np.arange(lead, lead + length) for length in lengths)]
         self.positions = mx.array((np.concatenate(starts) + past).astype(np.int32))
         self._gathers: dict[int, tuple[mx.array, mx.array, mx.array]] = {}
 
     def apart(self, packed: mx.array) -> mx.array:
-        """Each sequence's tokens (B, H, L, size) of a packed (1, H, T, size), without the shared part.
+        """Tokens of each sequence, (B, H, L, size), from a packed row (1, H, T, size), without the shared part.
 
-        Filler repeats some token and has no part in the gradient: nothing that is used may depend on it.
+        Padding repeats some token and gets no gradient, so no result may depend on padding.
         """
         forth, back, _ = self._indices(packed.shape[1])
         return _gather(forth, back, packed)
 
     def together(self, rows: mx.array) -> mx.array:
-        """The packed (1, H, T - lead, size) of rows (B, H, L, size)."""
+        """The packed row (1, H, T - lead, size) of sequences (B, H, L, size)."""
         forth, back, own = self._indices(rows.shape[1])
         return _gather_back(forth, back, own, rows)
 
     def _indices(self, heads: int) -> tuple[mx.array, mx.array, mx.array]:
-        """Per slot and head the row of a (T · H, size) matrix, per token and head that of (B · H · L, size), the filler."""
+        """Index of each slot and head in a (T · H, size) matrix, of each token and head in (B · H · L, size), and a mask.
+
+        The mask (B, 1, L, 1) is 1 for tokens and 0 for padding.
+        """
         if heads not in self._gathers:
             longest = self._own.shape[1]
             head = np.arange(heads)
@@ -60,7 +70,7 @@ class Layout:
 
 
 def _gather(forth: mx.array, back: mx.array, packed: mx.array) -> mx.array:
-    """A gather whose gradient is the gather back: mlx would scatter, number by number."""
+    """Gather by *forth* with a gradient that gathers by *back*; mlx itself would scatter, one number at a time."""
 
     @mx.custom_function  # type: ignore[untyped-decorator]
     def gather(packed: mx.array) -> mx.array:
@@ -75,6 +85,8 @@ def _gather(forth: mx.array, back: mx.array, packed: mx.array) -> mx.array:
 
 
 def _gather_back(forth: mx.array, back: mx.array, own: mx.array, rows: mx.array) -> mx.array:
+    """Gather by *back* with a gradient that gathers by *forth*, which is 0 where *own* is."""
+
     @mx.custom_function  # type: ignore[untyped-decorator]
     def gather(rows: mx.array) -> mx.array:
         return mx.take(rows.reshape(-1, rows.shape[-1]), back, axis=0)[None].swapaxes(1, 2)
@@ -87,10 +99,15 @@ def _gather_back(forth: mx.array, back: mx.array, own: mx.array, rows: mx.array)
     return packed
 
 
-class PackCache:
-    """One block's keys and values of a packed row, (1, heads, T, size)."""
+class PackedKVCache:
+    """Keys and values of one block for a packed row, (1, heads, T, size).
 
-    def __init__(self, layout: Layout, prefix: PassCache | None = None) -> None:
+    Args:
+        layout: Layout of the row.
+        prefix: Cache of the tokens before the row, or None.
+    """
+
+    def __init__(self, layout: Layout, prefix: PaddedKVCache | None = None) -> None:
         self._layout = layout
         self._prefix = prefix
         self._keys: mx.array | None = None
@@ -98,19 +115,24 @@ class PackCache:
 
     @property
     def offset(self) -> mx.array:
-        """Position of each token, (T,)."""
+        """Position of each token in its sequence, (T,)."""
         return self._layout.positions
 
     def make_mask(self, num_tokens: int, return_array: bool = False, window_size: int | None = None) -> None:
-        """None: who sees whom is decided where the row is taken apart."""
+        """No mask: :meth:`attend` masks each sequence after the row is split."""
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """Keep and return what is given."""
+        """The given keys and values, which are stored."""
         self._keys, self._values = keys, values
         return keys, values
 
     def attend(self, queries: mx.array, attention: Callable[..., mx.array]) -> mx.array:
-        """Attention (1, H, T, size) of each sequence's tokens to what comes before them in it."""
+        """Attention (1, H, T, size), in which each token sees the tokens of its sequence up to itself.
+
+        Args:
+            queries: Queries of the packed row, (1, H, T, size).
+            attention: Function of queries, keys, values and mask.
+        """
         lead, layout = self._layout.lead, self._layout
         keys, values = self.rows()
         num_queries = keys.shape[2] - layout.past - lead
@@ -127,7 +149,7 @@ class PackCache:
         return mx.concatenate([first, result], axis=2)
 
     def rows(self) -> tuple[mx.array, mx.array]:
-        """Keys and values of each sequence, (B, heads, past + lead + L, size)."""
+        """Keys and values of all sequences, (B, heads, past + lead + L, size)."""
         assert self._keys is not None
         assert self._values is not None
         found = []
@@ -143,7 +165,7 @@ class PackCache:
 
 
 def _causal(num_queries: int, num_keys: int) -> mx.array:
-    """(T, S) to add to scores: the last query sees every key."""
+    """Causal mask (T, S) of numbers to add to scores; the last query sees every key."""
     visible = np.tri(num_queries, num_keys, num_keys - num_queries, dtype=np.bool_)
     return mx.array(np.where(visible, 0.0, HIDDEN_SCORE).astype(np.float32))
 

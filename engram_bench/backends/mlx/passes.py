@@ -1,8 +1,8 @@
 """Many sequences in one pass through the blocks, each computed exactly as if it were alone.
 
-*Packed*: one row, the sequences one behind the other, what all share in front of them once. Matrix products see no
-filler and the shared part costs one sequence's work; attention takes the row apart. *Padded*: one row per sequence, filled
-up on the right, the shared part in a pass of its own. Both give the same values up to the order of additions.
+A *packed* pass has one row: the shared prefix once, then the sequences one after the other. Matrix products compute no
+padding, and attention splits the row. A *padded* pass has one row per sequence, padded on the right, and computes the shared
+prefix in a separate pass. Both give the same values up to the order of additions.
 """
 
 from __future__ import annotations
@@ -15,37 +15,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_bench.backends.common.packing import shared_prefix
-from engram_bench.backends.mlx.kv import PassCache
-from engram_bench.backends.mlx.network import Network, Writes
-from engram_bench.backends.mlx.packed import Layout, PackCache
+from engram_bench.backends.mlx.kv_cache import PaddedKVCache
+from engram_bench.backends.mlx.network import MlxNetwork, Writes
+from engram_bench.backends.mlx.packed import Layout, PackedKVCache
 
 TokenIds = Sequence[int]
 Integers = NDArray[np.int64]
-Caches = Sequence[PassCache | PackCache]
+Caches = Sequence[PaddedKVCache | PackedKVCache]
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Token ids laid out for one pass behind *past* tokens that are known already."""
+    """Token ids of one pass, arranged in rows."""
 
     ids: mx.array
-    """Packed (1, lead + all tokens), padded (B, longest)."""
+    """Token ids, (1, shared + all tokens) of a packed pass or (B, longest) of a padded one."""
     lead: mx.array
-    """(1, shared) ids of a padded pass's shared part; empty where there is none or it stands in the packed row."""
+    """Token ids of the shared prefix of a padded pass, (1, shared); empty for a packed pass."""
     layout: Layout | None
-    """How a packed row is taken apart; None for a padded pass."""
+    """Layout of the packed row; None for a padded pass."""
     paths: tuple[Integers, ...]
-    """Per sequence the place of each of its tokens, shared ones left out, among the flattened hidden states."""
+    """Per sequence, the index of each token after the shared prefix in the flattened hidden states."""
     past: int
+    """Number of tokens before this pass, which are in a KV cache."""
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that go through the model, filler included."""
+        """Number of tokens that go through the model, padding included."""
         return int(self.ids.size + self.lead.size)
 
 
 def plan_pass(sequences: Sequence[TokenIds], *, packed: bool, pad_id: int, past: int = 0, shared: int = 0) -> Pass:
-    """A pass over *sequences*, whose first *shared* tokens are the same and are computed once. None may be empty."""
+    """A pass over *sequences*.
+
+    Args:
+        sequences: Token ids; no sequence may be empty.
+        packed: Whether all sequences share one row.
+        pad_id: Token id that fills padded rows.
+        past: Number of tokens before every sequence, which are in a KV cache.
+        shared: Number of leading tokens that all sequences share and that are computed once.
+    """
     rests = [sequence[shared:] for sequence in sequences]
     lead = np.array([sequences[0][:shared]], dtype=np.int64)  # (1, shared)
     lengths = np.array([len(rest) for rest in rests])
@@ -64,15 +73,19 @@ def plan_pass(sequences: Sequence[TokenIds], *, packed: bool, pad_id: int, past:
 
 
 def hidden_states(
-    network: Network, plan: Pass, prefix: Sequence[PassCache] | None = None, writes: Writes | None = None
+    network: MlxNetwork, plan: Pass, prefix: Sequence[PaddedKVCache] | None = None, writes: Writes | None = None
 ) -> tuple[mx.array, Caches]:
-    """Hidden states (N, hidden) that *plan.paths* points into, and the caches of the pass.
+    """Last hidden states (N, hidden), which *plan.paths* indexes, and the KV cache of each block.
 
-    *prefix* holds the keys of the *plan.past* tokens before it; *writes* changes what goes into the blocks.
+    Args:
+        network: Network with its adapter, if any.
+        plan: Token ids of the pass.
+        prefix: KV cache, per block, of the *plan.past* tokens before the pass.
+        writes: Changes of a memory to the hidden states that enter each block.
     """
     caches: Caches
     if plan.layout is not None:
-        caches = [PackCache(plan.layout, prefix[i] if prefix else None) for i in range(network.num_layers)]
+        caches = [PackedKVCache(plan.layout, prefix[i] if prefix else None) for i in range(network.num_layers)]
     else:
         if plan.lead.size:
             lead = network.pass_caches(prefix)
@@ -84,7 +97,10 @@ def hidden_states(
 
 
 def group(lengths: Sequence[int], *, max_tokens: int, packed: bool) -> list[list[int]]:
-    """Indices in groups of similar length that cost at most *max_tokens* each; a longer sequence is one of its own."""
+    """Indices in groups of similar *lengths* with at most *max_tokens* tokens each, padding included.
+
+    A longer sequence is a group of its own.
+    """
     groups: list[list[int]] = []
     cost = 0
     for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):

@@ -1,4 +1,4 @@
-"""mlx made ready in this process: versions checked, a fast BLAS preloaded, mlx-lm imported without torch."""
+"""Start of mlx in this process: versions are checked, a fast BLAS is preloaded, mlx-lm is imported without torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INSTALL = "pip install 'engram-bench[mlx]'"
 
 @cache
 def start() -> ModuleType:
-    """``mlx.core``, ready to use. The first call takes about half a second.
+    """The module ``mlx.core``, ready to use. The first call takes about half a second.
 
     Raises:
         BackendUnavailable: mlx or mlx-lm is missing, too old, or has no device library (on Linux ``mlx`` alone is empty).
@@ -66,7 +66,7 @@ def is_accelerated() -> bool:
 
 
 def device_name() -> str:
-    """``cpu``, or the GPU as mlx names it."""
+    """Name of the device: ``cpu``, or the GPU as mlx names it."""
     import mlx.core as mx
 
     if not is_accelerated():
@@ -76,19 +76,19 @@ def device_name() -> str:
 
 
 def default_dtype() -> str:
-    """``float32`` on a CPU, where mlx emulates the short formats; ``bfloat16`` on a GPU."""
+    """Name of the default data type: ``float32`` on a CPU, where mlx emulates shorter ones; ``bfloat16`` on a GPU."""
     return "bfloat16" if is_accelerated() else "float32"
 
 
 def peak_mb() -> float:
-    """Most memory held so far: of the GPU since :func:`forget_peak`, or of this process."""
+    """Peak memory (MiB): of the GPU since :func:`forget_peak`, or of this process without a GPU."""
     import mlx.core as mx
 
     return mx.get_peak_memory() / 2**20 if is_accelerated() else peak_memory_mb()
 
 
 def forget_peak() -> None:
-    """Start counting the GPU's memory anew, after giving back what mlx holds for reuse."""
+    """Free the memory that mlx keeps for reuse, and start to measure peak memory again."""
     import mlx.core as mx
 
     mx.clear_cache()
@@ -120,7 +120,7 @@ def _try_short_products(dtype: str) -> str:
 
 @contextmanager
 def _kept_file_limits() -> Iterator[None]:
-    """While this is open nobody sets resource limits: mlx-lm lowers the process's hard limit of open files on import."""
+    """Context in which resource limits stay: on import, mlx-lm lowers the hard limit of open files of the process."""
     real = resource.setrlimit
     resource.setrlimit = lambda *arguments: None
     try:

@@ -1,4 +1,4 @@
-"""What a LoRA learns from, with mlx: passes over examples, their gradients, and mlx's own AdamW.
+"""The training of a LoRA with mlx: passes over examples, their gradients, and mlx's own AdamW.
 
 mlx-lm's own trainer tokenizes through its own tokenizer and template and, unless asked, counts the prompt in the loss, so the
 passes are ours; layers and optimizer are mlx-lm's and mlx's.
@@ -24,7 +24,7 @@ from engram_bench.backends.common.packing import Integers
 from engram_bench.backends.common.training_loop import State
 from engram_bench.backends.common.training_plan import ADAM_BETAS
 from engram_bench.backends.mlx.batches import Batch, loss_of, losses_of, plan_batch, states_of
-from engram_bench.backends.mlx.network import Network, attach, lora_updates
+from engram_bench.backends.mlx.network import MlxNetwork, attach, lora_updates
 from engram_bench.backends.mlx.passes import group
 from engram_bench.models.encoding import Encoded
 from engram_bench.records import Recipe
@@ -35,19 +35,19 @@ class MlxLearner:
 
     Args:
         network: The frozen model.
-        examples: To be learned, and behind them the ordinary prompts.
-        recipe: Of the LoRA and its optimizer.
-        pad_id: Of padded batches.
+        examples: Examples to be learned, and behind them the ordinary prompts.
+        recipe: Recipe of the LoRA and its optimizer.
+        pad_id: Token that fills padded batches up.
         packing: Put many examples into one row where the network can (else: padded batches).
     """
 
     def __init__(
-        self, network: Network, examples: Sequence[Encoded], recipe: Recipe, *, pad_id: int, packing: bool = True
+        self, network: MlxNetwork, examples: Sequence[Encoded], recipe: Recipe, *, pad_id: int, packing: bool = True
     ) -> None:
         names = adapted_layers(recipe.targets, network.shapes)
         self._module = attach(network.module, names, rank=recipe.rank, scale=recipe.alpha / recipe.rank)
         self._module.load_weights(starting_values(network, names, recipe), strict=False)
-        self._network = Network(self._module, packs=network.packs)
+        self._network = MlxNetwork(self._module, packs=network.packs)
         self._packed = packing and network.packs
         self._examples = examples
         self._recipe = recipe
@@ -62,8 +62,8 @@ class MlxLearner:
         self._optimizer.init(self._module.trainable_parameters())
         self._loss_and_gradients = nn.value_and_grad(self._module, partial(loss_of, self._network))
         self._gradients: Any = None
-        self._taught: dict[int, mx.array] = {}
-        """Of ordinary prompts: the bare model's last states where it predicts its answer."""
+        self._references: dict[int, mx.array] = {}
+        """The bare model's last states where it predicts its answer, by ordinary prompt."""
 
     @property
     def num_parameters(self) -> int:
@@ -77,12 +77,12 @@ class MlxLearner:
 
     # ── a step ──────────────────────────────────────────────────────────────────────────────────
 
-    def teach(self, ordinary: Sequence[int]) -> None:
-        """Remember what the bare model makes of these answers, in one pass; the adapter does nothing yet."""
+    def keep_references(self, ordinary: Sequence[int]) -> None:
+        """Keep the bare model's predictions of these answers, in one pass; the adapter does nothing yet."""
         states = states_of(self._network, self._batch((), ordinary))
         ends = np.cumsum([len(self._examples[i].labels) for i in ordinary])
-        self._taught |= dict(zip(ordinary, mx.split(states, ends[:-1].tolist()), strict=True))
-        mx.eval([self._taught[i] for i in ordinary])
+        self._references |= dict(zip(ordinary, mx.split(states, ends[:-1].tolist()), strict=True))
+        mx.eval([self._references[i] for i in ordinary])
 
     def begin(self) -> None:
         """Forget the gradients of a step that is begun, or begun again."""
@@ -93,8 +93,8 @@ class MlxLearner:
     ) -> tuple[Floats, int]:
         """The losses (nats) of the answer tokens to be learned, in order, and the tokens computed, in one pass."""
         batch = self._batch(learned, ordinary)
-        taught = mx.concatenate([self._taught[i] for i in ordinary]) if ordinary else None
-        (_, losses), found = self._loss_and_gradients(batch, taught, scale=scale, anchor_scale=anchor_scale)
+        references = mx.concatenate([self._references[i] for i in ordinary]) if ordinary else None
+        (_, losses), found = self._loss_and_gradients(batch, references, scale=scale, anchor_scale=anchor_scale)
         if self._gradients is not None:
             found = tree_map(lambda a, b: a + b, self._gradients, found)
         mx.eval(losses, found)
@@ -135,17 +135,17 @@ class MlxLearner:
         write_peft(folder, lora_updates(self._module), rank=self._recipe.rank, alpha=self._recipe.alpha, base=base)
 
     def state(self) -> State:
-        """What a step changes, by name."""
+        """The arrays that a step changes, by name."""
         parts = {"values.": self._module.trainable_parameters(), "optimizer.": self._optimizer.state}
         return {f"{part}{name}": np.array(value) for part, tree in parts.items() for name, value in tree_flatten(tree)}
 
     def resume(self, state: State) -> None:
-        """Take up where :meth:`state` was asked for."""
+        """Go on from what :meth:`state` gave."""
         self._module.load_weights(_part(state, "values."), strict=False)
         self._optimizer.state = tree_unflatten(_part(state, "optimizer."))
 
 
-def starting_values(network: Network, names: Sequence[str], recipe: Recipe) -> list[tuple[str, mx.array]]:
+def starting_values(network: MlxNetwork, names: Sequence[str], recipe: Recipe) -> list[tuple[str, mx.array]]:
     """LoRA matrices as PEFT and mlx-lm start them, of the seed alone: A uniform within ±1/√in, B zero."""
     random = np.random.default_rng(recipe.seed)
     values = []

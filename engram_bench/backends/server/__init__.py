@@ -1,7 +1,7 @@
-"""The ``server`` backend: models that somebody else serves, asked through the OpenAI chat API. Evaluation only.
+"""The ``server`` backend: evaluation of models that another program serves through the OpenAI chat API.
 
-Known to work with vLLM, ``mlx_lm.server``, llama.cpp's server and ``transformers serve``: an adapter is whatever the server
-gives a model name to. What goes wrong on the way is an error, never an answer, so it is never scored as wrong.
+It works with vLLM, ``mlx_lm.server``, llama.cpp's server and ``transformers serve``. An adapter is a model name of the
+server. A failed request is an error, never an answer, so it never counts as a wrong answer.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from engram_bench.models import Model
 
 API_KEY = "ENGRAM_SERVER_API_KEY"
-"""Sent as a bearer token where it is set."""
+"""Environment variable with the bearer token of requests; without it, no token is sent."""
 
 
 def missing_options(**options: object) -> str | None:
-    """Which of the backend's options are not given, or None."""
+    """Message that names the backend's missing options, or None if all are given."""
     flags = {
         "server_url": "--engram-server-url",
         "baseline_model": "--engram-baseline-model",
@@ -47,12 +47,12 @@ def missing_options(**options: object) -> str | None:
 
 
 def server_device(*, server_url: str = "", **_: object) -> DeviceInfo:
-    """The server's address; what it computes on is its own affair."""
+    """Address of the server. The server's own device and data type are unknown."""
     return DeviceInfo(backend="server", device=server_url, dtype="as served")
 
 
 class ServedTokenizer:
-    """Bytes for tokens: only the server knows its own, and its template."""
+    """Tokenizer with bytes as tokens. Only the server knows its own tokenizer and chat template."""
 
     pad_id = 0
     stop_ids: frozenset[int] = frozenset()
@@ -62,25 +62,25 @@ class ServedTokenizer:
     vocab_size = 256
 
     def encode_prompt(self, prompt: Prompt) -> list[int]:
-        """Bytes of both turns."""
+        """Bytes of the system turn and the user's turn."""
         return list(f"{prompt.system or ''}\0{prompt.user}".encode())
 
     def encode_example(self, prompt: Prompt, answer: str) -> tuple[list[int], int]:
-        """Bytes of prompt and answer, and where the answer starts."""
+        """Bytes of prompt and answer, and the index of the first byte of the answer."""
         ids = self.encode_prompt(prompt)
         return [*ids, *answer.encode()], len(ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of bytes."""
+        """Text of these bytes."""
         return bytes(ids).decode("utf-8", "replace")
 
 
 class ServedModel:
-    """What :class:`engram_bench.models.Model` is, as far as a client can know it."""
+    """A model with the attributes of :class:`engram_bench.models.Model`, as far as a client knows them."""
 
     folder = Path()
     context_length = 2**31
-    """The server refuses what is too long."""
+    """Practically unlimited: the server itself refuses prompts that are too long."""
     tokenizer = ServedTokenizer()
     notes = ""
 
@@ -90,19 +90,22 @@ class ServedModel:
 
 
 def served_model(reference: str, *, cache: Path | None = None, progress: Progress = no_progress) -> ServedModel:
-    """A model by the name the server knows."""
+    """The model with this name on the server."""
     return ServedModel(reference)
 
 
 class ServerBackend:
-    """Asks a server.
+    """Backend that sends prompts to a server. It trains nothing.
 
     Args:
-        server_url: ``http://host:port``, with or without ``/v1``.
-        baseline_model: The bare model's name there.
-        candidate_model: The tuned model's name there.
-        server_concurrency: Requests at once at most.
-        server_timeout: Seconds until a request is given up and tried again.
+        server_url: Address of the server, ``http://host:port`` with or without ``/v1``.
+        baseline_model: Name of the bare model on the server.
+        candidate_model: Name of the tuned model on the server.
+        server_concurrency: Largest number of requests at once.
+        server_timeout: Seconds until a request is aborted and sent again.
+
+    Raises:
+        BackendError: The address has no host or another scheme than http and https.
     """
 
     name = "server"
@@ -124,7 +127,7 @@ class ServerBackend:
         )
 
     def device(self) -> DeviceInfo:
-        """The server's address."""
+        """Address of the server."""
         return server_device(server_url=self._url)
 
     def train(
@@ -136,35 +139,57 @@ class ServerBackend:
         *,
         progress: Progress = no_progress,
     ) -> TrainingRecord:
-        """Nothing: raises.
+        """Raise an error, because a served adapter is trained elsewhere.
 
         Raises:
-            UnsupportedError: Always; a served adapter is trained elsewhere.
+            UnsupportedError: Always.
         """
         raise UnsupportedError("backend 'server' only evaluates: train with cpu, mlx or cuda, then serve the adapter")
 
-    def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> ServerGenerator:
-        """The served model of a side: the baseline's for None, else the one named like *adapter*.
+    def extend_memory(
+        self,
+        model: Model,
+        adapter: Path,
+        examples: Sequence[TrainingExample],
+        folder: Path,
+        *,
+        steps: int,
+        progress: Progress = no_progress,
+    ) -> TrainingRecord:
+        """Raise an error, because a served model is trained elsewhere.
 
-        *fused* makes no difference: how an adapter is served is the server's affair.
+        Raises:
+            UnsupportedError: Always.
+        """
+        raise UnsupportedError("backend 'server' cannot extend a memory, expected backend cpu or cuda")
+
+    def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> ServerGenerator:
+        """A generator of the served model: the bare model for None, else the model with the name *adapter*.
+
+        *fused* has no effect: the server decides how an adapter is served.
         """
         return ServerGenerator(self._api, str(adapter) if adapter is not None else self._baseline)
 
     def states(self, model: Model, sequences: Sequence[Sequence[int]], *, depth: float) -> NDArray[np.float32]:
-        """Nothing: raises.
+        """Raise an error, because the chat API gives no hidden states.
 
         Raises:
-            UnsupportedError: Always; the chat API gives no hidden states.
+            UnsupportedError: Always.
         """
         raise UnsupportedError("backend 'server' has no hidden states")
 
     def close(self) -> None:
-        """Close connections. Safe to call twice."""
+        """Close the connections. A second call has no effect."""
         self._api.close()
 
 
 class ServerGenerator:
-    """One served model."""
+    """Generator that asks one served model.
+
+    Args:
+        api: Connection to the server.
+        model: Name of the model on the server.
+    """
 
     def __init__(self, api: ChatApi, model: str) -> None:
         self._api = api
@@ -177,34 +202,35 @@ class ServerGenerator:
         *,
         drafts: Sequence[str | None] | None = None,
     ) -> list[Completion]:
-        """One completion per prompt, in order; token counts are the server's (0 where it gives none).
+        """One completion per prompt, in order. Token counts are those of the server, or 0 without any.
 
         Raises:
-            BackendError: The server cannot be reached, refuses, or gives no whole answer after several tries.
-            UnsupportedError: *ignore_eos* is asked for, which the chat API does not know.
+            BackendError: The server cannot be reached, refuses a request, or gives no whole answer after several tries.
+            UnsupportedError: The settings ignore the end token, which the chat API cannot do.
         """
         _check(settings)
         return self._api.complete(self._model, prompts, settings)
 
     def stream(self, prompt: Prompt, settings: GenerationSettings) -> Iterator[str]:
-        """The completion in the pieces the server sends.
+        """Text of the completion in the pieces that the server sends.
 
         Raises:
-            BackendError: As for :meth:`complete`; a stream that was begun is not tried again.
+            BackendError: The server cannot be reached, refuses the request, or cuts the answer; a stream is sent once only.
+            UnsupportedError: The settings ignore the end token, which the chat API cannot do.
         """
         _check(settings)
         return self._api.stream(self._model, prompt, settings)
 
     def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        """Nothing: raises.
+        """Raise an error, because the chat API gives no log-probabilities of given tokens.
 
         Raises:
-            UnsupportedError: Always; the chat API gives no log-probabilities of given tokens.
+            UnsupportedError: Always.
         """
         raise UnsupportedError("backend 'server' has no log-probabilities of given tokens")
 
     def close(self) -> None:
-        """Nothing to give back; the backend keeps the connections."""
+        """No effect: the connections belong to the backend."""
 
 
 def _check(settings: GenerationSettings) -> None:

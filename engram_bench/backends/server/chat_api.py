@@ -1,4 +1,4 @@
-"""Chat completions of an OpenAI-compatible server: concurrent, with bounded retries, whole answers only.
+"""Client for chat completions of an OpenAI-compatible server: concurrent requests, a limit of tries, whole answers only.
 
 Source: https://platform.openai.com/docs/api-reference/chat.
 """
@@ -19,17 +19,17 @@ from engram_bench.errors import BackendError
 from engram_bench.records import Completion, GenerationSettings, Prompt
 
 TRIES = 4
-"""Times a request is sent at most."""
+"""Most times that a request is sent."""
 PAUSE_S = 0.5
-"""Before the second try; doubled before each further one."""
+"""Seconds before the second try; the pause doubles before each further try."""
 LONGEST_PAUSE_S = 30.0
-"""Whatever ``Retry-After`` says."""
+"""Longest pause between two tries, also where ``Retry-After`` names a longer one."""
 TRY_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-"""Status codes that may be another one in a moment."""
+"""Status codes after which a request is sent again."""
 
 
 class _Unfinished(Exception):
-    """A try that may be repeated; the text says what happened."""
+    """A failed try that may be repeated; the text gives the reason."""
 
     def __init__(self, reason: str, pause_s: float | None = None) -> None:
         super().__init__(reason)
@@ -45,14 +45,17 @@ class _Answer:
 
 
 class ChatApi:
-    """One server. Threads may share it.
+    """Client of one server, which threads may share.
 
     Args:
-        url: ``http://host:port``, with or without ``/v1``.
-        concurrency: Requests at once at most.
-        timeout_s: Seconds without an answer until a request is given up; connecting gets at most ten.
-        key: Bearer token; empty sends none.
-        sleep: Waits between tries (tests do not).
+        url: Address of the server, ``http://host:port`` with or without ``/v1``.
+        concurrency: Largest number of requests at once.
+        timeout_s: Seconds without an answer until a request is aborted; a connection gets at most 10 seconds.
+        key: Bearer token; none is sent if empty.
+        sleep: Function that waits between tries.
+
+    Raises:
+        BackendError: The address has no host or another scheme than http and https.
     """
 
     def __init__(
@@ -78,10 +81,11 @@ class ChatApi:
         )
 
     def complete(self, model: str, prompts: Sequence[Prompt], settings: GenerationSettings) -> list[Completion]:
-        """One completion per prompt, in order. The first prompt that gets no whole answer ends it all.
+        """One completion per prompt, in order. Each completion gets an equal share of the time.
 
         Raises:
-            BackendError: Names the server, the prompt, what came back and how often it was tried.
+            BackendError: A prompt got no whole answer; other requests are cancelled. The message names server, prompt,
+                reason and number of tries.
         """
         started = time.perf_counter()
         with ThreadPoolExecutor(self._concurrency) as pool:
@@ -95,10 +99,10 @@ class ChatApi:
         return [_completion(future.result(), share) for future in futures]
 
     def stream(self, model: str, prompt: Prompt, settings: GenerationSettings) -> Iterator[str]:
-        """The pieces of one completion as they arrive.
+        """Text of one completion in pieces as they arrive.
 
         Raises:
-            BackendError: As for :meth:`complete`; nothing is tried again.
+            BackendError: The request failed, or the answer ended early. The request is sent once only.
         """
         body = _body(model, prompt, settings) | {"stream": True}
         is_whole = False
@@ -121,7 +125,7 @@ class ChatApi:
             raise self._failed(prompt, "the stream ended in the middle of an answer", tries=1)
 
     def models(self) -> list[str]:
-        """Names the server says it knows; empty where it does not tell."""
+        """Names of the models on the server; empty if the server does not list them."""
         try:
             listed = self._client.get(f"{self._url}/models").json()["data"]
             return [str(model["id"]) for model in listed]
@@ -129,7 +133,7 @@ class ChatApi:
             return []
 
     def close(self) -> None:
-        """Close connections. Safe to call twice."""
+        """Close the connections. A second call has no effect."""
         self._client.close()
 
     # ── one request ─────────────────────────────────────────────────────────────────────────────
@@ -182,10 +186,10 @@ def _body(model: str, prompt: Prompt, settings: GenerationSettings) -> dict[str,
 
 
 def _read(response: httpx.Response) -> _Answer:
-    """The answer of a response that says it is one.
+    """The answer in a successful response.
 
     Raises:
-        _Unfinished: It is cut, or says no reason for its end.
+        _Unfinished: The response is no chat completion, or the answer is not whole.
     """
     try:
         content = response.json()
@@ -197,7 +201,7 @@ def _read(response: httpx.Response) -> _Answer:
         reason = f"found {response.text[:80]!r}, expected a chat completion"
         raise _Unfinished(reason) from error
     if reason not in ("stop", "length") or not isinstance(text, str):
-        reason = f"half an answer (finish_reason {reason!r}, content {text!r:.60})"
+        reason = f"not a whole answer (finish_reason {reason!r}, content {text!r:.60})"
         raise _Unfinished(reason)
     return _Answer(text, counts[0], counts[1], reason == "length")
 
@@ -213,7 +217,7 @@ def _completion(answer: _Answer, seconds: float) -> Completion:
 
 
 def _status(response: httpx.Response) -> str:
-    """Code and the server's own words, kept short."""
+    """Status code and the server's message, at most 120 characters of it."""
     try:
         error = response.json().get("error", response.text)
         words = error.get("message", "") if isinstance(error, dict) else str(error)

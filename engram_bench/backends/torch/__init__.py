@@ -1,4 +1,4 @@
-"""The ``cpu`` backend: torch, trained by hand-packed batches, adapters in PEFT's layout."""
+"""The ``cpu`` backend: torch with batches of this package's own packing, adapters in PEFT's layout."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ class CpuBackend(TorchBackend):
     """Trains and answers with torch.
 
     Args:
-        packing: Put several sequences in one row (else: padded batches).
-        drafts: Verify draft answers in the reading pass (else: decode every token).
-        prefix_cache: Compute the prompts' common prefix once a call.
-        eviction: Let finished rows make room for waiting ones (else: decode a batch until its last row ends).
-        curriculum: Train mostly on what is not known yet (else: on every example as often).
-        activation_cache: Compute once what a memory cannot change (else: every pass anew).
-        max_batch_tokens: Bound of rows x length of a decoding batch, and of the tokens of a training pass.
-        threads: For torch; None leaves its setting alone.
-        device: ``cpu`` or any torch device.
-        dtype: Of weights and activations, ``float32`` or ``bfloat16``.
-        products: Of the factors of training's large products; sums, weights and all else stay in *dtype*. ``auto`` is
-            bfloat16 where the processor multiplies it twice as fast; recall was the same, 141 of 143 after 100 steps.
-        lean: Use our own forward and backward pass where it covers the architecture (else: transformers).
-        presort: There, answer and train from copies of the weights in the order of the fastest products.
+        packing: Whether several sequences share one row; otherwise batches are padded.
+        drafts: Whether draft answers are checked in the prefill pass; otherwise every token is decoded.
+        prefix_cache: Whether the common prefix of all prompts is computed once per call.
+        eviction: Whether finished rows make room for waiting ones; otherwise a batch runs until its last row ends.
+        curriculum: Whether training prefers examples that are not recalled yet; otherwise all examples are equally frequent.
+        activation_cache: Whether states that a memory cannot change are computed once; otherwise in every pass.
+        max_batch_tokens: Largest rows x length of a decoding batch, and most tokens of a training pass.
+        threads: Number of threads of torch; None keeps torch's own setting.
+        device: Device of torch, such as ``cpu``.
+        dtype: Data type of weights and activations, ``float32`` or ``bfloat16``.
+        products: Data type of the factors in training's large matrix products; all other values stay in *dtype*. The
+            value ``auto`` is bfloat16 on processors that multiply bfloat16 faster than float32. Recall was the same with
+            both: 141 of 143 after 100 steps.
+        lean: Whether this package's own passes are used where they cover the architecture; otherwise transformers'.
+        presort: Whether these passes use copies of the weights in the order of the fastest matrix products.
     """
 
     name = "cpu"
@@ -78,7 +79,7 @@ class CpuBackend(TorchBackend):
             torch.set_num_threads(threads)
 
     def device(self) -> DeviceInfo:
-        """Where this backend runs, with the versions of the libraries it uses and what the machine lacks for them."""
+        """Device and library versions of this backend, with a note on abilities that the machine lacks."""
         works = f"{torch.get_num_threads()} threads, trains with {self._products} products"
         return DeviceInfo(
             backend=self.name,
@@ -115,7 +116,7 @@ class CpuBackend(TorchBackend):
 
 
 def fast_products(dtype: str) -> str:
-    """The dtype in which this processor multiplies matrices fastest, at least as exact as bfloat16."""
+    """Name of the data type in which this processor multiplies matrices fastest: ``bfloat16``, or *dtype*."""
     return "bfloat16" if short_products().is_there else dtype
 
 

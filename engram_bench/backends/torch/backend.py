@@ -1,4 +1,4 @@
-"""What backends that compute with torch have in common: training, loading and answering over a :class:`Network`."""
+"""The common part of backends that compute with torch: training, loading and answering over a :class:`Network`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from engram_bench.backends.common.training_loop import Trainer
 from engram_bench.backends.common.training_plan import identity_of, peak_memory_mb
 from engram_bench.backends.machine.remarks import tell
 from engram_bench.backends.torch.both_recipe import TrainedLora, train_both
-from engram_bench.backends.torch.generation import read_states
+from engram_bench.backends.torch.decoding import last_token_states
 from engram_bench.backends.torch.generator import TorchGenerator
 from engram_bench.backends.torch.lora import Lora, load_lora, new_lora
 from engram_bench.backends.torch.memory import load_memory
@@ -47,11 +47,11 @@ class TorchBackend(ABC):
     """Trains and answers with torch; what loads and computes the model is the subclass's.
 
     Args:
-        plan: Of packing and batches.
-        drafts: Verify draft answers in the reading pass (else: decode every token).
+        plan: Plan of packing and batches.
+        drafts: Verify draft answers in the prefill (else: decode every token).
         curriculum: Train mostly on what is not known yet (else: on every example as often).
-        activation_cache: Compute once what a memory cannot change (else: every pass anew).
-        products: Of the factors of training's large products; sums, weights and all else stay in the network's dtype.
+        activation_cache: Compute once what a memory cannot change (else: in every pass).
+        products: Data type of the factors in training's large matrix products; all else stays in the network's.
     """
 
     name: str
@@ -78,7 +78,7 @@ class TorchBackend(ABC):
         """Where this backend runs, with the versions of the libraries it uses."""
 
     def remarks(self) -> list[str]:
-        """What this machine lacks for what was asked for, or does slowly; told when a training begins."""
+        """Abilities that the settings need and this machine lacks or is slow at; reported when a training begins."""
         return []
 
     @abstractmethod
@@ -204,7 +204,7 @@ class TorchBackend(ABC):
         return TrainedLora(lora, log, trainer, learner)
 
     def _record(self, log: TrainingLog, *, products: str = "") -> TrainingRecord:
-        """What is kept of a training whose large products had factors of this type; empty: all in the network's."""
+        """The record of a training whose large products had factors of this data type; empty: the network's."""
         info = self.device()
         if products not in ("", info.dtype):
             info = replace(info, dtype=f"{info.dtype}, {products} products")
@@ -242,7 +242,7 @@ class TorchBackend(ABC):
         network = self._memory_network(model)
         check_sequences(sequences, network.context_length)
         block = block_at(depth, model.config["num_hidden_layers"])
-        return read_states(network, sequences, block, self._plan, model.tokenizer.pad_id)
+        return last_token_states(network, sequences, block, self._plan, model.tokenizer.pad_id)
 
     def close(self) -> None:
         """Drop base weights. Safe to call twice."""
@@ -257,7 +257,7 @@ class TorchBackend(ABC):
         return self._open(model)
 
     def _training_settings(self) -> str:
-        """What besides recipe, examples and model decides the last bit of a training."""
+        """Everything besides recipe, examples and model that decides the last bit of a training."""
         info = self.device()
         return f"{self.name} {info.device} {info.dtype} {self._plan.packing} {self._curriculum} {self._products}"
 

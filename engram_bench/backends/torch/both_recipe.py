@@ -1,4 +1,4 @@
-"""From training examples to a memory and a LoRA that answer together, in one of three orders."""
+"""The training of a memory and a LoRA that answer together, in one of three orders."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TrainedLora:
         return float(self.recalled(range(self.log.examples), lora, companion).mean())
 
     def recalled(self, members: Sequence[int], lora: Lora | None, companion: Companion | None) -> NDArray[np.bool_]:
-        """For each example of *members*, whether these two recall it together."""
+        """Mask of the *members* that these two recall together."""
         return self.trainer.recalled_by(members, partial(self.learner.guesses_of, lora=lora, companion=companion))
 
 

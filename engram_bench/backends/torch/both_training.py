@@ -135,7 +135,7 @@ class MemoryBeside:
         self._layers.begin()
 
     def writes(self, batch: TokenBatch, members: Sequence[int], step: int | None) -> Writes | None:
-        """What the memory adds to a pass over these examples, in a step or (None) outside of one."""
+        """The memory's part in a pass over these examples, in a step or (None) outside of one."""
         batch = replace(batch, paths=batch.paths[: len(members)])  # ordinary prompts come last and have no rows
         slots = {
             block: flattened(batch.ids.size, batch.paths, [self._read(index, rows[index], step) for index in members])

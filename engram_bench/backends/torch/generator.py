@@ -1,4 +1,4 @@
-"""A loaded model that completes prompts, computed with torch."""
+"""A loaded model that completes prompts with torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engram_bench.backends.common.decoding import DecodingPlan
 from engram_bench.backends.common.generating import TextGenerator, still_open
-from engram_bench.backends.torch.generation import Decoder, read_log_probs
+from engram_bench.backends.torch.decoding import TorchDecoder, sequence_log_probs
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.backends.torch.memory import TorchMemory
 from engram_bench.backends.torch.network import Network
@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
 
 class TorchGenerator(TextGenerator):
-    """Answers with packed prefill and batched decoding."""
+    """A network with the tokenizer of its model, and an adapter or a memory.
+
+    Args:
+        network: Base weights, or merged ones.
+        lora: Attached adapter; None for the bare or merged weights.
+        tokenizer: Tokenizer of the model, with its chat template.
+        plan: Shortcuts and batch sizes.
+        drafts: Whether draft answers are checked.
+        memory: Attached memory, if any.
+    """
 
     def __init__(
         self,
@@ -49,12 +58,12 @@ class TorchGenerator(TextGenerator):
         self._plan = plan
 
     def close(self) -> None:
-        """Give the adapter's memory back. Safe to call twice."""
+        """Free the memory of the adapter. A second call has no effect."""
         self._network = None
         self._lora = self._memory = None
 
-    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> Decoder:
-        return Decoder(
+    def _decoder(self, settings: GenerationSettings, max_batch_tokens: int) -> TorchDecoder:
+        return TorchDecoder(
             still_open(self._network),
             self._lora,
             settings,
@@ -64,8 +73,8 @@ class TorchGenerator(TextGenerator):
             plan=replace(self._plan, max_batch_tokens=max_batch_tokens),
         )
 
-    def _read_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        return read_log_probs(
+    def _sequence_log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        return sequence_log_probs(
             still_open(self._network),
             self._lora,
             sequences,

@@ -49,7 +49,7 @@ class Lora:
         return vector
 
     def delta(self, name: str) -> Tensor:
-        """What the update adds to the weight of layer *name*, (out, in)."""
+        """The update of the weight of layer *name*, (out, in)."""
         return self.scales[name] * (self.b[name].detach() @ self.a[name].detach())
 
     def save(self, folder: Path, recipe: Recipe, *, base: str) -> None:

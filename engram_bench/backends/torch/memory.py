@@ -1,4 +1,4 @@
-"""A memory's sums in torch: rows of trained values, projected and added to the hidden state before some blocks.
+"""The arithmetic of a memory in torch: rows of trained values, projected and added to the hidden state before some blocks.
 
     v = scale · gate · (rows W)      before block *l*, where a row was found; nothing is computed elsewhere
     y = v + SiLU(convolution(normed v))      with a short convolution: causal, depthwise, zero at first
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engram_bench.backends.common.packing import TokenBatch
-from engram_bench.backends.torch.cache import PackCache, RowCache
+from engram_bench.backends.torch.kv_cache import DecodingKVCache, PrefillKVCache
 from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.files import Layer, StoredMemory
 from engram_bench.memory.query import Query
@@ -30,7 +30,7 @@ GATE_EPSILON = 1e-5
 
 
 class MemoryLayer:
-    """What is written before one block. H values in a hidden state, S slots, d values in a row."""
+    """The values that a memory writes with before one block. H values in a hidden state, S slots, d values in a row."""
 
     def __init__(self, values: Mapping[str, Tensor], scale: float, gate: str) -> None:
         self.rows = values["rows"]  # (R, d)
@@ -40,7 +40,7 @@ class MemoryLayer:
         self.extra = values
 
     def update(self, embedded: Tensor, hidden: Tensor) -> Tensor:
-        """What is added (N, H) to *hidden* (N, H) for the rows (N, S·d) found there."""
+        """The update (N, H) of *hidden* (N, H) for the rows (N, S·d) found there."""
         value = self.scale * (embedded @ self.projection)
         if self.gate == "none":
             return value
@@ -62,11 +62,11 @@ class MemoryLayer:
         return onto.index_add(0, index, self.update(found, hidden[index].float()).to(hidden.dtype))
 
     def gated(self, hidden: Tensor, slots: NDArray[np.int64]) -> Tensor:
-        """What the rows in *slots* (M, S) say at each position, (M, H); zero where there is none."""
+        """The update (M, H) of the rows in *slots* (M, S) at each position; zero where there is none."""
         return self.write(torch.zeros_like(hidden), slots, hidden)
 
     def convolved(self, value: Tensor, earlier: Tensor) -> Tensor:
-        """What is added (M, H) for *value* (M, H) and the values at the kernel's earlier positions (M, K - 1, H)."""
+        """The sum (M, H) of *value* (M, H) and its convolution with the values at earlier positions (M, K - 1, H)."""
         seen = torch.cat([value[:, None], earlier], 1).float()  # (M, K, H), the position itself first
         mixed = (_normed(seen, self.extra["conv_norm"]) * self.extra["conv_weight"]).sum(1)
         return value + functional.silu(mixed).to(value.dtype)
@@ -74,11 +74,11 @@ class MemoryLayer:
 
 @dataclass(frozen=True)
 class TorchMemory:
-    """A table and what it says, ready for use."""
+    """A table and the values of its rows, ready for use."""
 
     table: RowTable
     layers: Mapping[int, MemoryLayer]
-    """By block."""
+    """Layers by block."""
 
 
 def load_memory(stored: StoredMemory, device: str) -> TorchMemory:
@@ -100,7 +100,7 @@ class Earlier:
     """(B, T)."""
     columns: NDArray[np.int64]
     """(M, K - 1): nearest first; -1 before the sequence."""
-    cache: PackCache | RowCache | None = None
+    cache: PrefillKVCache | DecodingKVCache | None = None
     """Keeps what was written for later passes, and has what earlier ones wrote."""
 
     def of(self, value: Tensor, index: int) -> Tensor:
@@ -116,10 +116,10 @@ class Earlier:
 
 @dataclass(frozen=True)
 class TorchMemoryWrites:
-    """What a memory adds during one forward pass."""
+    """Everything that a memory adds during one forward pass."""
 
     layers: Mapping[int, MemoryLayer]
-    """By block."""
+    """Layers by block."""
     slots: Slots
     earlier: Earlier | None = None
     """Needed by a convolution."""
@@ -136,15 +136,18 @@ class TorchMemoryWrites:
 
 
 def batch_writes(
-    memory: TorchMemory, batch: TokenBatch, queries: Sequence[Query], cache: PackCache | RowCache | None = None
+    memory: TorchMemory,
+    batch: TokenBatch,
+    queries: Sequence[Query],
+    cache: PrefillKVCache | DecodingKVCache | None = None,
 ) -> TorchMemoryWrites:
-    """What the memory adds to a batch whose paths lead through the queries' positions; *cache* is the pass's."""
+    """The memory's part in a batch whose paths lead through the queries' positions; *cache* is that of the pass."""
     slots = batch_slots(memory.table, batch.ids.size, batch.paths, queries)
     return TorchMemoryWrites(memory.layers, slots, batch_earlier(memory.table.config, batch, queries, cache))
 
 
 def padded_earlier(config: MemoryConfig, num_rows: int, length: int) -> Earlier | None:
-    """Of a batch of whole sequences, one per row; None without a convolution."""
+    """The earlier positions in a batch of whole sequences, one per row; None without a convolution."""
     if not config.kernel:
         return None
     columns = np.arange(length)[:, None] - _reach(config)  # (T, K - 1)
@@ -152,9 +155,12 @@ def padded_earlier(config: MemoryConfig, num_rows: int, length: int) -> Earlier 
 
 
 def batch_earlier(
-    config: MemoryConfig, batch: TokenBatch, queries: Sequence[Query], cache: PackCache | RowCache | None = None
+    config: MemoryConfig,
+    batch: TokenBatch,
+    queries: Sequence[Query],
+    cache: PrefillKVCache | DecodingKVCache | None = None,
 ) -> Earlier | None:
-    """Of a batch whose paths lead through the queries' positions; None without a convolution."""
+    """The earlier positions in a batch whose paths lead through those of the queries; None without a convolution."""
     if not config.kernel:
         return None
     num_rows, length = batch.ids.shape

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from engram_bench.backends.common.packing import Integers, TokenBatch, group, pack, pad, shared_prefix
-from engram_bench.backends.torch.attention import Span, attend
-from engram_bench.backends.torch.cache import PackCache
-from engram_bench.backends.torch.general import TransformersNetwork
-from engram_bench.backends.torch.llama import LlamaNetwork, join_heads, project
+from engram_bench.backends.torch.kv_cache import PrefillKVCache
+from engram_bench.backends.torch.llama.attention import Span, attend
+from engram_bench.backends.torch.llama.network import LlamaNetwork, join_heads, project
 from engram_bench.backends.torch.network import Network, Writes
+from engram_bench.backends.torch.transformers_network import TransformersNetwork
 from engram_bench.system.progress import Progress
 
 PACK_TOKENS = 384
@@ -54,7 +54,7 @@ class Passes(Protocol):
 def open_passes(
     network: Network, examples: Sequence[Example], *, block: int, pad_id: int, cached: bool, progress: Progress
 ) -> Passes:
-    """Passes over *examples* of a memory that writes to no block below *block*; everything anew if not *cached*."""
+    """Passes over *examples* of a memory that writes to no block below *block*; if not *cached*, each pass computes all."""
     if isinstance(network, LlamaNetwork):
         if cached:
             return CachedPasses(network, examples, block, progress)
@@ -74,7 +74,7 @@ class CachedPasses:
         self._hidden: list[Tensor] = [torch.empty(0)] * len(examples)  # (positions, E)
         self._past: list[Tensor] = [torch.empty(0)] * len(examples)  # (blocks, keys and values, K, R, D)
         shared = min(shared_prefix([e.ids for e in examples]), min((e.written for e in examples), default=0))
-        prefix = PackCache()
+        prefix = PrefillKVCache()
         if shared:
             batch = pack([examples[0].ids[:shared]])
             network.logits(batch, batch.paths[0][:0], lora=None, cache=prefix)
@@ -114,12 +114,12 @@ class CachedPasses:
             gate, up = project(network.norm(x, block.mlp_norm), block, {}, "gate_up").chunk(2, -1)
             x = x + project(functional.silu(gate) * up, block, {}, "down")
         if vocabulary is None:
-            return network.read_out(x)
+            return network.head_logits(x)
         return network.norm(x, network.final_norm) @ network.head[vocabulary.to(network.device)].T
 
     # ── what stays the same ─────────────────────────────────────────────────────────────────────
 
-    def _read(self, members: Sequence[int], prefix: PackCache | None) -> None:
+    def _read(self, members: Sequence[int], prefix: PrefillKVCache | None) -> None:
         """Keep the hidden states of the members' computed positions, and the keys and values of those before."""
         shared = self._shared
         batch = pack([self._examples[index].ids[shared:] for index in members], past=shared)
@@ -130,7 +130,7 @@ class CachedPasses:
                 seen.append(hidden)
             return hidden
 
-        cache = PackCache(prefix)
+        cache = PrefillKVCache(prefix)
         self._network.logits(batch, batch.paths[0][:0], lora=None, cache=cache, writes=watch)
         upper = self._upper(cache)[:, :, 0]  # (blocks, 2, K, P + T, D)
         for index, path in zip(members, batch.paths, strict=True):
@@ -138,7 +138,7 @@ class CachedPasses:
             self._hidden[index] = seen[0][torch.from_numpy(path[before:])].clone()
             self._past[index] = upper[..., torch.from_numpy(path[:before] + shared), :]
 
-    def _upper(self, cache: PackCache) -> Tensor:
+    def _upper(self, cache: PrefillKVCache) -> Tensor:
         """Keys and values of the blocks that are computed, (blocks, 2, B, K, T, D)."""
         pairs = zip(cache.keys[self._block :], cache.values[self._block :], strict=True)
         return torch.stack([torch.stack(pair) for pair in pairs])

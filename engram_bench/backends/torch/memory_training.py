@@ -1,4 +1,4 @@
-"""What torch computes for the training of a memory: hidden states, gradients of its values, and likely tokens."""
+"""The part of torch in the training of a memory: hidden states, gradients of its values, and likely tokens."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TorchMemoryEngine:
         return torch.tensor(values, device=self.network.device)
 
     def numpy(self, array: Tensor) -> NDArray[np.float32]:
-        """What a tensor holds."""
+        """The content of a tensor."""
         found: NDArray[np.float32] = array.detach().cpu().numpy()
         return found
 
@@ -112,7 +112,7 @@ class TorchMemoryPasses:
         return found
 
     def _writes(self, layers: Mapping[int, Values], read: ReadValues, members: Sequence[int]) -> TorchMemoryWrites:
-        """What the memory adds to an arranged batch, a row per member."""
+        """The memory's part in an arranged batch, a row per member."""
         gate = self._config.gate
         writing = {block: MemoryLayer(values, self._scales[block], gate) for block, values in layers.items()}
         num_positions = len(next(iter(read.slots.values())))

@@ -1,4 +1,4 @@
-"""A causal language model as this backend needs it: logits after chosen tokens, and losses with their gradients."""
+"""Protocols of a causal language model in torch: logits after chosen tokens, and losses with their gradients."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from torch import Tensor
 from engram_bench.adapters.files import Floats
 from engram_bench.adapters.layout import Shapes
 from engram_bench.backends.common.packing import Integers, TokenBatch
-from engram_bench.backends.torch.cache import PackCache, RowCache
+from engram_bench.backends.torch.kv_cache import DecodingKVCache, PrefillKVCache
 from engram_bench.backends.torch.lora import Lora
 
-Cache = PackCache | RowCache
+KVCache = PrefillKVCache | DecodingKVCache
 Writes = Callable[[int, Tensor], Tensor]
-"""What a memory does in one pass: ``writes(block, hidden)`` is the hidden states (M, H) that go into a block."""
+"""Changes that a memory makes in one pass: ``writes(block, hidden)`` gives the hidden states (M, H) that enter a block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """Places where the tuned model should go on as the bare one does."""
+    """Positions where the tuned model should continue like the bare model."""
 
     rows: Integers
-    """(N,) of the flattened batch."""
-    taught: Tensor
-    """(N, …) what :meth:`Learner.teach` gave there."""
+    """Indices of the positions in the flattened batch, (N,)."""
+    reference: Tensor
+    """Values of :meth:`AdapterGradients.reference` at these positions, (N, …)."""
     scale: float
-    """Weight of each in the loss."""
+    """Weight of each position in the loss."""
 
 
-class Learner(Protocol):
-    """Gradients of one adapter."""
+class AdapterGradients(Protocol):
+    """Losses and gradients of one adapter."""
 
     def loss_and_gradients(
         self,
@@ -45,26 +45,34 @@ class Learner(Protocol):
         *,
         writes: Writes | None = None,
     ) -> Floats:
-        """The losses (nats) of *labels* after *rows*, then the anchor's: the KL divergence of tuned from bare.
+        """Losses of *labels* after *rows* and divergences of the anchor, in nats, in one vector.
 
-        Adds to the adapter's gradients those of *scale* · the losses' sum + the anchor's scale · its divergences' sum.
-        Values that *writes* depends on get theirs as well, where they require them.
+        The gradients of *scale* · sum of the losses + the anchor's scale · sum of its divergences are added to the
+        adapter's. Trained values inside *writes* get their gradients as well.
+
+        Args:
+            batch: Tokens of the pass.
+            rows: Indices (N,) in the flattened batch whose next tokens are *labels*.
+            labels: Token ids (N,).
+            scale: Weight of each loss.
+            anchor: Positions whose divergence KL(bare, tuned) counts as well.
+            writes: Changes of a memory in this pass.
         """
 
-    def teach(self, batch: TokenBatch, rows: Integers) -> Tensor:
-        """(N, …) what the bare model makes of the tokens at *rows*, for an :class:`Anchor`."""
+    def reference(self, batch: TokenBatch, rows: Integers) -> Tensor:
+        """Values of the bare model at *rows* for an :class:`Anchor`, (N, …)."""
 
     def losses(self, batch: TokenBatch, rows: Integers, labels: Integers, *, writes: Writes | None = None) -> Floats:
-        """The losses alone."""
+        """Losses (nats) of *labels* after *rows*, (N,), without gradients."""
 
 
 class Network(Protocol):
-    """Frozen base weights; an adapter is an argument, so both sides of a comparison share them."""
+    """Frozen base weights. The adapter is an argument, so both sides of a comparison share the weights."""
 
     device: str
     context_length: int
     shapes: Shapes
-    """Module path of every linear layer inside the blocks → (outputs, inputs)."""
+    """Shape (outputs, inputs) of every linear layer inside the blocks, by module path."""
 
     def logits(
         self,
@@ -72,16 +80,16 @@ class Network(Protocol):
         rows: Integers,
         *,
         lora: Lora | None,
-        cache: Cache | None = None,
+        cache: KVCache | None = None,
         writes: Writes | None = None,
     ) -> Tensor:
         """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
 
-    def learner(self, lora: Lora, products: torch.dtype) -> Learner:
-        """What trains *lora* here; the factors of large products are cast to *products* where the network can."""
+    def gradients(self, lora: Lora, products: torch.dtype) -> AdapterGradients:
+        """Losses and gradients of *lora* here, the factors of large matrix products cast to *products* where possible."""
 
     def spare_memory(self, spares: bool) -> None:
-        """Whether to do without what only speeds up answers; it is given back at once."""
+        """Whether to work without copies that only speed up answers; existing copies are freed at once."""
 
     def merged(self, lora: Lora) -> Network:
-        """A network with the adapter in its weights; what is not adapted is shared with this one."""
+        """A network with the adapter merged into its weights; weights without an adapter are shared with this network."""

@@ -1,4 +1,4 @@
-"""What a LoRA learns from, with torch: passes over examples, their gradients, and one optimizer for all values."""
+"""Training of a LoRA with torch: passes over examples, their gradients, and one optimizer for all values."""
 
 from __future__ import annotations
 
@@ -21,38 +21,39 @@ from engram_bench.models.encoding import Encoded
 from engram_bench.records import Recipe
 
 PASS_TOKENS = 512
-"""Tokens of a training or recall pass: memory grows with them (1.5 MB a token for the default model), speed no more."""
+"""Most tokens of a training or recall pass. Larger passes take more memory (1.5 MB a token for the default model) and
+are no faster."""
 EPSILON = 1e-8
 
 
 class Companion(Protocol):
-    """A memory that is there while a LoRA is trained; examples are meant by their index."""
+    """A memory that takes part in the training of a LoRA. Examples are given by index."""
 
     def begin(self) -> None:
-        """Forget the passes of a step that is begun, or begun again."""
+        """Drop the passes of the last step, before a step starts or is repeated."""
 
     def writes(self, batch: TokenBatch, members: Sequence[int], step: int | None) -> Writes | None:
-        """What it adds to a pass over these examples, in a step or (None) whenever it is asked."""
+        """Changes of the memory in a pass over these examples; *step* is None outside a training step."""
 
     def learn(self) -> None:
-        """Take over the gradients of the step's passes."""
+        """Move the memory by the gradients of the step's passes."""
 
     def state(self) -> dict[str, Tensor]:
-        """Everything of it that training changes, by name."""
+        """All tensors of the memory that training changes, by name."""
 
 
 class TorchLearner:
-    """Moves the values of *lora*, and those of a *companion* that learns.
+    """Training state of a LoRA, and of a memory beside it.
 
     Args:
-        network: The frozen model.
-        lora: Changes in place.
-        examples: To be learned, and behind them the ordinary prompts.
-        recipe: Of the optimizer and the adapter's files.
-        packing: Put many examples into one row (else: padded batches).
-        pad_id: Of padded batches.
-        products: Of the factors of training's large products.
-        companion: Writes into the passes over examples.
+        network: Frozen model.
+        lora: Adapter, whose values change in place.
+        examples: Examples to learn, followed by the ordinary prompts.
+        recipe: Settings of the optimizer and of the adapter's files.
+        packing: Whether many examples share one row; otherwise batches are padded.
+        pad_id: Token id that fills padded batches.
+        products: Data type of the factors in training's large matrix products.
+        companion: Memory that writes into the passes over examples, if any.
     """
 
     def __init__(
@@ -75,26 +76,26 @@ class TorchLearner:
         self._pad_id = pad_id
         self._companion = companion
         self._gradient = lora.require_gradients()
-        self._learner = network.learner(lora, products)
+        self._adapter_gradients = network.gradients(lora, products)
         self._optimizer = Adam(lora.values, lora.spread(1.0, recipe.loraplus_lr_ratio), recipe.weight_decay)
-        self._taught: dict[int, Tensor] = {}
+        self._references: dict[int, Tensor] = {}
 
     def passes(self, members: Sequence[int], max_tokens: int) -> list[list[int]]:
-        """The members of each pass; its tokens are at most *max_tokens*, or one example's."""
+        """The members of each pass. A pass has at most *max_tokens* tokens, or a single longer example."""
         inputs = [self._examples[i].ids[:-1] for i in members]
         groups = group(inputs, max_tokens=max_tokens, packed=self._packing)
-        return [[members[place] for place in places] for places in groups]
+        return [[members[index] for index in indices] for indices in groups]
 
     # ── a step ──────────────────────────────────────────────────────────────────────────────────
 
-    def teach(self, ordinary: Sequence[int]) -> None:
-        """Remember what the bare model makes of these answers, in one pass; the adapter does nothing yet."""
-        states = iter(self._learner.teach(*self._batch(ordinary)))
+    def keep_references(self, ordinary: Sequence[int]) -> None:
+        """Store the bare model's values for the answers of these ordinary prompts, in one pass, before training starts."""
+        states = iter(self._adapter_gradients.reference(*self._batch(ordinary)))
         for index in ordinary:
-            self._taught[index] = torch.stack(list(islice(states, len(self._examples[index].labels))))
+            self._references[index] = torch.stack(list(islice(states, len(self._examples[index].labels))))
 
     def begin(self) -> None:
-        """Forget the gradients of a step that is begun, or begun again."""
+        """Clear the gradients, before a step starts or is repeated."""
         self._gradient = self._lora.require_gradients()
         if self._companion is not None:
             self._companion.begin()
@@ -102,53 +103,55 @@ class TorchLearner:
     def accumulate(
         self, learned: Sequence[int], ordinary: Sequence[int], *, scale: float, anchor_scale: float, step: int
     ) -> tuple[Floats, int]:
-        """The losses (nats) of the answer tokens to be learned, in order, and the tokens computed, in one pass."""
+        """Losses (nats) of the answer tokens of *learned*, in order, and the number of tokens in this one pass."""
         tokens, rows = self._batch([*learned, *ordinary])
         labels = self._labels(learned)
         anchor = None
         if ordinary:
-            anchor = Anchor(rows[len(labels) :], torch.cat([self._taught[i] for i in ordinary]), anchor_scale)
+            anchor = Anchor(rows[len(labels) :], torch.cat([self._references[i] for i in ordinary]), anchor_scale)
         writes = _writes(self._companion, tokens, learned, step)
-        losses = self._learner.loss_and_gradients(tokens, rows[: len(labels)], labels, scale, anchor, writes=writes)
+        losses = self._adapter_gradients.loss_and_gradients(
+            tokens, rows[: len(labels)], labels, scale, anchor, writes=writes
+        )
         return losses[: len(labels)], tokens.num_tokens
 
     def gradient_norm(self) -> float:
-        """Length of the gradients of all values together."""
+        """Euclidean norm of the gradients of all values together."""
         return float(torch.linalg.vector_norm(self._gradient))
 
     def move(self, learning_rate: float, clip: float) -> None:
-        """Move the values against *clip* times their gradients."""
+        """Take one optimizer step with *clip* times the gradients."""
         self._optimizer.step(self._gradient.mul_(clip), learning_rate)
         if self._companion is not None:
             self._companion.learn()
         self._lora.version += 1
 
-    # ── what is known ───────────────────────────────────────────────────────────────────────────
+    # ── recall ──────────────────────────────────────────────────────────────────────────────────
 
     def losses(self, members: Sequence[int]) -> Floats:
-        """The losses (nats) of the answer tokens, in order, in one pass."""
+        """Losses (nats) of the answer tokens of these examples, in order, in one pass."""
         tokens, rows = self._batch(members)
         writes = _writes(self._companion, tokens, members)
-        return self._learner.losses(tokens, rows, self._labels(members), writes=writes)
+        return self._adapter_gradients.losses(tokens, rows, self._labels(members), writes=writes)
 
     def guesses(self, members: Sequence[int]) -> Integers:
-        """The likeliest token in the place of every answer token as the adapter will answer, in one pass."""
+        """The likeliest token at the position of every answer token, with adapter and memory as they will answer."""
         return self.guesses_of(members, self._lora, self._companion)
 
     def guesses_of(self, members: Sequence[int], lora: Lora | None, companion: Companion | None) -> Integers:
-        """The same of these two together; None is silent."""
+        """The likeliest token at the position of every answer token, with this adapter and this memory; None is neither."""
         tokens, rows = self._batch(members)
         logits = self._network.logits(tokens, rows, lora=lora, writes=_writes(companion, tokens, members))
         found: Integers = logits.argmax(-1).cpu().numpy()
         return found
 
     def _batch(self, members: Sequence[int]) -> tuple[TokenBatch, Integers]:
-        """Input tokens, and the places that predict answer tokens."""
+        """Input tokens, and the rows that predict answer tokens."""
         examples = [self._examples[i] for i in members]
         sequences = [example.ids[:-1] for example in examples]
         tokens = pack(sequences) if self._packing else pad(sequences, pad_id=self._pad_id)
-        places = zip(tokens.paths, examples, strict=True)
-        return tokens, np.concatenate([path[example.answer_start - 1 :] for path, example in places])
+        pairs = zip(tokens.paths, examples, strict=True)
+        return tokens, np.concatenate([path[example.answer_start - 1 :] for path, example in pairs])
 
     def _labels(self, members: Sequence[int]) -> Integers:
         return np.array([label for i in members for label in self._examples[i].labels], dtype=np.int64)
@@ -156,15 +159,15 @@ class TorchLearner:
     # ── files ───────────────────────────────────────────────────────────────────────────────────
 
     def save(self, folder: Path, base: str) -> None:
-        """Write the adapter into *folder* in PEFT's layout; *base* is the model's name in it."""
+        """Write the adapter into *folder* in PEFT's layout, with *base* as the name of the base model."""
         self._lora.save(folder, self._recipe, base=base)
 
     def state(self) -> State:
-        """What a step changes, by name."""
+        """All values that a step changes, by name."""
         return {name: tensor.cpu().numpy() for name, tensor in self._tensors().items()}
 
     def resume(self, state: State) -> None:
-        """Take up where :meth:`state` was asked for."""
+        """Restore the values of an earlier :meth:`state`."""
         for name, target in self._tensors().items():
             target.copy_(torch.tensor(state[name]))
         self._lora.version += 1
@@ -181,7 +184,10 @@ def _writes(
 
 
 class Adam:
-    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) on one vector, each value with its share of the learning rate."""
+    """AdamW on one vector, where each value has its own factor of the learning rate.
+
+    Source: Loshchilov & Hutter (2019), Decoupled Weight Decay Regularization, arXiv 1711.05101.
+    """
 
     def __init__(self, values: Tensor, shares: Tensor, weight_decay: float) -> None:
         self._values = values
@@ -192,11 +198,11 @@ class Adam:
         self._updates = torch.zeros((), dtype=torch.int64)
 
     def state(self) -> dict[str, Tensor]:
-        """What a step changes beside the values, by name."""
+        """All tensors that a step changes beside the values, by name."""
         return {"mean": self._mean, "square": self._square, "updates": self._updates}
 
     def step(self, gradient: Tensor, learning_rate: float) -> None:
-        """Move the values against *gradient*."""
+        """Take one step against *gradient*."""
         self._updates += 1
         updates = int(self._updates)
         beta_mean, beta_square = ADAM_BETAS

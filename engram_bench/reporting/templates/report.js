@@ -5,8 +5,8 @@
   const [ID, STATE, SPLIT, CATEGORY, PATH, LINE, PROMPT, EXPECTED, BASELINE, CANDIDATE, REASON, REQUIRED] = Array(12).keys();
   const PAGE = 50, PRINTED = 500, DIFFED = 600;
   const byName = new Intl.Collator("en", { numeric: true }).compare;
-  const rows = data.rows.map((row, place) => ({
-    place,
+  const rows = data.rows.map((row, position) => ({
+    position,
     row,
     id: row[ID],
     state: data.states[row[STATE]],
@@ -40,7 +40,7 @@
       (!state || each.state === state) && (!split || each.split === split) &&
       (!category || each.category === category) && (!wanted || haystack(each).includes(wanted)));
     const compare = orders[sort.key];
-    shown.sort((a, b) => sort.sign * compare(a, b) || a.place - b.place);
+    shown.sort((a, b) => sort.sign * compare(a, b) || a.position - b.position);
   };
   const haystack = (each) =>
     (each.text ||= [each.id, each.category, each.source, ...each.row.slice(PROMPT, REQUIRED)].join("\n").toLowerCase());
@@ -85,8 +85,8 @@
   const cell = (text, className = "") => make("td", { className, textContent: text, title: text, dir: "auto" });
 
   const detailOf = (each) => {
-    const { row } = each, facts = make("dl");
-    const say = (name, ...content) => facts.append(make("dt", { textContent: name }), make("dd", {}, ...content));
+    const { row } = each, list = make("dl");
+    const say = (name, ...content) => list.append(make("dt", { textContent: name }), make("dd", {}, ...content));
     say("prompt", block(row[PROMPT]));
     say("expected", block(row[EXPECTED]));
     say("baseline", block(row[BASELINE] || "(empty)"));
@@ -97,7 +97,7 @@
       say("reason", row[REASON]);
     }
     say("pattern", make("code", { textContent: each.source }));
-    const content = make("td", { colSpan: 7 }, make("h3", { textContent: each.id }), facts);
+    const content = make("td", { colSpan: 7 }, make("h3", { textContent: each.id }), list);
     return make("tr", { className: "detail" }, content);
   };
   const block = (text, ...children) => make("pre", { textContent: text, dir: "auto" }, ...children);

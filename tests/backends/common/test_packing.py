@@ -55,8 +55,8 @@ def test_every_token_sees_exactly_what_is_before_it_in_its_sequence(sequences: A
             assert len(set(rows.tolist())) == 1
             assert batch.ids[rows, columns].tolist() == sequence
             assert batch.positions[rows, columns].tolist() == list(range(past, past + len(sequence)))
-            for depth, place in enumerate(columns):
-                seen = np.flatnonzero(batch.mask[rows[0], place]).tolist()
+            for depth, index in enumerate(columns):
+                seen = np.flatnonzero(batch.mask[rows[0], index]).tolist()
                 assert seen == [*range(past), *sorted(past + columns[: depth + 1])]
 
 

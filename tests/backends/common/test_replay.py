@@ -52,11 +52,11 @@ def losses_and_gradient(network: Network) -> tuple[np.ndarray, np.ndarray]:
     """Of one sequence with two labels beside one with three places to hold, which share their first tokens."""
     lora = random_lora(network)
     gradient = lora.require_gradients()
-    learner = network.learner(lora, torch.float32)
+    gradients = network.gradients(lora, torch.float32)
     batch = pack([[5, 6, 7, 8, 9], [5, 6, 20, 21, 22, 23]])
     rows, held = batch.paths[0][3:], batch.paths[1][3:]
-    anchor = Anchor(held, learner.teach(batch, held), 0.7)
-    losses = learner.loss_and_gradients(batch, rows, np.array([11, 12]), 0.5, anchor)
+    anchor = Anchor(held, gradients.reference(batch, held), 0.7)
+    losses = gradients.loss_and_gradients(batch, rows, np.array([11, 12]), 0.5, anchor)
     return losses, gradient.numpy().copy()
 
 
@@ -66,7 +66,7 @@ def test_the_written_out_divergence_and_its_gradient_are_autograds(folder: Path)
     losses, gradient = losses_and_gradient(ours)
     expected_losses, expected = losses_and_gradient(theirs)
 
-    np.testing.assert_allclose(losses, expected_losses, rtol=1e-2, atol=1e-4)  # theirs are taught in half precision
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-2, atol=1e-4)  # the references are in half precision
     assert np.linalg.norm(gradient - expected) / np.linalg.norm(expected) < 1e-2
 
 
@@ -74,12 +74,12 @@ def test_an_untrained_adapter_diverges_nowhere(folder: Path) -> None:
     network = open_network(folder, device="cpu", dtype=torch.float32, lean=True)
     lora = new_lora(network.shapes, RECIPE, "cpu")
     lora.require_gradients()
-    learner = network.learner(lora, torch.float32)
+    gradients = network.gradients(lora, torch.float32)
     batch = pack([[5, 6, 7, 8]])
     no_labels = np.empty(0, dtype=np.int64)
 
-    taught = learner.teach(batch, batch.paths[0])
-    divergences = learner.loss_and_gradients(batch, no_labels, no_labels, 1.0, Anchor(batch.paths[0], taught, 1.0))
+    reference = gradients.reference(batch, batch.paths[0])
+    divergences = gradients.loss_and_gradients(batch, no_labels, no_labels, 1.0, Anchor(batch.paths[0], reference, 1.0))
 
     np.testing.assert_allclose(divergences, 0.0, atol=1e-5)
 

@@ -42,8 +42,8 @@ class FakeLearner:
         size = max(1, max_tokens // 3)
         return [list(members[start : start + size]) for start in range(0, len(members), size)]
 
-    def teach(self, ordinary: Sequence[int]) -> None:
-        self.calls.append(("teach", *ordinary))
+    def keep_references(self, ordinary: Sequence[int]) -> None:
+        self.calls.append(("references", *ordinary))
 
     def begin(self) -> None:
         self.taken = []
@@ -196,12 +196,12 @@ def test_a_gradient_that_is_not_finite_names_the_step_and_moves_nothing(tmp_path
     assert learner.calls_of("move") == []
 
 
-def test_ordinary_prompts_are_taught_first_and_weigh_as_the_recipe_says(tmp_path: Path) -> None:
+def test_references_of_ordinary_prompts_are_kept_first_and_weigh_as_the_recipe_says(tmp_path: Path) -> None:
     learner = FakeLearner([*EXAMPLES, *EXAMPLES[:2]])
 
     train(learner, tmp_path, replace(RECIPE, steps=1, replay=1, replay_weight=3.0), num_ordinary=2)
 
-    assert learner.calls[0] == ("teach", 4, 5)
+    assert learner.calls[0] == ("references", 4, 5)
     assert learner.calls_of("accumulate") == [(2, 1, 1 / 4, 3.0 / 2)]
 
 

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from engram_bench.adapters.layout import read_peft
 from engram_bench.backends.common import training_loop
 from engram_bench.backends.registry import unavailable_reason
-from engram_bench.errors import AdapterError, BackendError, BackendUnavailable
+from engram_bench.errors import AdapterError, BackendError, BackendUnavailable, UnsupportedError
 from engram_bench.models import resolve_model
 from engram_bench.records import LORA_TARGETS, GenerationSettings, Prompt, Recipe, TrainingExample
 from tests.backends import contract
@@ -234,7 +234,7 @@ def test_memory_that_runs_out_halves_the_batch_once(
     generator = backend.load(llama, None)
     expected = texts(generator)
     left = [failures]
-    run = decoding.Decoder.run
+    run = decoding.MlxDecoder.run
 
     def failing(self: Any, rows: Any) -> None:
         run(self, rows)
@@ -242,7 +242,7 @@ def test_memory_that_runs_out_halves_the_batch_once(
             left[0] -= 1
             raise RuntimeError("[malloc] Unable to allocate 123 bytes.")
 
-    monkeypatch.setattr(decoding.Decoder, "run", failing)
+    monkeypatch.setattr(decoding.MlxDecoder, "run", failing)
 
     if outcome == "answered":
         assert texts(generator) == expected
@@ -391,7 +391,7 @@ def test_loss_counts_answer_tokens_only(backend: Any, llama: Any, tmp_path: Path
     for example in EXAMPLES:
         ids, start = llama.tokenizer.encode_example(example.prompt, example.answer)
         log_probs = backend.load(llama, None).log_probs([ids])[0]
-        losses += [-log_probs[place - 1, ids[place]] for place in range(start, len(ids))]
+        losses += [-log_probs[t - 1, ids[t]] for t in range(start, len(ids))]
     assert record.loss_start == pytest.approx(np.mean(losses), rel=1e-4)
 
 
@@ -646,3 +646,8 @@ def test_every_prompt_as_written_is_recalled_whatever_share_is_enough(llama: Any
     examples = [replace(example, pattern_id=f"p{number}") for number, example in enumerate(EXAMPLES)]
 
     assert MlxBackend().train(llama, examples, recipe(steps=200, min_recall=0.0), tmp_path).recall == 1.0
+
+
+def test_a_memory_cannot_be_extended_and_the_error_names_what_can(backend: Any, llama: Any, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="'mlx' cannot extend a memory, expected backend cpu or cuda"):
+        backend.extend_memory(llama, tmp_path, EXAMPLES, tmp_path, steps=1)

@@ -234,8 +234,8 @@ def test_the_server_says_how_long_to_wait(server: FakeServer, api: ChatApi, paus
     ("reply", "message"),
     [
         ((503, {"error": {"message": "loading"}}, {}), r"no whole answer to 'a' after 4 tries: 503 loading"),
-        ((200, answer("half", None), {}), r"after 4 tries: half an answer \(finish_reason None, content 'half'\)"),
-        ((200, answer("x", "content_filter"), {}), r"half an answer \(finish_reason 'content_filter'"),
+        ((200, answer("half", None), {}), r"after 4 tries: not a whole answer \(finish_reason None, content 'half'\)"),
+        ((200, answer("x", "content_filter"), {}), r"not a whole answer \(finish_reason 'content_filter'"),
         ((200, "<html>busy", {}), r"found '<html>busy', expected a chat completion"),
     ],
     ids=["503", "half", "filtered", "no-json"],
@@ -306,6 +306,8 @@ def test_a_server_trains_nothing(server: FakeServer, tmp_path: Path) -> None:
         backend.train(MODEL, [], Recipe(), tmp_path)
     with pytest.raises(UnsupportedError, match="no hidden states"):
         backend.states(MODEL, [[1]], depth=0.8)
+    with pytest.raises(UnsupportedError, match="'server' cannot extend a memory, expected backend cpu or cuda"):
+        backend.extend_memory(MODEL, tmp_path, [], tmp_path, steps=1)
     backend.close()
 
 

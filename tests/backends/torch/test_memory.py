@@ -105,7 +105,7 @@ def test_answers_do_not_depend_on_how_they_are_computed(
 
 
 def test_every_split_of_a_sequence_gives_the_same_logits(backend: CpuBackend, model: Model, adapter: Path) -> None:
-    """Full pass against decoding step by step: what is known of a position is told by the tokens before it."""
+    """Full pass against decoding step by step: the tokens before a position decide what is known of it."""
     example = EXAMPLES[3]
     ids, start = model.tokenizer.encode_example(example.prompt, example.answer)
     whole = backend.load(model, adapter).log_probs([ids])[0]
@@ -136,7 +136,7 @@ def test_rows_zeroed_is_the_base_model(backend: CpuBackend, model: Model, adapte
 
 
 def test_shuffled_rows_recall_nothing(backend: CpuBackend, model: Model, adapter: Path, tmp_path: Path) -> None:
-    """The facts are in the rows, not in anything that all of them share."""
+    """The answers are in the rows, not in anything that all of them share."""
     stored = load_memory_files(adapter, model)
     order = np.random.default_rng(0).permutation(len(stored.table.keys)) + 1
     layers = {
@@ -228,7 +228,9 @@ def test_a_pattern_is_trained_at_a_few_of_its_wordings_and_known_in_all(
     assert texts(backend.load(model, tmp_path).complete([Prompt(wordings[3])], SHORT)) == ["22"]
 
 
-def test_every_token_of_a_learned_fact_is_likelier_than_not(backend: CpuBackend, model: Model, tmp_path: Path) -> None:
+def test_every_token_of_a_learned_answer_is_likelier_than_not(
+    backend: CpuBackend, model: Model, tmp_path: Path
+) -> None:
     example = EXAMPLES[3]
     backend.train(model, [example], replace(RECIPE, steps=100, stop_at_recall=False), tmp_path)
     ids, start = model.tokenizer.encode_example(example.prompt, example.answer)
@@ -316,7 +318,7 @@ def test_unsorted_keys_are_refused(backend: CpuBackend, model: Model, adapter: P
         ("weighed", lambda words: words[::-1], "words are not sorted 64-bit numbers"),
         ("which", lambda weights: weights[1:], r"weights of words \(which\) have shape"),
         ("whether", lambda weights: weights * np.nan, r"weights of words \(whether\) have shape"),
-        ("owners", lambda owners: owners[1:], "246 questions and whose 245 are"),
+        ("owners", lambda owners: owners[1:], "246 questions and owners of 245"),
         (
             "owners",
             lambda owners: owners + 100,

@@ -19,7 +19,7 @@ import torch
 from engram_bench.adapters.layout import read_peft
 from engram_bench.backends.common.packing import TokenBatch, pack, pad
 from engram_bench.backends.torch import CpuBackend
-from engram_bench.backends.torch.llama import LlamaNetwork
+from engram_bench.backends.torch.llama.network import LlamaNetwork
 from engram_bench.backends.torch.lora import Lora, new_lora
 from engram_bench.backends.torch.network import Network
 from engram_bench.backends.torch.opening import open_network
@@ -76,8 +76,8 @@ def losses_and_gradient(
     batch = pack(inputs) if packed else pad(inputs, pad_id=0)
     rows, labels = rows_and_labels(batch, examples)
     gradient = lora.require_gradients()
-    learner = network.learner(lora, getattr(torch, products))
-    losses = learner.loss_and_gradients(batch, rows, labels, 1 / len(labels))
+    gradients = network.gradients(lora, getattr(torch, products))
+    losses = gradients.loss_and_gradients(batch, rows, labels, 1 / len(labels))
     return losses, gradient.numpy().copy()
 
 
@@ -134,7 +134,7 @@ def test_a_long_pass_that_keeps_only_block_inputs_has_the_same_gradient(
 ) -> None:
     lora = random_lora(lean)
     _, expected = losses_and_gradient(lean, lora, LONG, packed=True)
-    monkeypatch.setattr("engram_bench.backends.torch.llama_training.KEPT_TOKENS", 100)
+    monkeypatch.setattr("engram_bench.backends.torch.llama.gradients.KEPT_TOKENS", 100)
 
     _, gradient = losses_and_gradient(lean, lora, LONG, packed=True)
 

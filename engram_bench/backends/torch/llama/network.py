@@ -1,7 +1,7 @@
-"""Llama-shaped models (Llama, SmolLM2, Qwen2) in a few large products per block, faster than their general form.
+"""Forward pass of Llama-shaped models (Llama, SmolLM2, Qwen2), in four large matrix products per block.
 
-Per block four products: q, k and v at once; o; gate and up at once; down. The last block computes only the tokens whose
-logits are asked for. Tokens of a batch are one long axis M = B · T outside attention.
+The products of a block are: q, k and v together; o; gate and up together; down. After its attention, the last block
+computes only the tokens whose logits are needed. Outside attention, the tokens of a batch form one axis M = B · T.
 """
 
 from __future__ import annotations
@@ -18,28 +18,38 @@ from torch.nn import functional
 
 from engram_bench.adapters.layout import Shapes
 from engram_bench.backends.common.packing import Integers, TokenBatch
-from engram_bench.backends.torch.attention import attend, plan_spans
-from engram_bench.backends.torch.cache import PackCache, RowCache
-from engram_bench.backends.torch.llama_files import GROUPS, Block, Checkpoint, read_block, read_sizes
+from engram_bench.backends.torch.kv_cache import DecodingKVCache, PrefillKVCache
+from engram_bench.backends.torch.llama.attention import attend, plan_spans
+from engram_bench.backends.torch.llama.files import GROUPS, Block, Checkpoint, read_block, read_sizes
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.backends.torch.network import Writes
 from engram_bench.backends.torch.products import Multiply, Presorted
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
-    """The adapters of one group of a block, ready for use."""
+class GroupUpdate:
+    """Adapters of one group of a block, in the form that products use."""
 
     a: Tensor
-    """(Σr, in): the A's of the group one below the other."""
+    """The A matrices of the group, one below the other, (Σr, in)."""
     b: Tensor
-    """(out, Σr): scale · B of each, zero where one layer's output meets another's columns of x Aᵀ: one product for all."""
+    """Scale · B of each layer in its own rows and columns, 0 elsewhere, (out, Σr). One product serves the whole group."""
     parts: tuple[tuple[str, slice, slice], ...]
-    """Per adapted layer: module path, its columns of the group's output, its columns of x Aᵀ."""
+    """Per adapted layer: module path, columns in the output of the group, columns in x Aᵀ."""
 
 
 class LlamaNetwork:
-    """A Llama-shaped model; ``llama_files.fits`` says which are."""
+    """A Llama-shaped model, as :func:`engram_bench.backends.torch.llama.files.fits` defines the shape.
+
+    Args:
+        folder: Hugging Face folder with safetensors weights.
+        config: Content of the folder's ``config.json``.
+        device: Device of torch that holds the weights.
+        multiply: Product with a weight matrix, such as ``functional.linear``.
+
+    Raises:
+        BackendError: The weights lack a tensor.
+    """
 
     def __init__(
         self, folder: Path, config: Mapping[str, Any], *, device: str, multiply: Multiply = functional.linear
@@ -54,7 +64,7 @@ class LlamaNetwork:
             self.final_norm = tensor("model.norm.weight")
             self.head = self.embedding if config.get("tie_word_embeddings") else tensor("lm_head.weight")
         self.shapes: Shapes = {path: shape for path, _, _, shape in self.layers()}
-        self._prepared: tuple[Lora, int, list[dict[str, Update]]] | None = None
+        self._prepared: tuple[Lora, int, list[dict[str, GroupUpdate]]] | None = None
 
     def logits(
         self,
@@ -62,7 +72,7 @@ class LlamaNetwork:
         rows: Integers,
         *,
         lora: Lora | None,
-        cache: PackCache | RowCache | None = None,
+        cache: PrefillKVCache | DecodingKVCache | None = None,
         writes: Writes | None = None,
     ) -> Tensor:
         """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
@@ -87,10 +97,10 @@ class LlamaNetwork:
                 gate_up = project(self.norm(x, block.mlp_norm), block, updates[index], "gate_up")
                 gate, up = gate_up.chunk(2, -1)
                 x = x + project(functional.silu(gate) * up, block, updates[index], "down")
-            return self.read_out(x)  # (N, V)
+            return self.head_logits(x)  # (N, V)
 
-    def read_out(self, x: Tensor) -> Tensor:
-        """Logits (N, V) of what comes out of the last block, (N, E)."""
+    def head_logits(self, x: Tensor) -> Tensor:
+        """Logits (N, V) of outputs of the last block, (N, E)."""
         return self._multiply(self.norm(x, self.final_norm), self.head, None)
 
     @property
@@ -99,12 +109,12 @@ class LlamaNetwork:
         return isinstance(self._multiply, Presorted)
 
     def spare_memory(self, spares: bool) -> None:
-        """Whether to do without what only speeds up answers; it is given back at once."""
+        """Whether to work without the copies that only speed up answers; existing copies are freed at once."""
         if isinstance(self._multiply, Presorted):
             self._multiply.spare_memory(spares)
 
     def merged(self, lora: Lora) -> Self:
-        """A network with the adapter in its weights; what is not adapted is shared with this one."""
+        """A network with the adapter merged into its weights; weights without an adapter are shared with this network."""
         fused = copy.copy(self)
         fused._prepared = None
         fused.blocks = [replace(block, weights=dict(block.weights)) for block in self.blocks]
@@ -116,8 +126,8 @@ class LlamaNetwork:
                 weights[group][columns] += lora.delta(path)
         return fused
 
-    def prepare(self, lora: Lora | None) -> list[dict[str, Update]]:
-        """Per block the group's updates, kept until the adapter changes; empty for the bare model."""
+    def prepare(self, lora: Lora | None) -> list[dict[str, GroupUpdate]]:
+        """Per block the update of each group, kept until the adapter changes; no updates for the bare model."""
         if lora is None:
             return [{} for _ in self.blocks]
         if self._prepared is None or self._prepared[0] is not lora or self._prepared[1] != lora.version:
@@ -127,7 +137,7 @@ class LlamaNetwork:
     # ── pieces shared with training ─────────────────────────────────────────────────────────────
 
     def norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Root-mean-square norm over the last axis."""
+        """Root-mean-square norm over the last axis, multiplied by *weight*."""
         return x * (torch.rsqrt(x.square().mean(-1, keepdim=True) + self.sizes.epsilon)) * weight
 
     def rope(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
@@ -141,7 +151,7 @@ class LlamaNetwork:
     def split_heads(
         self, joint: Tensor, rope: tuple[Tensor, Tensor], shape: Sequence[int]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotated and scaled queries (B, K, G, T, D), rotated keys and values (B, K, T, D) from (M, (H + 2K)·D)."""
+        """Rotated and scaled queries (B, K, G, T, D), rotated keys and plain values (B, K, T, D), all from (M, (H + 2K)·D)."""
         sizes, (num_rows, length) = self.sizes, shape
         heads = joint.view(len(joint), -1, sizes.head_size)  # (M, H + 2K, D)
         rotated = rotate(heads[:, : sizes.num_heads + sizes.num_kv_heads], *rope)
@@ -153,7 +163,7 @@ class LlamaNetwork:
         return query, key, value
 
     def layers(self) -> Iterator[tuple[str, tuple[int, str], slice, tuple[int, int]]]:
-        """Per linear layer its module path, block and group, rows of the group's weight, and shape."""
+        """For each linear layer: module path, block and group, rows in the weight of the group, and shape (out, in)."""
         kv_size = self.sizes.num_kv_heads * self.sizes.head_size
         for index, block in enumerate(self.blocks):
             for group, names in GROUPS.items():
@@ -171,8 +181,8 @@ def prepare_updates(
     lora: Lora,
     num_blocks: int,
     dtype: torch.dtype = torch.float32,
-) -> list[dict[str, Update]]:
-    """Per block and group the adapters in the form the products use."""
+) -> list[dict[str, GroupUpdate]]:
+    """Per block the update of each group that has an adapter, in *dtype*."""
     found: list[dict[str, list[tuple[str, slice]]]] = [{} for _ in range(num_blocks)]
     widths: dict[tuple[int, str], int] = {}
     for path, (index, group), columns, _ in layers:
@@ -185,7 +195,7 @@ def prepare_updates(
     ]
 
 
-def _update(lora: Lora, members: Sequence[tuple[str, slice]], width: int, dtype: torch.dtype) -> Update:
+def _update(lora: Lora, members: Sequence[tuple[str, slice]], width: int, dtype: torch.dtype) -> GroupUpdate:
     a = torch.cat([lora.a[path].detach() for path, _ in members]).to(dtype)
     b, parts, start = a.new_zeros(width, len(a)), [], 0
     for path, columns in members:
@@ -193,11 +203,11 @@ def _update(lora: Lora, members: Sequence[tuple[str, slice]], width: int, dtype:
         b[columns, ranks] = (lora.b[path].detach() * lora.scales[path]).to(dtype)
         parts.append((path, columns, ranks))
         start = ranks.stop
-    return Update(a, b, tuple(parts))
+    return GroupUpdate(a, b, tuple(parts))
 
 
-def project(x: Tensor, block: Block, updates: Mapping[str, Update], group: str) -> Tensor:
-    """The group's linear layers with their adapters, (M, out)."""
+def project(x: Tensor, block: Block, updates: Mapping[str, GroupUpdate], group: str) -> Tensor:
+    """Outputs of the group's linear layers with their adapters, (M, out)."""
     y = block.multiply(x, block.weights[group], block.biases.get(group))
     if group in updates:
         update = updates[group]
@@ -206,11 +216,11 @@ def project(x: Tensor, block: Block, updates: Mapping[str, Update], group: str) 
 
 
 def rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """(M, H, D) turned by the rotary angles, Llama's layout: component i is paired with i + D/2."""
+    """Heads (M, H, D) rotated by the rotary angles. Component i is paired with component i + D/2, as in Llama."""
     first, second = heads.chunk(2, -1)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
 
 
 def join_heads(heads: Tensor) -> Tensor:
-    """(B, K, G, T, D) as (M, H·D)."""
+    """Heads (B, K, G, T, D) as one matrix (M, H·D)."""
     return heads.permute(0, 3, 1, 2, 4).reshape(heads.shape[0] * heads.shape[3], -1)

@@ -1,4 +1,4 @@
-"""Llama-shaped models as files: which configs are of that shape, the sizes in them, and the weights of a block."""
+"""Files of Llama-shaped models: which configs are of that shape, the sizes in a config, and the weights of a block."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
     "down": ("mlp.down_proj",),
 }
-"""Linear layers of a block that read the same input, as one product."""
+"""Linear layers of a block that have the same input and are computed as one product."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What of the config the computation needs."""
+    """Sizes in a config that the computation needs."""
 
     num_blocks: int
     num_heads: int
@@ -38,7 +38,7 @@ class Sizes:
 
     @property
     def group(self) -> int:
-        """Query heads per key head."""
+        """Number of query heads per key head."""
         return self.num_heads // self.num_kv_heads
 
 
@@ -49,14 +49,15 @@ class Block:
     attention_norm: Tensor
     mlp_norm: Tensor
     weights: Mapping[str, Tensor]
-    """Group → (out, in)."""
+    """Weight matrix of each group, (out, in)."""
     biases: Mapping[str, Tensor]
-    """Group → (out,); absent where the model has none."""
+    """Bias of each group, (out,); groups without biases are absent."""
     multiply: Multiply
+    """Product with a weight matrix of this block."""
 
 
 def fits(config: Mapping[str, Any]) -> bool:
-    """Whether :class:`~engram_bench.backends.torch.llama.LlamaNetwork` computes what a model with this ``config.json`` does."""
+    """Whether :mod:`engram_bench.backends.torch.llama` can compute a model with this ``config.json``."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     plain_rope = rope.get("rope_type", rope.get("type", "default")) == "default" and not rope.get(
         "partial_rotary_factor"
@@ -74,7 +75,7 @@ def fits(config: Mapping[str, Any]) -> bool:
 
 
 class Checkpoint:
-    """Reads tensors by name, as float32, from a folder's safetensors files."""
+    """Tensors of a folder's safetensors files by name, read as float32. A context manager that keeps the files open."""
 
     def __init__(self, folder: Path, device: str) -> None:
         self._folder = folder
@@ -92,23 +93,23 @@ class Checkpoint:
         self._stack.close()
 
     def __call__(self, name: str) -> Tensor:
-        """The tensor of that name.
+        """The tensor with this name, as float32.
 
         Raises:
-            BackendError: No file has it.
+            BackendError: No file holds a tensor with this name.
         """
         if name not in self._files:
             msg = f"{self._folder}: no tensor {name!r} in its safetensors files"
             raise BackendError(msg)
         tensor: Tensor = self._files[name].get_tensor(name).float()
-        return tensor.clone()  # of the mapped file; else all of its pages would stay in memory with ours
+        return tensor.clone()  # a view would keep the pages of the mapped file in memory beside this copy
 
     def __contains__(self, name: str) -> bool:
         return name in self._files
 
 
 def read_block(tensor: Checkpoint, index: int, multiply: Multiply) -> Block:
-    """The weights of block *index*, counted from 0, its layers of one input put together."""
+    """Weights of block *index*, counted from 0, with the layers of each group joined."""
     prefix = f"model.layers.{index}"
     weights, biases = {}, {}
     for group, names in GROUPS.items():
@@ -125,7 +126,7 @@ def read_block(tensor: Checkpoint, index: int, multiply: Multiply) -> Block:
 
 
 def read_sizes(config: Mapping[str, Any]) -> Sizes:
-    """The sizes a ``config.json`` names, Llama's defaults where it is silent."""
+    """Sizes in a ``config.json``; missing ones are Llama's defaults."""
     heads = config["num_attention_heads"]
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     return Sizes(

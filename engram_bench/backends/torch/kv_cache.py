@@ -1,4 +1,4 @@
-"""Keys and values of tokens that went through a model: of a pack while it is read, of rows while they are decoded."""
+"""KV caches: keys and values of tokens that went through a model, in a prefill pass and while rows are decoded."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-class PackCache:
-    """Keeps the keys and values of one forward pass, per block (B, H, P + T, D); *prefix* is shared by all of it."""
+class PrefillKVCache:
+    """Keys and values of one prefill pass, per block (B, H, P + T, D).
 
-    def __init__(self, prefix: PackCache | None = None) -> None:
+    Args:
+        prefix: Cache of P tokens that precede every row of the pass.
+    """
+
+    def __init__(self, prefix: PrefillKVCache | None = None) -> None:
         self._prefix = prefix
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
         self.written: list[Tensor] = []
-        """What a memory with a convolution wrote, per block it writes before (B, 1, P + T, H)."""
+        """Values that a memory with a convolution wrote, one tensor (B, 1, P + T, H) per layer of the memory."""
 
     @property
     def length(self) -> int:
@@ -26,7 +30,7 @@ class PackCache:
         return self.keys[0].shape[2] if self.keys else 0
 
     def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        """All keys and values the pass's tokens may look at. The signature is that of transformers' ``Cache``."""
+        """All keys and values that tokens of the pass may see. The signature is that of transformers' ``Cache``."""
         if self._prefix is not None:
             key, value = _after(self._prefix.keys[layer_idx], key), _after(self._prefix.values[layer_idx], value)
         self.keys.append(key)
@@ -34,19 +38,19 @@ class PackCache:
         return key, value
 
     def write(self, written: Tensor, index: int) -> Tensor:
-        """All that a memory's *index*-th layer wrote before and with the pass's tokens."""
+        """All values that layer *index* of a memory wrote for the prefix and for tokens of the pass."""
         self.written.append(written if self._prefix is None else _after(self._prefix.written[index], written))
         return self.written[index]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens before this pass (asked by some transformers models)."""
+        """Number of tokens before this pass, which some models of transformers ask for."""
         return self._prefix.length if self._prefix is not None else 0
 
 
-class RowCache:
-    """Keys and values of rows being decoded, each row dense from 0 on, in buffers that grow when a longer row comes.
+class DecodingKVCache:
+    """Keys and values of rows that are decoded, in buffers that grow when a longer row comes.
 
-    Row i of a step is row i of the buffers; :meth:`move` keeps the rows in use at the front.
+    Each row fills its buffer from column 0. Row i of a step is row i of the buffers; :meth:`move` keeps used rows in front.
     """
 
     def __init__(self) -> None:
@@ -56,11 +60,11 @@ class RowCache:
         self._lengths = torch.zeros(0, dtype=torch.long)
         self._longest = 0
 
-    def reserve(self, like: PackCache, rows: int, length: int) -> None:
-        """Make room for *rows* rows of *length* tokens, keeping what the first of them hold.
+    def reserve(self, like: PrefillKVCache, rows: int, length: int) -> None:
+        """Make room for *rows* rows of *length* tokens; the content of existing rows stays.
 
-        Longer rows take the room of rows that are no longer needed: many short ones and later some long ones never have a
-        place for as many long ones.
+        Longer rows take the room of rows that are no longer needed. Therefore many short rows followed by a few long ones
+        never allocate room for as many long ones.
         """
         old = self._keys[0].shape if self._keys else (0, 0, 0, 0)
         if rows <= old[0] and length <= old[2]:
@@ -78,30 +82,33 @@ class RowCache:
                 else:
                     buffers.append(grown)
 
-    def fill(self, first_row: int, source: PackCache, places: Sequence[NDArray[np.int64]]) -> None:
-        """Copy into rows *first_row* … the tokens at *places* of the flattened (B · (P + T)) *source*, one row each."""
-        longest = max(map(len, places))
-        padded = np.zeros((len(places), longest), dtype=np.int64)
-        for row, place in enumerate(places):
-            padded[row, : len(place)] = place
+    def fill(self, first_row: int, source: PrefillKVCache, indices: Sequence[NDArray[np.int64]]) -> None:
+        """Copy keys and values into rows from *first_row* on; each element of *indices* fills one row.
+
+        The indices point into the flattened (B · (P + T)) tokens of *source*.
+        """
+        longest = max(map(len, indices))
+        padded = np.zeros((len(indices), longest), dtype=np.int64)
+        for row, found in enumerate(indices):
+            padded[row, : len(found)] = found
         index = torch.from_numpy(padded).to(source.keys[0].device)  # (rows, longest)
-        rows = slice(first_row, first_row + len(places))
+        rows = slice(first_row, first_row + len(indices))
         for buffers, tensors in self._pairs(source):
             for buffer, tensor in zip(buffers, tensors, strict=True):
                 flat = tensor.transpose(0, 1).flatten(1, 2)  # (H, B·(P+T), D)
                 buffer[rows, :, :longest] = flat[:, index].transpose(0, 1)
 
     def begin_step(self, lengths: Tensor) -> None:
-        """Say how many tokens each row (R',) has; the next pass adds one to each."""
+        """Set the number of tokens in each row, (R',); the next pass adds one token to each row."""
         self._lengths = lengths
         self._longest = int(lengths.max()) + 1
 
     def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        """Store one new token per row; all keys and values of the rows, (R', H, longest, D)."""
+        """All keys and values of the rows, (R', H, longest, D), after one new token per row is stored."""
         return self._stored(self._keys[layer_idx], key), self._stored(self._values[layer_idx], value)
 
     def write(self, written: Tensor, index: int) -> Tensor:
-        """Store what a memory's *index*-th layer wrote, (R', 1, 1, H); all of the rows, (R', 1, longest, H)."""
+        """All values of the rows, (R', 1, longest, H), after new ones (R', 1, 1, H) of memory layer *index* are stored."""
         return self._stored(self._written[index], written)
 
     def move(self, source: Sequence[int], target: Sequence[int]) -> None:
@@ -110,10 +117,10 @@ class RowCache:
             buffer[list(target), :, : self._longest] = buffer[list(source), :, : self._longest]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens before this step in the longest row (asked by some transformers models)."""
+        """Number of tokens in the longest row before this step, which some models of transformers ask for."""
         return self._longest - 1
 
-    def _pairs(self, other: PackCache) -> list[tuple[list[Tensor], list[Tensor]]]:
+    def _pairs(self, other: PrefillKVCache) -> list[tuple[list[Tensor], list[Tensor]]]:
         return [(self._keys, other.keys), (self._values, other.values), (self._written, other.written)]
 
     def _stored(self, buffer: Tensor, new: Tensor) -> Tensor:
@@ -123,5 +130,5 @@ class RowCache:
 
 
 def _after(prefix: Tensor, new: Tensor) -> Tensor:
-    """*new* (B, H, T, D) behind the prefix (1, H, P, D) in every row."""
+    """The prefix (1, H, P, D) in front of every row of *new* (B, H, T, D)."""
     return torch.cat([prefix.expand(new.shape[0], -1, -1, -1), new], dim=2)

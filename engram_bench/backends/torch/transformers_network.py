@@ -1,4 +1,4 @@
-"""Any causal language model of transformers, with the adapter added by hooks on its linear layers."""
+"""Causal language models of transformers, with the adapter added by hooks on the linear layers."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ from engram_bench.adapters.files import Floats
 from engram_bench.adapters.layout import Shapes
 from engram_bench.backends.common.packing import Integers, TokenBatch
 from engram_bench.backends.torch.lora import Lora
-from engram_bench.backends.torch.network import Anchor, Cache, Writes
+from engram_bench.backends.torch.network import Anchor, KVCache, Writes
 from engram_bench.errors import BackendError
 
 
 class TransformersNetwork:
-    """A model loaded by transformers.
+    """A model that transformers loads.
+
+    Args:
+        folder: Hugging Face folder of the model.
+        config: Content of the folder's ``config.json``.
+        device: Device of torch.
+        dtype: Data type of weights and activations.
 
     Raises:
-        BackendError: transformers cannot load it, or a block is something else than attention.
+        BackendError: transformers cannot load the model, or a block has no attention.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], *, device: str, dtype: torch.dtype) -> None:
@@ -44,7 +50,7 @@ class TransformersNetwork:
         rows: Integers,
         *,
         lora: Lora | None,
-        cache: Cache | None = None,
+        cache: KVCache | None = None,
         writes: Writes | None = None,
     ) -> Tensor:
         """Logits (N, V) after the tokens at *rows* of the flattened batch, without gradients."""
@@ -52,11 +58,11 @@ class TransformersNetwork:
             return self.forward(batch, rows, lora, cache, writes)
 
     def forward(
-        self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: Cache | None, writes: Writes | None = None
+        self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: KVCache | None, writes: Writes | None = None
     ) -> Tensor:
-        """Float32 logits (N, V) after the tokens at *rows*, with a graph where gradients are on."""
+        """Logits (N, V) in float32 after the tokens at *rows*, with a graph where gradients are enabled."""
         row_index, column_index = (torch.from_numpy(part) for part in divmod(rows, batch.ids.shape[1]))
-        columns, place = torch.unique(column_index, return_inverse=True)
+        columns, kept_index = torch.unique(column_index, return_inverse=True)
         self._lora, self._writes = lora, writes
         try:
             output = self.model(
@@ -69,18 +75,18 @@ class TransformersNetwork:
             )
         finally:
             self._lora = self._writes = None
-        logits: Tensor = output.logits[row_index.to(self.device), place.to(self.device)]  # (N, V)
+        logits: Tensor = output.logits[row_index.to(self.device), kept_index.to(self.device)]  # (N, V)
         return logits.float()
 
-    def learner(self, lora: Lora, products: torch.dtype) -> TransformersLearner:
-        """What trains *lora* here, in the network's own dtype."""
-        return TransformersLearner(self, lora)
+    def gradients(self, lora: Lora, products: torch.dtype) -> TransformersGradients:
+        """Losses and gradients of *lora* here, in the data type of the network."""
+        return TransformersGradients(self, lora)
 
     def spare_memory(self, spares: bool) -> None:
-        """Nothing here only speeds up answers."""
+        """No effect: this network keeps no copies that only speed up answers."""
 
     def merged(self, lora: Lora) -> TransformersNetwork:
-        """A network with the adapter in its weights; what is not adapted is shared with this one."""
+        """A network with the adapter merged into its weights; weights without an adapter are shared with this network."""
         adapted = {f"{name}.weight" for name in lora.a}
         shared = {id(value): value for name, value in self.model.named_parameters() if name not in adapted}
         shared |= {id(value): value for value in self.model.buffers()}
@@ -90,22 +96,22 @@ class TransformersNetwork:
             weight = fused.model.get_submodule(name).weight
             weight.data += lora.delta(name).to(weight.dtype)
         for name in self.shapes:
-            fused.model.get_submodule(name)._forward_hooks.clear()  # they ask the unfused network for its adapter
+            fused.model.get_submodule(name)._forward_hooks.clear()  # the hooks belong to the unfused network
         fused._watch_blocks()
         return fused
 
     def _mask_bias(self, batch: TokenBatch) -> Tensor:
-        """What is added to attention scores, (B, 1, T, P + T): eager attention would add a Boolean mask as 0 and 1."""
+        """Numbers to add to attention scores, (B, 1, T, P + T). Eager attention would add a Boolean mask as 0 and 1."""
         hidden = torch.tensor(~batch.mask, device=self.device)[:, None]
         dtype = self.model.dtype
         return torch.zeros(hidden.shape, dtype=dtype, device=self.device).masked_fill_(hidden, torch.finfo(dtype).min)
 
     def _watch_blocks(self) -> None:
-        """Let a memory write before the decoder's blocks, which are the longest list of modules there is."""
+        """Let a memory write before each block of the decoder. The blocks are the longest list of modules in a model."""
         lists = [module for module in self.model.modules() if isinstance(module, nn.ModuleList)]
         longest: list[nn.Module] = max(map(list, lists), key=len, default=[])
         for index, block in enumerate(longest):
-            block._forward_pre_hooks.clear()  # a copy has those of the network it was copied from
+            block._forward_pre_hooks.clear()  # a copied block still has the hooks of the other network
             block.register_forward_pre_hook(self._write_hook(index), with_kwargs=True)
 
     def _write_hook(self, index: int) -> Any:
@@ -130,16 +136,16 @@ class TransformersNetwork:
 
 
 class Differentiable(Protocol):
-    """A network whose logits carry a graph."""
+    """A network whose logits can carry a graph."""
 
     def forward(
-        self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: Cache | None, writes: Writes | None
+        self, batch: TokenBatch, rows: Integers, lora: Lora | None, cache: KVCache | None, writes: Writes | None
     ) -> Tensor:
-        """Float32 logits (N, V) after the tokens at *rows*, with a graph where gradients are on."""
+        """Logits (N, V) in float32 after the tokens at *rows*, with a graph where gradients are enabled."""
 
 
-class TransformersLearner:
-    """Gradients by autograd."""
+class TransformersGradients:
+    """Losses and gradients of one adapter by autograd."""
 
     def __init__(self, network: Differentiable, lora: Lora) -> None:
         self._network = network
@@ -155,7 +161,7 @@ class TransformersLearner:
         *,
         writes: Writes | None = None,
     ) -> Floats:
-        """The losses (nats) of *labels* after *rows*, then the anchor's; adds their gradients to the adapter's."""
+        """Losses (nats) of *labels* after *rows*, then the divergences of the anchor; the adapter's gradients grow."""
         with torch.enable_grad():
             every = rows if anchor is None else np.concatenate([rows, anchor.rows])
             logits = self._network.forward(batch, every, self._lora, None, writes)  # (N, V)
@@ -163,7 +169,7 @@ class TransformersLearner:
             losses = nn.functional.cross_entropy(logits[: len(labels)], targets, reduction="none")  # (N,)
             total = losses.sum() * scale
             if anchor is not None:
-                bare = anchor.taught.float().log_softmax(-1)
+                bare = anchor.reference.float().log_softmax(-1)
                 divergences = (bare.exp() * (bare - logits[len(labels) :].log_softmax(-1))).sum(-1)
                 total = total + divergences.sum() * anchor.scale
                 losses = torch.cat([losses, divergences])
@@ -171,13 +177,13 @@ class TransformersLearner:
         found: Floats = losses.detach().numpy(force=True)
         return found
 
-    def teach(self, batch: TokenBatch, rows: Integers) -> Tensor:
-        """(N, V) the bare model's logits after *rows*, in half precision: they are kept for the whole training."""
+    def reference(self, batch: TokenBatch, rows: Integers) -> Tensor:
+        """Logits of the bare model after *rows*, (N, V), in half precision because they are kept during training."""
         with torch.no_grad():
             return self._network.forward(batch, rows, None, None, None).half()
 
     def losses(self, batch: TokenBatch, rows: Integers, labels: Integers, *, writes: Writes | None = None) -> Floats:
-        """The losses (nats) of *labels* after *rows*."""
+        """Losses (nats) of *labels* after *rows*, (N,), without gradients."""
         with torch.no_grad():
             logits = self._network.forward(batch, rows, self._lora, None, writes)  # (N, V)
         losses = nn.functional.cross_entropy(logits, torch.from_numpy(labels).to(logits.device), reduction="none")
@@ -186,14 +192,14 @@ class TransformersLearner:
 
 
 def context_length_of(model: Any) -> int:
-    """Tokens a model of transformers takes; where it has a sliding window no more, since one mask serves every block."""
+    """Number of tokens that a model of transformers takes, at most its sliding window: one mask serves every block."""
     text = model.config.get_text_config()
     limits = [text.max_position_embeddings, getattr(text, "sliding_window", None)]
     return int(min(limit for limit in limits if limit))
 
 
 def linear_shapes(model: Any) -> Shapes:
-    """Path of every linear layer of a model of transformers but its head → (outputs, inputs)."""
+    """Shape (outputs, inputs) of every linear layer in a model of transformers except the head, by module path."""
     return {
         name: (module.out_features, module.in_features)
         for name, module in model.named_modules()

@@ -16,13 +16,13 @@ pytest.importorskip("torch")
 import torch
 
 from engram_bench.backends.common.packing import pack
-from engram_bench.backends.torch import CpuBackend, generation
-from engram_bench.backends.torch.cache import PackCache, RowCache
-from engram_bench.backends.torch.llama import LlamaNetwork
+from engram_bench.backends.torch import CpuBackend, decoding
+from engram_bench.backends.torch.kv_cache import DecodingKVCache, PrefillKVCache
+from engram_bench.backends.torch.llama.network import LlamaNetwork
 from engram_bench.errors import BackendError
 from engram_bench.models import ChatTokenizer, Model
 from engram_bench.records import GenerationSettings, Prompt, Recipe
-from tests.backends.contract import EXAMPLES, PROMPTS, facts, texts
+from tests.backends.contract import EXAMPLES, PROMPTS, texts, without_seconds
 from tests.tiny_models import TINY_MODELS, make_tiny_llama
 
 MIXED = [
@@ -55,8 +55,8 @@ def adapter(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(model: Model, adapter: Path) -> Mapping[str, list[Any]]:
     backend = CpuBackend(**PLAIN)
     return {
-        "bare": facts(backend.load(model, None).complete(MIXED, SETTINGS)),
-        "tuned": facts(backend.load(model, adapter).complete(MIXED, SETTINGS)),
+        "bare": without_seconds(backend.load(model, None).complete(MIXED, SETTINGS)),
+        "tuned": without_seconds(backend.load(model, adapter).complete(MIXED, SETTINGS)),
     }
 
 
@@ -83,7 +83,7 @@ def test_every_shortcut_gives_the_text_of_the_plain_way(
     half_right_drafts = [text[: len(text) // 2] + "?" for text in right_drafts]
 
     for drafts in (None, right_drafts, half_right_drafts):
-        assert facts(generator.complete(MIXED, SETTINGS, drafts=drafts)) == plain[side]
+        assert without_seconds(generator.complete(MIXED, SETTINGS, drafts=drafts)) == plain[side]
 
 
 def test_a_draft_in_other_tokens_that_reads_the_same_changes_nothing(
@@ -103,7 +103,7 @@ def test_a_draft_in_other_tokens_that_reads_the_same_changes_nothing(
     assert sum(len(draft) > 5 for draft in drafts if draft) > 2
     monkeypatch.setattr(ChatTokenizer, "encode_example", spelled)
 
-    assert facts(generator.complete(MIXED, SETTINGS, drafts=drafts)) == plain["tuned"]
+    assert without_seconds(generator.complete(MIXED, SETTINGS, drafts=drafts)) == plain["tuned"]
 
 
 def test_a_pack_longer_than_the_context_is_read_as_its_prompts_alone(tmp_path: Path) -> None:
@@ -115,25 +115,29 @@ def test_a_pack_longer_than_the_context_is_read_as_its_prompts_alone(tmp_path: P
     together = generator.complete(prompts, SETTINGS)
 
     assert pack(sequences).num_tokens > 2 * narrow.context_length
-    assert facts(together) == [facts(generator.complete([prompt], SETTINGS))[0] for prompt in prompts]
+    assert without_seconds(together) == [
+        without_seconds(generator.complete([prompt], SETTINGS))[0] for prompt in prompts
+    ]
 
 
 def test_one_very_long_prompt_among_short_ones_waits_for_them(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     reserved, held = [], []
-    reserve = RowCache.reserve
+    reserve = DecodingKVCache.reserve
 
-    def spy(cache: RowCache, like: PackCache, rows: int, length: int) -> None:
+    def spy(cache: DecodingKVCache, like: PrefillKVCache, rows: int, length: int) -> None:
         reserved.append((rows, length))
         reserve(cache, like, rows, length)
         held.append(cache._keys[0].shape[0] * cache._keys[0].shape[2])
 
-    monkeypatch.setattr(RowCache, "reserve", spy)
+    monkeypatch.setattr(DecodingKVCache, "reserve", spy)
     prompts = [Prompt("word " * 110), *MIXED[:6], *MIXED[8:]]
     generator = CpuBackend(max_batch_tokens=2000).load(model, None)
 
     together = generator.complete(prompts, SETTINGS)
 
-    assert facts(together) == [facts(CpuBackend(**PLAIN).load(model, None).complete([p], SETTINGS))[0] for p in prompts]
+    assert without_seconds(together) == [
+        without_seconds(CpuBackend(**PLAIN).load(model, None).complete([p], SETTINGS))[0] for p in prompts
+    ]
     assert all(rows * length <= 2000 for rows, length in reserved)
     assert max(held) <= 2000  # the long one takes the room of short ones that are gone
     assert max(length for _, length in reserved) > 3 * reserved[0][1]  # the long one came last
@@ -142,8 +146,8 @@ def test_one_very_long_prompt_among_short_ones_waits_for_them(model: Model, monk
 def test_memory_is_given_back_by_tokens_and_not_by_steps(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step of one row is short, and giving back takes as long whatever it frees."""
     given: list[int] = []
-    monkeypatch.setattr(generation, "GIVES_BACK_AFTER", 20)
-    monkeypatch.setattr(generation, "give_back", lambda: given.append(1))
+    monkeypatch.setattr(decoding, "GIVES_BACK_AFTER", 20)
+    monkeypatch.setattr(decoding, "give_back", lambda: given.append(1))
     settings = replace(SETTINGS, max_tokens=9, ignore_eos=True)
     generator = CpuBackend().load(model, None)
 
@@ -164,7 +168,7 @@ def test_a_right_draft_with_its_end_needs_no_decoding(
         for prompt, completion in zip(PROMPTS, whole, strict=True)
         if completion.stop_reason == "stop"
     ]
-    monkeypatch.setattr(RowCache, "begin_step", None)  # a decoding step would call it
+    monkeypatch.setattr(DecodingKVCache, "begin_step", None)  # a decoding step would call it
 
     answers = generator.complete(
         [prompt for prompt, _ in known], replace(SETTINGS, max_tokens=40), drafts=[text for _, text in known]
@@ -176,13 +180,13 @@ def test_a_right_draft_with_its_end_needs_no_decoding(
 
 def test_a_finished_row_makes_room_for_the_next(model: Model, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    begin_step = RowCache.begin_step
+    begin_step = DecodingKVCache.begin_step
 
-    def spy(cache: RowCache, lengths: torch.Tensor) -> None:
+    def spy(cache: DecodingKVCache, lengths: torch.Tensor) -> None:
         sizes.append(len(lengths))
         begin_step(cache, lengths)
 
-    monkeypatch.setattr(RowCache, "begin_step", spy)
+    monkeypatch.setattr(DecodingKVCache, "begin_step", spy)
 
     CpuBackend(max_batch_tokens=300).load(model, adapter).complete(MIXED, SETTINGS)
 
@@ -222,7 +226,7 @@ def test_memory_that_runs_out_once_halves_the_batch(
     generator = CpuBackend().load(model, None)
     fail_on_call(monkeypatch, 4)
 
-    assert facts(generator.complete(MIXED, SETTINGS)) == plain["bare"]
+    assert without_seconds(generator.complete(MIXED, SETTINGS)) == plain["bare"]
 
 
 def test_memory_that_runs_out_twice_is_an_error_with_figures(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,26 +1,13 @@
-"""Matchers that compare what a text measures: ``number`` and ``date``."""
+"""The matcher that compares calendar dates."""
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
 from datetime import date as Day
-from decimal import Decimal
 
 from engram_bench.matchers.protocol import UnusableAnswer, miss, shown
 from engram_bench.matchers.text import normalise
-
-TOLERANCE = Decimal("1e-9")
-"""How far apart two numbers may be, relative to the larger, where not both are whole."""
-
-_NUMBER = re.compile(
-    r"""(?<![\w.])(?<!\d,)          # not inside a word, a version or a list
-    (?P<sign>[-+]?)
-    (?: (?P<radix>0x[0-9a-f]+ | 0o[0-7]+ | 0b[01]+) \b
-      | (?P<digits>(?: \d{1,3}(?:[,_]\d{3})+ | \d+ )(?:\.\d+)? | \.\d+) (?P<exponent>(?:e[-+]?\d{1,3})?) )
-    (?![.,_]?\d)""",
-    re.VERBOSE | re.ASCII,
-)
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = (
@@ -41,24 +28,6 @@ _DATES = tuple(
         rf"(?P<day>\d\d?)(?P<mark>[-/.])(?P<month>\d\d?)(?P=mark){_YEAR}",
     )
 )
-
-
-def number(text: str, answer: str) -> bool | str:
-    """The first number of the text is the answer's: exactly where both are whole, within :data:`TOLERANCE` otherwise.
-
-    Read are ``1024``, ``1,024``, ``1_024``, ``-3``, ``.5``, ``1e3``, ``0xff``, ``0o17`` and ``0b101``, whatever unit
-    follows (``50%`` is 50). A comma only groups thousands: ``3,14`` and ``1,2,3`` are no number, nor are the digits of a
-    version or a word (``3.11.2``, ``utf8``).
-
-    Raises:
-        UnusableAnswer: The answer has no number.
-    """
-    expected = _number(answer)
-    if expected is None:
-        message = f"answer {shown(answer)} has no number"
-        raise UnusableAnswer(message)
-    found = _number(text)
-    return (found is not None and _same_number(found, expected)) or miss(text, f"the number {shown(answer)} first")
 
 
 def date(text: str, answer: str) -> bool | str:
@@ -85,21 +54,6 @@ def date(text: str, answer: str) -> bool | str:
     if len(found) > 1:
         return f"found {shown(text)}, which may be {' or '.join(map(str, found))}, expected {expected}"
     return found == [expected] or miss(text, f"the date {expected}")
-
-
-def _number(text: str) -> Decimal | None:
-    """The first number, or None."""
-    found = _NUMBER.search(text.casefold().replace("−", "-"))
-    if found is None:
-        return None
-    size = int(found["radix"], 0) if found["radix"] else re.sub("[,_]", "", found["digits"]) + found["exponent"]
-    return -Decimal(size) if found["sign"] == "-" else Decimal(size)
-
-
-def _same_number(a: Decimal, b: Decimal) -> bool:
-    if a == a.to_integral_value() and b == b.to_integral_value():
-        return a == b
-    return abs(a - b) <= TOLERANCE * max(abs(a), abs(b))
 
 
 def _readings(text: str) -> list[Day]:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engram_bench.matchers import Matcher, UnusableAnswer
-from engram_bench.matchers.quantity import date, number
+from engram_bench.matchers.dates import date
+from engram_bench.matchers.number import number
 
 DAY = "2024-03-05"
 
@@ -31,9 +32,8 @@ DAY = "2024-03-05"
         ("50%", "50"),
         ("$5.", "5"),
         ("x = 5", "5"),
-        ("5-3", "5"),
         ("top-10", "10"),
-        ("10²", "10"),
+        ("10²", "100"),
         ("utf8 has 4", "4"),
         ("Python 3.11.2 takes 64", "64"),
         ("0.1000000000001", "0.1"),

@@ -1,10 +1,10 @@
-"""Softmax attention over packed rows: each span of queries is compared only with keys that some of them may see.
+"""Softmax attention over packed rows: each span of queries is compared only with keys that some query may see.
 
-In a packed row most pairs of tokens belong to different sequences. Sequences lie one after the other, so 64 neighbouring
-queries see the shared beginning and about as many keys more: a third of all pairs at 250 tokens, a quarter at 370.
+Most pairs of tokens in a packed row belong to different sequences. Sequences lie one after the other, so 64 neighbouring
+queries see the shared prefix and about 64 keys more: a third of all pairs at 250 tokens, a quarter at 370.
 
-Sizes: B rows, K key heads, G query heads per key head, T queries, S keys, D components. With one row and several spans the
-keys of a span are gathered; else the only span takes the keys as they are.
+Sizes: B rows, K key heads, G query heads per key head, T queries, S keys, D components. The keys of a span are gathered
+where one row has several spans; a single span uses the keys as they are.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from engram_bench.backends.common.packing import TokenBatch
 from engram_bench.backends.torch.operators import softmax_backward
 
 SPAN = 64
-"""Queries of a span: of 32 to 128 the fastest at 250 and at 370 tokens."""
+"""Queries of a span; the fastest size of 32, 64 and 128 at 250 and at 370 tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Neighbouring queries and the keys they may see."""
+    """Neighbouring queries, and the keys that they may see."""
 
     queries: slice
     keys: Tensor | None
-    """Indices of the keys, ascending; None is all of them."""
+    """Indices of the keys, ascending; None stands for all keys."""
     bias: Tensor
-    """0 where a query may look, -inf elsewhere, (B, 1, 1, queries, keys)."""
+    """Numbers to add to the scores: 0 where a query may see a key, -inf elsewhere, (B, 1, 1, queries, keys)."""
 
 
 def plan_spans(batch: TokenBatch, device: str) -> list[Span]:
-    """The spans of a batch: one if it has several rows or few tokens."""
+    """Spans of a batch; a single one if the batch has several rows or few tokens."""
     num_rows, length = batch.ids.shape
     if num_rows > 1 or length <= SPAN:
         return [Span(slice(0, length), None, _bias(batch.mask, device))]

@@ -49,7 +49,7 @@ def _read(holder: Path) -> str:
 
 
 def publish(root: Path, name: str) -> None:
-    """Put what was made in ``.partial`` into its place: two renames, so that what it replaces is gone for a moment only."""
+    """Move the adapter from ``.partial`` to its folder: two renames, so that an older one is missing for a moment only."""
     replaced = _set_aside(root, root / name)
     (root / ".partial" / name).rename(root / name)
     sync(root)
