@@ -24,7 +24,7 @@ from engram_bench.records.plain import RecordMismatch, from_plain, to_json_lines
 from engram_bench.scoring.comparison import compare
 from engram_bench.scoring.speed import speed_measure
 from engram_bench.scoring.variants import VariantRow, VariantTable, share, variant_row
-from engram_bench.session import options
+from engram_bench.session import parsing
 from engram_bench.session.bench import COMPARED, Bench, finished
 from engram_bench.session.options import Settings
 from engram_bench.session.plan import suite_questions
@@ -128,7 +128,7 @@ def _settings_of(variant: str, shared: Settings, adapter: str) -> Settings:
             shared,
             adapter=adapter,
             kind=kind,
-            route=options.route(route or "always"),
+            route=parsing.route(route or "always"),
             steps=min(shared.steps, adapter_kind.most_steps(preset) or shared.steps),
         )
     except ValueError as error:
