@@ -80,7 +80,7 @@ class Discriminant:
             tensors = load_file(path)
             found = cls(tensors["weights"], float(tensors["bias"][0]), tensors["negatives"])
         except (OSError, SafetensorError, KeyError, IndexError, ValueError) as error:
-            msg = f"{path}: cut off or damaged, expected a router ({error!r}); delete it to have it fitted anew"
+            msg = f"{path}: cut off or damaged, expected a router ({error!r}); delete it to have it fitted again"
             raise AdapterError(msg) from error
         return found
 

@@ -57,7 +57,7 @@ class TaskGroup:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """Its tasks, made anew every time: with 100,000 patterns they are what memory goes to."""
+        """Tasks of the group, made again at every call: 100,000 kept tasks would fill the memory."""
         return tuple(self.list_tasks(self.patterns, self.settings))
 
     @property
