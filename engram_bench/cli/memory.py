@@ -22,6 +22,7 @@ from engram_bench.models import Model
 from engram_bench.patterns.load import find_pattern_files, load_pattern_file
 from engram_bench.patterns.render import DEFAULT_AUGMENTATION, training_examples
 from engram_bench.records import GenerationSettings, Prompt, Recipe, TrainingRecord
+from engram_bench.records.plain import to_plain
 from engram_bench.reporting.clean import printable
 from engram_bench.routing.router import Decision, Router
 from engram_bench.routing.scores import open_scorer
@@ -81,7 +82,7 @@ def _explain(args: argparse.Namespace, settings: Settings) -> int:
     decision = _decision(settings, adapter, model, prompt)
     if args.json:
         explained = [asdict(position) for position in positions]
-        document = {"prompt": args.prompt, "answer": answer, "read_as": asdict(meant), "places": explained}
+        document = {"prompt": args.prompt, "answer": answer, "read_as": to_plain(meant), "places": explained}
         say_json(document | ({"route": asdict(decision)} if decision else {}))
         return 0
     say(f"{printable(args.prompt)} → {printable(answer)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from engram_bench.errors import AdapterError
 from engram_bench.memory.files import Layer, StoredMemory
 from engram_bench.memory.query import Query, key_context, prompt_query
+from engram_bench.records.plain import JSON_KEY
 
 if TYPE_CHECKING:
     from engram_bench.models import ChatTokenizer
@@ -75,7 +76,7 @@ class Meaning:
     """Nearness to the nearest pattern or ordinary question; 1.0 for a question that is known itself."""
     threshold: float
     """Nearness above which a question is read as a trained one."""
-    unmatched: str = ""
+    unmatched: str = field(default="", metadata={JSON_KEY: "nobodys"})
     """The nearest question where it belongs to no pattern: an ordinary one, or one of a removed pattern."""
 
 

@@ -56,6 +56,13 @@ def test_explain_shows_the_rows_of_an_answer(shell: Shell, name: str, flags: lis
     assert "port-ssh" in output
 
 
+def test_explain_keeps_the_keys_of_its_json(shell: Shell, name: str, flags: list[str]) -> None:
+    document = shell.json("memory", "explain", name, "Port of SSH?", "--answer", "22", *flags)
+
+    assert list(document) == ["prompt", "answer", "read_as", "places"]
+    assert list(document["read_as"]) == ["question", "nearness", "threshold", "nobodys"]
+
+
 def test_a_lora_has_no_patterns_to_list(shell: Shell) -> None:
     lora = shell.json("train")["name"]
 
