@@ -11,7 +11,6 @@ from types import ModuleType
 import pytest
 
 from engram_bench.errors import EngramBenchError
-from engram_bench.plugin import carrier, judged, timed
 from engram_bench.plugin.handle import session_of
 from engram_bench.plugin.session import about
 from engram_bench.records import PatternSet
@@ -22,7 +21,8 @@ from engram_bench.speed.cases import SpeedCase, speed_cases
 def collect(path: Path, parent: pytest.Collector) -> pytest.Collector:
     """The collector of a pattern file; the hooks and fixtures of the suite come with the first one."""
     plugins = parent.config.pluginmanager
-    for module in (carrier, judged, timed):
+    for name in ("carrier", "judged", "timed"):
+        module = import_module(f"engram_bench.plugin.{name}")
         if not plugins.is_registered(module):
             plugins.register(module)
     found: PatternModule = PatternModule.from_parent(parent, path=path)
