@@ -44,7 +44,7 @@ class PatternModule(pytest.Module):
         """The file's patterns.
 
         Raises:
-            CollectError: The file has mistakes, or is at odds with others; lists them all.
+            CollectError: The file has mistakes or contradicts another file; lists all mistakes.
         """
         files = session_of(self.config).files
         try:
@@ -55,7 +55,7 @@ class PatternModule(pytest.Module):
             raise self.CollectError(str(error)) from error
 
     def items_of(self, function: str) -> Sequence[Task | TaskGroup]:
-        """What the items of one function of the suite are about, cut to ``--engram-limit``."""
+        """The tasks of one function of the suite, one for each item, within ``--engram-limit``."""
         session = session_of(self.config)
         test = SUITE.get(function.removeprefix("test_"))
         if test is None or (test.is_opt_in and not session.asks_for(test.name)):
@@ -93,7 +93,7 @@ def _location(module: PatternModule, line: int, name: str) -> tuple[Path, int, s
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
-    """Give a suite function its file's tasks, and a user's function that takes our ``pattern`` every configured one."""
+    """Parametrize a suite function over its file's tasks, and a user's test that takes ``pattern`` over all patterns."""
     module = metafunc.definition.getparent(PatternModule)
     if module is not None and "engram_task" in metafunc.fixturenames:
         items = module.items_of(metafunc.function.__name__)
@@ -112,7 +112,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
 
 
 def _takes_our_pattern(metafunc: pytest.Metafunc) -> bool:
-    """Whether ``pattern`` is our fixture here: no conftest overrides it and no mark parametrizes it."""
+    """Whether ``pattern`` is this plugin's fixture: no conftest overrides it and no mark parametrizes it."""
     if "pattern" not in metafunc.fixturenames:
         return False
     marks = metafunc.definition.iter_markers("parametrize")
