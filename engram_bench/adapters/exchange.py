@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from engram_bench.adapters import store as adapter_store
 from engram_bench.adapters.files import read_config
+from engram_bench.adapters.gguf import write_gguf_lora
 from engram_bench.adapters.kinds import LORA
 from engram_bench.adapters.layout import (
     MLX_WEIGHTS,
@@ -24,6 +25,7 @@ from engram_bench.adapters.layout import (
     write_peft,
 )
 from engram_bench.adapters.manifest import MANIFEST_FILE, PEFT_CONFIG, PEFT_WEIGHTS, foreign_manifest, write_manifest
+from engram_bench.adapters.merge import write_merged
 from engram_bench.adapters.store import Adapter
 from engram_bench.errors import AdapterError, UsageError
 from engram_bench.models.tensors import linear_shapes, stored_tensors
@@ -75,12 +77,8 @@ def export_adapter(
         elif form == "mlx":
             write_mlx(partial, updates, num_layers=int(model.config["num_hidden_layers"]))
         elif form == "merged":
-            from engram_bench.adapters.merge import write_merged
-
             write_merged(model.folder, updates, partial, progress=progress)
         else:
-            from engram_bench.adapters.gguf import write_gguf_lora
-
             write_gguf_lora(partial / "adapter.gguf", updates, model.config)
     return tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
 

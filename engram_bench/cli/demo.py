@@ -179,9 +179,7 @@ def _quickly_trained(bench: Bench, cases: Sequence[Case], *, quiet: bool) -> Ben
         say(
             f"no adapter of all patterns yet (engram-bench train): the demo trains a small one on these {len(shown)} patterns"
         )
-    small = Bench(settings, sets, bench.engine.cache_dir, progress=bench.engine.progress)
-    small.tuning.adapter  # noqa: B018  # trained here, where the progress bar is
-    return small
+    return Bench(settings, sets, bench.engine.cache_dir, progress=bench.engine.progress)
 
 
 def _play(bench: Bench, cases: Iterable[Case], console: Console, *, pause_s: float = 0.0) -> None:

@@ -66,6 +66,9 @@ def register(name: str, matcher: Matcher) -> None:
 def match(name: str, completion_text: str, answers: Sequence[str]) -> Score:
     """The score of a completion: whether it gives one of the accepted answers.
 
+    The text outside the completion's reasoning (``<think>…</think>`` and similar marks) is judged; reasoning without an end
+    leaves no answer, which is a miss. Where an accepted answer contains such marks itself, the whole text is judged.
+
     Args:
         name: Name of the matcher, as in ``match: NAME`` of a pattern file.
         completion_text: Text of the completion.
@@ -74,10 +77,6 @@ def match(name: str, completion_text: str, answers: Sequence[str]) -> Score:
     Returns:
         *Passed* where one answer matches. Else *not scored* where the matcher crashed or could not compare an answer, or
         where there are no answers. Else *failed*, with the reason of the preferred answer.
-
-    Judged is what the completion says outside its reasoning (``<think>…</think>`` and its like); reasoning that is never
-    closed leaves no answer, which is a miss. Only where an accepted answer holds such marks itself is all of the text
-    judged.
 
     Raises:
         UsageError: No matcher has this name.

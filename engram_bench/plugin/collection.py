@@ -78,7 +78,6 @@ class PatternModule(pytest.Module):
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """The suite's functions, each reported at its pattern's line."""
-        self.pattern_set  # noqa: B018  # mistakes of the file first
         items = list(super().collect())
         for item in items:
             if isinstance(item, pytest.Function):

@@ -1,4 +1,4 @@
-"""What a training did: a log that grows while it runs, and the record that is kept of it."""
+"""The log of a training while it runs, and the record made from it at the end."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from engram_bench.records.training import TrainingRecord
 
 @dataclass(slots=True)
 class TrainingLog:
-    """What a training has done so far, whatever it trains and whatever library computes."""
+    """Figures of a training so far, for any kind of adapter and any backend."""
 
     losses: list[float] = field(default_factory=list)
-    """Mean loss per answer token (nats) of what each step trained."""
+    """Mean loss per answer token (nats) of each step."""
     tokens: int = 0
-    """Tokens that went through the model; answer tokens alone where a memory was trained."""
+    """Number of tokens that went through the model; for a memory, of answer tokens alone."""
     examples: int = 0
-    """Distinct training examples."""
+    """Number of distinct training examples."""
     examples_seen: int = 0
-    """Examples that went through the model, each as often as it did."""
+    """Number of examples that went through the model, each counted as often as it did."""
     seconds: float = 0.0
-    """Wall time."""
+    """Wall seconds so far."""
     recall: float | None = None
-    """Share of the examples that were recalled at the last check of all, 0..1; None if never checked."""
+    """Share of the examples that the last full check found recalled, 0..1; None if never checked."""
     recall_alone: dict[str, float] = field(default_factory=dict)
-    """Recall of each part of an adapter of two parts, with the other one silent."""
+    """Recall of each part of a two-part adapter while the other part is switched off."""
     parameters: int = 0
-    """Trained parameters."""
+    """Number of trained parameters."""
     checkpoints: list[str] = field(default_factory=list)
     """Folders relative to the adapter's, in order of training."""
     finished: bool = False

@@ -619,7 +619,7 @@ def test_without_a_compiler_the_backend_works_unfused_and_says_so(
     script = f"""
 from pathlib import Path
 from engram_bench.backends.registry import create, device_info
-from engram_bench.backends import create
+from engram_bench.backends.registry import create
 from engram_bench.models import resolve_model
 from engram_bench.records import GenerationSettings, Prompt, Recipe, TrainingExample
 model = resolve_model({str(llama.folder)!r}, cache=Path({str(tmp_path)!r}))
