@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -93,3 +94,17 @@ def test_importing_a_module_imports_nothing_heavy(module: str) -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert loaded.strip() == "[]"
+
+
+def test_pytest_in_a_project_without_patterns_loads_hooks_and_options_alone(tmp_path: Path) -> None:
+    code = (
+        "import sys, pytest; pytest.main(['-q', '--collect-only', '-p', 'engram_bench.plugin', '-p', 'no:cacheprovider'])\n"
+        "print(sorted({name.split('.')[1] for name in sys.modules if name.startswith('engram_bench.')}))"
+    )
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(PACKAGE.parent)}
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+    ).stdout
+
+    assert loaded.splitlines()[-1] == "['adapters', 'backends', 'errors', 'plugin', 'session', 'system']"

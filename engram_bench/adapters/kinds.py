@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from engram_bench.adapters.kind_names import split_kind
 from engram_bench.adapters.manifest import PEFT_CONFIG
 from engram_bench.errors import BackendError
 from engram_bench.memory.both import both_recipe
@@ -140,11 +141,8 @@ def requested_kind(text: str) -> tuple[AdapterKind, str]:
     Raises:
         ValueError: The text is none of these; the message says which are.
     """
-    name, colon, preset = text.partition(":")
-    kind = KINDS.get(name)
-    if kind is None or (colon and not (kind.has_memory and preset)):
-        raise ValueError("lora, memory, both, memory:PRESET or both:PRESET")
-    return kind, preset
+    name, preset = split_kind(text)
+    return KINDS[name], preset
 
 
 def kind_of(recipe: Recipe) -> AdapterKind:

@@ -1,4 +1,4 @@
-"""One adapter in its other forms: fused into the weights, merged into a model folder, exported to a tool and back."""
+"""Forms of an adapter: fused into the weights, merged into a model folder, exported to another tool and imported again."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Opener = Callable[[Backend, "Model", Adapter, Path], Generator]
 
 
 def open_form(form: str, backend: Backend, model: Model, adapter: Adapter, scratch: Path) -> Generator:
-    """The model with the adapter in this form; files it needs are made below *scratch* and must stay while it is used.
+    """The model with the adapter in this form. Files below *scratch* must stay while the generator is used.
 
     Args:
-        form: One of :data:`FORMS`.
-        backend: What computes it.
-        model: The base model.
-        adapter: A LoRA of that model.
-        scratch: An existing folder; the merged form takes as much disk as the fp32 model.
+        form: Name of the form, a key of :data:`FORMS`.
+        backend: Backend that loads the model.
+        model: Base model of the adapter.
+        adapter: LoRA of that model.
+        scratch: Existing folder; the merged form takes as much disk there as the fp32 model.
 
     Raises:
         UsageError: *form* is unknown.
@@ -64,4 +64,4 @@ FORMS: Mapping[str, Opener] = {
     "peft": _exported("peft"),
     "mlx": _exported("mlx"),
 }
-"""Name → what opens it. ``peft`` and ``mlx`` are exported and imported again."""
+"""Name of a form → the function that opens it. ``peft`` and ``mlx`` are exported and imported again."""

@@ -20,7 +20,7 @@ from engram_bench.records.plain import canonical_json
 
 STORE_FILE = "completions.sqlite"
 STORE_VERSION = 1
-"""The file's ``PRAGMA user_version``. A file of another version is moved aside."""
+"""``PRAGMA user_version`` of the file. A file of another version is moved aside."""
 
 T = TypeVar("T")
 _BUSY_TIMEOUT_S = 30.0
@@ -57,15 +57,15 @@ def completion_key(
 
     Args:
         model: Fingerprint of the base weights.
-        adapter: Fingerprint of the adapter's files (``Adapter.fingerprint``: a retrained adapter keeps its name);
-            empty for the bare model.
+        adapter: Content fingerprint of the adapter (a retrained adapter keeps its name), with its form or route; empty for
+            the bare model.
         template: Fingerprint of the chat template.
-        backend: Its name.
-        dtype: Of its weights; another one may choose another token.
-        prompt_tokens: Ids after the template.
-        settings: Every one of them counts, the sample's index included, so a sample is never served as another;
-            greedy decoding draws nothing, so there seed and *top_p* do not count.
-        version: Of whatever else decides the text: this package, the backend's library.
+        backend: Name of the backend.
+        dtype: Data type of the weights; another type may lead to another token.
+        prompt_tokens: Token ids of the prompt in the chat template.
+        settings: Generation settings. All of them count, the number of the sample included, so one sample is never served
+            as another; in greedy decoding seed and *top_p* do not count.
+        version: Versions of everything else that decides the text, such as the backend's library.
     """
     if settings.temperature == 0:
         settings = replace(settings, seed=0, top_p=1.0)
@@ -83,7 +83,7 @@ class StoreStats:
 
 
 class _Unusable(Exception):
-    """The file is no store of this version; the text says what it is."""
+    """The file is not a store of this version; the message says what the file is."""
 
 
 def _warn(message: str) -> None:
@@ -122,7 +122,7 @@ class CompletionStore:
         self._with_connection(write, None)
 
     def get_figures(self, keys: Sequence[str]) -> dict[str, list[float]]:
-        """The stored figures among *keys*, by key: what was read off a model rather than written by it."""
+        """The stored figures among *keys*, by key: numbers that were computed from a model's outputs."""
 
         def read(connection: sqlite3.Connection) -> dict[str, list[float]]:
             query = "SELECT key, figures FROM figures WHERE key IN (SELECT value FROM json_each(?))"
@@ -142,7 +142,7 @@ class CompletionStore:
         self._with_connection(write, None)
 
     def stats(self) -> StoreStats:
-        """Number of completions and size; zeros where nothing is kept."""
+        """The number of completions and the size of the file; zeros where nothing is kept."""
 
         def count(connection: sqlite3.Connection) -> StoreStats:
             (number,) = connection.execute("SELECT count(*) FROM completions").fetchone()
@@ -152,7 +152,7 @@ class CompletionStore:
         return self._with_connection(count, StoreStats(0, 0))
 
     def clear(self) -> int:
-        """Forget every completion and give the disk space back; how many there were."""
+        """Delete every completion and figure, free the disk space, and return the number of completions there were."""
 
         def delete(connection: sqlite3.Connection) -> int:
             with connection:
@@ -166,7 +166,7 @@ class CompletionStore:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold the right to ask *name* (a model with its adapter): who waited for it finds the answers stored.
+        """Hold the lock *name* (a model with its adapter): a process that waited for it finds the answers stored.
 
         Where the folder cannot be written nothing is stored, so there is nothing to wait for and nothing is held.
         """
@@ -179,7 +179,7 @@ class CompletionStore:
             yield
 
     def close(self) -> None:
-        """Let the file go; the store finds and keeps nothing afterwards. Safe to call twice."""
+        """Close the file; afterwards the store finds and keeps nothing. Safe to call twice."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -236,7 +236,7 @@ class CompletionStore:
 
 
 def _to_row(key: str, each: Completion) -> tuple[object, ...]:
-    """The columns; text as bytes because SQLite's text holds no lone surrogate."""
+    """The columns of a row; text is stored as bytes because SQLite's text holds no lone surrogate."""
     text = each.text.encode("utf-8", "surrogatepass")
     return (key, text, each.prompt_tokens, each.completion_tokens, each.stop_reason, each.seconds)
 

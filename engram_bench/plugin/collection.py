@@ -11,7 +11,6 @@ from types import ModuleType
 import pytest
 
 from engram_bench.errors import EngramBenchError
-from engram_bench.plugin import carrier, judged, timed
 from engram_bench.plugin.handle import session_of
 from engram_bench.plugin.session import about
 from engram_bench.records import PatternSet
@@ -22,7 +21,8 @@ from engram_bench.speed.cases import SpeedCase, speed_cases
 def collect(path: Path, parent: pytest.Collector) -> pytest.Collector:
     """The collector of a pattern file; the hooks and fixtures of the suite come with the first one."""
     plugins = parent.config.pluginmanager
-    for module in (carrier, judged, timed):
+    for name in ("carrier", "judged", "timed"):
+        module = import_module(f"engram_bench.plugin.{name}")
         if not plugins.is_registered(module):
             plugins.register(module)
     found: PatternModule = PatternModule.from_parent(parent, path=path)
@@ -44,7 +44,7 @@ class PatternModule(pytest.Module):
         """The file's patterns.
 
         Raises:
-            CollectError: The file has mistakes, or is at odds with others; lists them all.
+            CollectError: The file has mistakes or contradicts another file; lists all mistakes.
         """
         files = session_of(self.config).files
         try:
@@ -55,7 +55,7 @@ class PatternModule(pytest.Module):
             raise self.CollectError(str(error)) from error
 
     def items_of(self, function: str) -> Sequence[Task | TaskGroup]:
-        """What the items of one function of the suite are about, cut to ``--engram-limit``."""
+        """The tasks of one function of the suite, one for each item, within ``--engram-limit``."""
         session = session_of(self.config)
         test = SUITE.get(function.removeprefix("test_"))
         if test is None or (test.is_opt_in and not session.asks_for(test.name)):
@@ -92,7 +92,7 @@ def _location(module: PatternModule, line: int, name: str) -> tuple[Path, int, s
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
-    """Give a suite function its file's tasks, and a user's function that takes our ``pattern`` every configured one."""
+    """Parametrize a suite function over its file's tasks, and a user's test that takes ``pattern`` over all patterns."""
     module = metafunc.definition.getparent(PatternModule)
     if module is not None and "engram_task" in metafunc.fixturenames:
         items = module.items_of(metafunc.function.__name__)
@@ -111,7 +111,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
 
 
 def _takes_our_pattern(metafunc: pytest.Metafunc) -> bool:
-    """Whether ``pattern`` is our fixture here: no conftest overrides it and no mark parametrizes it."""
+    """Whether ``pattern`` is this plugin's fixture: no conftest overrides it and no mark parametrizes it."""
     if "pattern" not in metafunc.fixturenames:
         return False
     marks = metafunc.definition.iter_markers("parametrize")

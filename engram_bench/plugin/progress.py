@@ -1,4 +1,4 @@
-"""What a person sees while a model is fetched, trained and asked."""
+"""Progress on pytest's terminal while a model is fetched, trained and asked."""
 
 from __future__ import annotations
 

@@ -20,23 +20,23 @@ def test_decode_speed(timed: Timed, benchmark: Any) -> None:
 
 @pytest.mark.speed
 def test_batch_throughput(timed: Timed, benchmark: Any) -> None:
-    """The same for a batch of prompts at once."""
+    """A fixed number of new tokens for each prompt of a batch."""
     timed.run(benchmark)
 
 
 @pytest.mark.speed
 def test_first_token(timed: Timed, benchmark: Any) -> None:
-    """From the prompt to its first piece of text."""
+    """The time from the prompt to the first piece of text."""
     timed.run(benchmark)
 
 
 @pytest.mark.speed
 def test_time_to_answer(timed: Timed, benchmark: Any) -> None:
-    """From the prompt to the end of the answer, wherever the model ends it."""
+    """The time from the prompt to the end of the answer, wherever the model ends it."""
     timed.run(benchmark)
 
 
 @pytest.mark.speed
 def test_load_time(timed: Timed, benchmark: Any) -> None:
-    """From files to a model with its adapter that can be asked."""
+    """The time to load the model with its adapter from files."""
     timed.run(benchmark)

@@ -1,4 +1,4 @@
-"""The speed suite where pytest-benchmark is not installed: its tests are there, and skip with the command that brings it."""
+"""The speed suite where pytest-benchmark is not installed: every test skips and names the command to install it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from engram_bench.plugin.speed_suite import *  # noqa: F403
 
 @pytest.fixture
 def timed(engram_speed_case: object) -> None:
-    """Never given, so that no model is loaded for nothing."""
+    """Skip before a model is loaded."""
     pytest.skip("needs pytest-benchmark: pip install 'engram-bench[speed]'")
 
 
 @pytest.fixture
 def benchmark() -> None:
-    """Never asked for."""
+    """Stand in for pytest-benchmark's fixture."""

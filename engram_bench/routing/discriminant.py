@@ -1,4 +1,4 @@
-"""A linear discriminant of two kinds of vectors, few of them beside their many dimensions."""
+"""A linear discriminant of two kinds of vectors that have more dimensions than there are vectors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engram_bench.errors import AdapterError
 Vectors = NDArray[np.float32]
 
 RIDGE = 1.0
-"""Penalty of the weights, in units of the variance of a standardised dimension."""
+"""Penalty on the weights, in units of the variance of a standardised dimension."""
 FOLDS = 10
 
 
@@ -30,14 +30,14 @@ class Discriminant:
     """
 
     weights: Vectors
-    """(H,)."""
+    """Weights of the dimensions, (H,)."""
     bias: float
     negatives: Vectors
-    """Scores of the negative vectors, each by a discriminant that was fitted without it (ten folds)."""
+    """Scores of the negative vectors, each from a discriminant fitted without this vector (ten folds)."""
 
     @classmethod
     def fit(cls, positive: Vectors, negative: Vectors) -> Discriminant:
-        """The discriminant of *positive* (N, H) from *negative* (M, H)."""
+        """A discriminant fitted on *positive* (N, H) and *negative* (M, H) vectors."""
         folds = np.arange(len(negative)) % FOLDS
         scores = np.zeros(len(negative), np.float32)
         for fold in np.unique(folds):
@@ -47,18 +47,18 @@ class Discriminant:
         return cls(weights, bias, scores)
 
     def scores(self, vectors: Vectors) -> Vectors:
-        """One per row of *vectors* (N, H)."""
+        """The scores (N,) of *vectors* (N, H)."""
         found: Vectors = vectors @ self.weights + np.float32(self.bias)
         return found
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the values, 12 hex digits."""
+        """Hash of all values, 12 hex digits."""
         values = np.concatenate([self.weights, [self.bias], self.negatives]).astype(np.float32)
         return sha256(values.tobytes()).hexdigest()[:12]
 
     def save(self, path: Path) -> None:
-        """Leave it in a safetensors file, whole or not at all."""
+        """Write the discriminant to a safetensors file, whole or not at all."""
         from safetensors.numpy import save
 
         partial = path.with_name(f".{path.name}.partial")
@@ -71,7 +71,7 @@ class Discriminant:
         """The discriminant in a file of :meth:`save`.
 
         Raises:
-            AdapterError: It is damaged.
+            AdapterError: The file is damaged.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -80,7 +80,7 @@ class Discriminant:
             tensors = load_file(path)
             found = cls(tensors["weights"], float(tensors["bias"][0]), tensors["negatives"])
         except (OSError, SafetensorError, KeyError, IndexError, ValueError) as error:
-            msg = f"{path}: cut off or damaged, expected a router ({error!r}); delete it to have it fitted again"
+            msg = f"{path}: cut off or damaged, expected a router ({error!r}); delete the file to have it fitted again"
             raise AdapterError(msg) from error
         return found
 

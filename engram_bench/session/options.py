@@ -205,8 +205,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("temperature", "Temperature of sampled answers.", "0.7", parse=positive_number, metavar="T"),
     Option(
         "show",
-        "Cases that the comparison lists: broken lists broken ones, misses lists all misses, all lists every case at full "
-        "length.",
+        "Cases that the comparison lists: broken lists broken ones, misses lists all misses, all lists every case, however "
+        "many.",
         "misses",
         parse=one_of("broken", "misses", "all"),
         metavar="broken|misses|all",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from engram_bench.adapters.kind_names import split_kind
 from engram_bench.backends.registry import SHORTCUTS
 
 
@@ -55,9 +56,7 @@ def adapter_kind(text: str) -> str:
     Raises:
         ValueError: The text names no kind; the message says what was expected.
     """
-    from engram_bench.adapters.kinds import requested_kind  # recipes, which the start of a session does without
-
-    requested_kind(text)
+    split_kind(text)
     return text
 
 

@@ -1,4 +1,4 @@
-"""What the suites ask: which tasks each test has in a pattern file, which questions a task puts, which sides are timed."""
+"""The plan of a session: the tasks that each test of the suite has in a pattern file, and the questions of a task."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from engram_bench.session.options import Settings
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What one test of the suite judges."""
+    """One or more cases that a test of the suite judges together."""
 
     name: str
-    """In the node id: ``test_accuracy[NAME]``."""
+    """Name in the node id: ``test_accuracy[NAME]``."""
     cases: tuple[Case, ...]
-    """Asked to judge it, at least one; the first is the one it is about."""
+    """Cases that are asked, at least one; the first is the case that the task is about."""
     min_share: float = 1.0
-    """Share of *cases* that must be right, 0..1."""
+    """Smallest share of *cases* that must be correct, 0..1."""
 
     @property
     def case(self) -> Case:
-        """The case it is about."""
+        """The case that the task is about."""
         return self.cases[0]
 
     @property
     def source(self) -> SourceLine:
-        """Where its pattern stands."""
+        """File and line of the pattern."""
         return self.case.source
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """It alone: what the item judges."""
+        """The tasks of an item that has this task alone."""
         return (self,)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskGroup:
-    """One item of the suite for all tasks of a category in a file: ``--engram-items=category``."""
+    """All tasks of a category in a file as one item: ``--engram-items=category``."""
 
     name: str
-    """The category; in the node id: ``test_accuracy[NAME]``."""
+    """The category, which is the name in the node id: ``test_accuracy[NAME]``."""
     patterns: PatternSet
-    """The file, with the category's patterns alone, at least one."""
+    """The file with the patterns of this category only, at least one."""
     settings: Settings
     list_tasks: Callable[[PatternSet, Settings], Iterable[Task]]
 
     @property
     def source(self) -> SourceLine:
-        """Where its first pattern stands."""
+        """File and line of the first pattern."""
         return self.patterns.patterns[0].source
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """Tasks of the group, made again at every call: 100,000 kept tasks would fill the memory."""
+        """The tasks of the group, made at every call: stored, the tasks of 100,000 patterns would fill the memory."""
         return tuple(self.list_tasks(self.patterns, self.settings))
 
     @property
@@ -67,13 +67,13 @@ class TaskGroup:
 
 
 def greedy_questions(test: str, task: Task, settings: Settings) -> tuple[Question, ...]:
-    """Each of the task's cases, answered greedily under the session's limits."""
+    """A question per case of the task, to be answered greedily under the session's limits."""
     greedy = GenerationSettings(max_tokens=settings.max_tokens, seed=settings.seed)
     return tuple(Question(case, test, with_limit(greedy, case)) for case in task.cases)
 
 
 def repeated_questions(test: str, task: Task, settings: Settings) -> tuple[Question, ...]:
-    """Each case answered greedily (sample 0), and the first one drawn ``settings.samples`` times (samples 1 and up)."""
+    """The greedy questions (sample 0), and the first case ``settings.samples`` times more, to be sampled (samples 1 and up)."""
     drawn = (
         GenerationSettings(settings.max_tokens, settings.temperature, seed=settings.seed, sample=sample)
         for sample in range(1, settings.samples + 1)
@@ -88,16 +88,16 @@ class SuiteTest:
 
     name: str
     list_tasks: Callable[[PatternSet, Settings], Iterable[Task]]
-    """Tasks of a file; none if the file's kind has none of this test."""
+    """Gives the tasks of a file; none where the test does not apply to the file's kind."""
     ask: Callable[[str, Task, Settings], tuple[Question, ...]] = greedy_questions
     sides: tuple[Side, ...] = ("baseline", "candidate")
-    """Who is asked."""
+    """Sides that are asked."""
     is_opt_in: bool = False
-    """Collected only where the marker (``-m NAME``) or the node id asks for it."""
+    """Whether the test is collected only where the marker (``-m NAME``) or the node id asks for it."""
 
     @property
     def is_compared(self) -> bool:
-        """Whether its rows have a counterpart on the other side."""
+        """Whether rows of this test have a counterpart on the other side."""
         return len(self.sides) > 1
 
     def tasks(self, pattern_set: PatternSet, settings: Settings) -> list[Task]:
@@ -105,9 +105,9 @@ class SuiteTest:
         return list(self.list_tasks(_limited(pattern_set, settings), settings))
 
     def items(self, pattern_set: PatternSet, settings: Settings) -> Sequence[Task | TaskGroup]:
-        """What a file's items are about: a task each, or with ``settings.items`` a category's tasks each.
+        """The items of a file: a task each, or with ``settings.items`` the tasks of a category each.
 
-        Tasks that are about a whole file stay items of their own.
+        A task about a whole file stays an item of its own.
         """
         if settings.items == "pattern" or not self.is_compared:
             return self.tasks(pattern_set, settings)
@@ -121,7 +121,7 @@ class SuiteTest:
         return [group for group in groups if group.has_tasks]
 
     def questions(self, task: Task, settings: Settings) -> tuple[Question, ...]:
-        """What is asked to judge one task; every side is asked the same."""
+        """The questions that judge a task, the same for every side."""
         return self.ask(self.name, task, settings)
 
 
@@ -130,7 +130,7 @@ def _limited(pattern_set: PatternSet, settings: Settings) -> PatternSet:
 
 
 def _one_each(cases: Callable[[PatternSet], Iterable[Case]]) -> Callable[[PatternSet, Settings], Iterable[Task]]:
-    """A task per case, named by what its id has after the file's name."""
+    """A task per case, named by the part of the case's id after the file's name."""
     return lambda pattern_set, _: (Task(case.id.partition("/")[2], (case,)) for case in cases(pattern_set))
 
 
@@ -154,7 +154,7 @@ def _parity_tasks(pattern_set: PatternSet, settings: Settings) -> Iterable[Task]
 
 
 PARITY_FORMS = ("fused", "merged", "mlx")
-"""What the attached adapter is compared with; see ``forms.FORMS``."""
+"""Forms that the attached adapter is compared with; see ``forms.FORMS``."""
 
 SUITE: dict[str, SuiteTest] = {
     test.name: test
@@ -167,11 +167,11 @@ SUITE: dict[str, SuiteTest] = {
         SuiteTest("parity", _parity_tasks, sides=("candidate",), is_opt_in=True),
     )
 }
-"""By name: the one place that says what a pattern file is asked."""
+"""Every test of the suite by name; nothing else decides which questions a pattern file leads to."""
 
 
 def suite_questions(sets: Iterable[PatternSet], settings: Settings, side: Side) -> list[Question]:
-    """Everything that the suite compares the sides by in these sets, cut to the settings' limit of patterns per file."""
+    """The questions of these sets by which the suite compares the sides, within the settings' limit of patterns per file."""
     return [
         question
         for pattern_set in sets
@@ -183,12 +183,12 @@ def suite_questions(sets: Iterable[PatternSet], settings: Settings, side: Side) 
 
 
 def free_question(prompt: Prompt, settings: Settings, max_tokens: int | None = None) -> Question:
-    """A greedy question that no pattern asks: a prompt of a user's own test."""
+    """A greedy question for a prompt of a user's own test."""
     return greedy_questions("free", Task("", (free_case(prompt, max_tokens),)), settings)[0]
 
 
 def free_case(prompt: Prompt, max_tokens: int | None = None) -> Case:
-    """A case that no pattern has: any answer is one."""
+    """A case of a prompt that belongs to no pattern; any answer passes."""
     return Case(
         id="",
         pattern_id="",

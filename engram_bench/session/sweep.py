@@ -1,4 +1,4 @@
-"""A sweep over an adapter's checkpoints: what each has learned and forgotten, and which one to keep."""
+"""A sweep over an adapter's checkpoints: how much each has learned and forgotten."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from engram_bench.adapters.store import Adapter
 
 SWEPT = ("accuracy", "generalization", "retention")
-"""Tests whose cases every checkpoint is asked."""
+"""Tests whose questions are put to every checkpoint."""
 
 
 def sweep(
     adapter: Adapter, baseline: Sequence[CaseResult], answer: Callable[[Adapter], Sequence[CaseResult]], run: Run
 ) -> tuple[SweepPoint, ...]:
-    """A point per stored checkpoint in order of training, the finished adapter last.
+    """One point per stored checkpoint in order of training, the finished adapter last.
 
     Args:
-        adapter: The finished adapter.
-        baseline: The baseline's results to the questions of ``SWEPT``.
-        answer: Gives a checkpoint's results to the same questions.
-        run: Whose provenance the points share.
+        adapter: Finished adapter, with its checkpoints below its folder.
+        baseline: Results of the baseline to the questions of ``SWEPT``.
+        answer: Callable that gives the results of a checkpoint to the same questions.
+        run: A run with the session's provenance.
 
     Raises:
         AdapterError: The adapter kept no checkpoints.

@@ -1,4 +1,4 @@
-"""What a timed round runs under: cores, threads, clock, memory; read from whichever libraries are already loaded."""
+"""Conditions of a timed round: cores, threads, clock and memory, from the libraries that are already loaded."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _CPU = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """How much of a processor a process computes with."""
+    """Cores and threads that a process computes with."""
 
     cores: int
-    """Cores that the process may run on."""
+    """Number of cores that the process may run on."""
     threads: int | None
-    """Threads of torch, where it is loaded."""
+    """Number of torch's threads; None where torch is not loaded."""
 
     def check(self) -> None:
-        """Nothing, if they are what they were.
+        """Check that the conditions are still the same.
 
         Raises:
-            BackendError: Someone changed the cores or the threads meanwhile; rounds before and after are no pairs.
+            BackendError: The number of cores or threads changed, so that rounds before and after cannot be paired.
         """
         now = _read()
         if now != self:
@@ -43,7 +43,7 @@ class Conditions:
 
 
 def pin() -> Conditions:
-    """The conditions from now on: the process keeps the cores it has, torch the threads it has."""
+    """The conditions from now on: the process keeps its cores and torch keeps its threads."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, os.sched_getaffinity(0))
     conditions = _read()
@@ -53,7 +53,7 @@ def pin() -> Conditions:
 
 
 def clock_mhz() -> float | None:
-    """The cores' mean clock now; None where the system does not tell."""
+    """The mean clock (MHz) of the cores now; None where the system does not report it."""
     try:
         found = re.findall(r"^cpu MHz\s*:\s*([0-9.]+)", _CPU.read_text("utf-8"), re.MULTILINE)
     except OSError:
@@ -62,7 +62,7 @@ def clock_mhz() -> float | None:
 
 
 def reset_peak_memory() -> None:
-    """Let :func:`peak_memory_mb` count from here on, where the system can."""
+    """Let :func:`peak_memory_mb` count from now on, where the system allows it."""
     if (device := _device()) is not None:
         device.reset_peak_memory_stats() if hasattr(device, "reset_peak_memory_stats") else device.reset_peak_memory()
         return
@@ -103,7 +103,7 @@ def _device() -> Any:
 
 
 def _rusage_mb() -> float | None:
-    """Peak since the process started, which cannot be reset; None on Windows."""
+    """The peak (MB) since the process started, which cannot be reset; None on Windows."""
     try:
         import resource
     except ImportError:

@@ -1,4 +1,4 @@
-"""Two sides timed against each other: A B B A …, one pair a round, until a judge has seen enough.
+"""Two sides timed against each other: A B B A …, one pair a round, until the gates are decided.
 
 A machine drifts: its clock, its neighbours, its memory. Two measurements minutes apart differ by more than what is looked
 for, two rounds side by side share the drift, and turning the order round in every second pair cancels what is left of it.
@@ -13,30 +13,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 Clock = Callable[[], float]
-"""Seconds that never run backwards, from any start."""
+"""Gives seconds that never run backwards, from any start."""
 Work = Callable[[int], int]
-"""Does round number N (from 0) from beginning to end and says how many new tokens it made."""
+"""Runs round number N (from 0) to its end and returns the number of new tokens."""
 
 STEP = 4
 """Fewest rounds added at once: two of each order."""
 GROWTH = 4
 """A step is a quarter of what was measured before: each look costs a bootstrap, and looking often finds chance."""
 MAX_ROUNDS = 1_000
-"""However short a round is and however long the budget."""
+"""Most rounds of a side, however short a round and however long the budget."""
 
 
 def now() -> float:
-    """Seconds on the monotonic clock that everything is timed with."""
+    """Seconds on the monotonic clock that all rounds are timed with."""
     return time.perf_counter()
 
 
 def nothing() -> None:
-    """What happens between rounds unless something must."""
+    """Do nothing between rounds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A timed round."""
+    """Seconds and new tokens of a timed round."""
 
     seconds: float
     tokens: int
@@ -70,17 +70,17 @@ class PairedTimer:
         self._catch_up(number + 1 if number % 2 == 0 else number - 1)
 
     def time_side(self) -> Round:
-        """The side's next round."""
+        """The side's next round, timed."""
         done = self._timed(self.side, len(self._side))
         self._side.append(done)
         return done
 
     def settle(self) -> None:
-        """The reference's round that the side's last one still waits for, if any."""
+        """Run the reference's round that the side's last round still needs, if any."""
         self._catch_up(len(self._side))
 
     def measure(self, rounds: int) -> list[Round]:
-        """That many rounds more, in pairs."""
+        """The given number of further rounds, in pairs."""
         done = []
         for _ in range(rounds):
             self.prepare()
@@ -130,7 +130,7 @@ class PairedTimer:
 
 
 def _begin_time_slice() -> None:
-    """Let the others run first, so that a short round is over before the scheduler would interrupt it.
+    """Let other processes run first, so that a short round ends before the scheduler would interrupt it.
 
     On a two-core machine with 14 processes waiting it takes nine in ten rounds of 1.6 ms from 184 ms to 1.7 ms.
     """

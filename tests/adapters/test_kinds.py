@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engram_bench.adapters.kind_names import NAMES, WITH_PRESET
 from engram_bench.adapters.kinds import (
     BOTH,
     KINDS,
@@ -119,3 +120,8 @@ def test_a_backend_names_the_kinds_that_it_trains() -> None:
 def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
     with pytest.raises(BackendError, match="recipe: kind is 'prompt', expected 'lora', 'memory' or 'both'"):
         kind_of(Recipe(kind="prompt"))
+
+
+def test_every_kind_has_a_name_that_options_know_and_presets_belong_to_memories() -> None:
+    assert list(KINDS) == list(NAMES)
+    assert [name for name, kind in KINDS.items() if kind.has_memory] == list(WITH_PRESET)

@@ -165,7 +165,8 @@ def test_without_a_cache_the_workers_of_a_session_share_a_store_that_ends_with_i
     )
 
     result = project.run(
-        "-m", "", "--engram-no-cache", "--dist=each", "-n", "2", *map(str, project.path.glob("test_*.py"))
+        *("-m", "", "--engram-adapter=none", "--engram-no-cache", "--dist=each", "-n", "2"),
+        *map(str, project.path.glob("test_*.py")),
     )
 
     assert result.ret == 0

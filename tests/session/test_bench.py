@@ -1,0 +1,103 @@
+"""The bench, its respondents and their lifetimes, on the fake backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engram_bench.adapters.store import Adapter
+from engram_bench.patterns.load import load_pattern_file
+from engram_bench.routing.generator import RoutedGenerator
+from engram_bench.session.bench import Bench
+from engram_bench.session.options import read_settings
+from tests.conftest import TWO_FACTS
+
+MakeBench = Callable[..., Bench]
+
+
+@pytest.fixture
+def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
+    """Benches over two patterns in one project; flags are given without ``engram_``."""
+    path = tmp_path / "facts.yaml"
+    path.write_text(TWO_FACTS, "utf-8")
+    made: list[Bench] = []
+
+    def make(**flags: object) -> Bench:
+        given = {f"engram_{name}": value for name, value in {"backend": "fake", "steps": "3", **flags}.items()}
+        settings = read_settings(given, {}, root=tmp_path, cwd=tmp_path)
+        made.append(Bench(settings, (load_pattern_file(path),), tmp_path / "cache"))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.close()
+
+
+def test_the_bench_has_at_most_20_members(make_bench: MakeBench) -> None:
+    members = {name for name in vars(Bench) if not name.startswith("__")} | vars(make_bench()).keys()
+
+    assert len(members) <= 20
+
+
+def test_without_an_adapter_every_side_is_the_bare_model(make_bench: MakeBench) -> None:
+    respondents = make_bench(adapter="none").respondents
+
+    assert respondents.of("candidate") is respondents.of("fused") is respondents.bare
+
+
+@pytest.mark.parametrize("flags", [{}, {"route": "keys"}], ids=["always", "routed"])
+def test_each_respondent_has_an_identity_of_its_own(make_bench: MakeBench, flags: dict[str, str]) -> None:
+    respondents = make_bench(**flags).respondents
+
+    found = [
+        respondents.bare,
+        respondents.of("candidate"),
+        *map(respondents.as_form, ("fused", "merged", "peft", "mlx")),
+    ]
+
+    assert len({each.identity for each in found}) == len(found)
+
+
+def test_a_timed_respondent_answers_under_the_same_identity(make_bench: MakeBench) -> None:
+    respondents = make_bench(route="keys").respondents
+
+    assert respondents.of("candidate", is_timed=True).identity == respondents.of("candidate").identity
+
+
+def test_a_checkpoint_of_a_routed_adapter_is_routed(make_bench: MakeBench) -> None:
+    bench = make_bench(route="keys")
+    adapter = bench.tuning.adapter
+    assert isinstance(adapter, Adapter)
+
+    checkpoint = bench.respondents.checkpoint(adapter)
+
+    assert checkpoint.identity == bench.respondents.of("candidate").identity
+    assert isinstance(checkpoint.open(), RoutedGenerator)
+
+
+def test_a_bench_under_other_settings_shares_nothing_that_is_loaded(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    other = bench.under(make_bench(adapter="none").settings)
+
+    assert other.tuning.adapter is None
+    assert bench.tuning.adapter is not None
+    assert other.sets == bench.sets
+    other.close()
+
+
+def test_closing_deletes_the_scratch_folder(make_bench: MakeBench) -> None:
+    bench = make_bench(no_cache=True)
+    folder = bench.engine.store.path.parent
+    assert folder.exists()
+
+    bench.close()
+
+    assert not folder.exists()
+
+
+def test_closing_a_bench_that_did_nothing_loads_nothing(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engram_bench.backends.registry.create", lambda *_, **__: pytest.fail("a backend was made"))
+
+    make_bench().close()
