@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
+import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,8 +21,6 @@ import tokenizers  # noqa: F401
 import yaml  # noqa: F401
 
 import engram_bench.backends.fake
-import engram_bench.patterns.load
-import engram_bench.session.bench
 import engram_bench.speed.timer
 
 hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no mistake of the code
@@ -66,20 +66,24 @@ class BenchProject:
         """As :meth:`model_knows`, for prompts that are no identifiers."""
         (self.path / "knows.json").write_text(json.dumps(answers), "utf-8")
 
-    def run(self, *args: str) -> pytest.RunResult:
+    def run(self, *args: str, autoload: bool = False) -> pytest.RunResult:
         """Run pytest on the project: in this process, or in processes of their own under xdist.
 
+        Finding and importing every installed plugin is a large part of a small session: it is done with *autoload* only.
         Plugins that are not installed are left out; without pytest-xdist a test that asks for workers is skipped.
         """
-        if "-n" in args:
-            if find_spec("xdist") is None:
-                pytest.skip("needs pytest-xdist: pip install 'engram-bench[xdist]'")
-            plugins = ("xdist.plugin", "pytest_benchmark.plugin", "engram_bench.plugin")
-            with pytest.MonkeyPatch.context() as patch:  # other plugins are half of what three processes import
-                patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+        if autoload:
+            return self.pytester.runpytest_inprocess("-p", "no:xdist", "-p", "no:benchmark", *args)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+            if "-n" in args:
+                if find_spec("xdist") is None:
+                    pytest.skip("needs pytest-xdist: pip install 'engram-bench[xdist]'")
+                plugins = ("xdist.plugin", "pytest_benchmark.plugin", "engram_bench.plugin")
                 patch.setenv("PYTEST_PLUGINS", ",".join(name for name in plugins if find_spec(name.split(".")[0])))
                 return self.pytester.runpytest_subprocess(*args)
-        return self.pytester.runpytest_inprocess("-p", "no:xdist", "-p", "no:benchmark", *args)
+            patch.setenv("PYTEST_PLUGINS", "engram_bench.plugin")
+            return self.pytester.runpytest_inprocess(*args)
 
     def report(self) -> dict[str, object]:
         """The saved ``latest.json``."""
@@ -87,8 +91,23 @@ class BenchProject:
         return report
 
 
+LIBRARIES = ("torch", "mlx", "cuda")  # folders of engram_bench.backends that import a library of models
+
+
+@pytest.fixture(scope="session")
+def imported_once() -> None:
+    """Our modules: a pytest run inside pytest forgets what it imported, and the next one would run each module again."""
+    _import_modules_of("engram_bench")
+
+
+def _import_modules_of(package: str) -> None:
+    for found in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+        if not (found.ispkg and found.name.endswith(tuple(f".backends.{name}" for name in LIBRARIES))):
+            _import_modules_of(found.name) if found.ispkg else importlib.import_module(found.name)
+
+
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> BenchProject:
+def project(imported_once: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> BenchProject:
     """A project with two facts, neither known to the bare model."""
     monkeypatch.setenv("ENGRAM_BENCH_CACHE", str(pytester.path / "cache"))
     monkeypatch.setenv("ENGRAM_FAKE_BASELINE", str(pytester.path / "knows.json"))

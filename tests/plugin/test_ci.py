@@ -115,7 +115,7 @@ def test_pytest_html_rows_show_both_answers_as_text(project: BenchProject) -> No
     pytest.importorskip("pytest_html")
     project.knows({"Port of SSH?": "<script>alert(1)</script>"})
 
-    project.run("--html=page.html", "--self-contained-html", "-m", "accuracy")
+    project.run("--html=page.html", "--self-contained-html", "-m", "accuracy", autoload=True)
 
     page = (project.path / "page.html").read_text("utf-8")
     (blob,) = re.findall(r'data-jsonblob="([^"]*)"', page)
