@@ -136,7 +136,8 @@ def test_the_workflow_of_this_repository_runs_what_its_ci_script_runs() -> None:
     commands = "\n".join(step.get("run", "") for job in jobs.values() for step in job["steps"])
 
     targets = make_targets(commands)
-    assert targets == make_targets((ROOT / ".ci" / "run").read_text("utf-8"))
+    elsewhere = {"coverage", "dist", "test-bare", "test-lowest", "test-mlx"}  # environments or machines of their own
+    assert targets == make_targets((ROOT / ".ci" / "run").read_text("utf-8")) | elsewhere
     assert all(f"\n{target}:" in (ROOT / "Makefile").read_text("utf-8") for target in targets)
 
 
