@@ -20,7 +20,7 @@ import scipy.special  # noqa: F401
 import tokenizers  # noqa: F401
 import yaml  # noqa: F401
 
-import engram_bench.backends.fake
+import engram_bench.backends.fake.generator
 import engram_bench.speed.timer
 
 hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no mistake of the code
@@ -124,7 +124,7 @@ def token_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count(step=1e-9)  # loading takes a nanosecond
     slept = [0.0]
     monkeypatch.setattr(engram_bench.speed.timer, "now", lambda: next(ticks) + sum(slept))
-    monkeypatch.setattr(engram_bench.backends.fake, "sleep", slept.append)
+    monkeypatch.setattr(engram_bench.backends.fake.generator, "sleep", slept.append)
 
 
 @pytest.fixture

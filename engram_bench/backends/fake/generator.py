@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from time import sleep
 from typing import TYPE_CHECKING
 
 from engram_bench.backends.fake.model import CONTEXT_LENGTH, END, FakeTokenizer
@@ -81,7 +82,7 @@ class FakeGenerator:
             ids = (ids * settings.max_tokens)[: settings.max_tokens]
         kept = ids[: settings.max_tokens]
         if self._token_s:
-            time.sleep(self._token_s * len(kept))
+            sleep(self._token_s * len(kept))
         return Completion(
             text=self._tokenizer.decode(kept),
             prompt_tokens=len(prompt_ids),
