@@ -19,13 +19,17 @@ bench-full: $(VENV)/.ready ## every quality measure over the shipped patterns; t
 arms: $(VENV)/.ready ## every way to teach the shipped patterns side by side: one table, one plot
 	$(BIN)/engram-bench arms --speed
 
+# Two workers, a core each. `worksteal` leaves neighbours on one worker: what they share is imported and trained once. Bytecode
+# is written, whatever the environment says of it: every process that a test starts would compile everything again.
+FAST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
+
 test: $(VENV)/.ready ## the project's own tests: no model, no network, under 3 minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "not model and not browser" -n 2  # two workers, a core each
+	$(FAST) tests -m "not model and not browser"
 
 # Where a processor makes a difference; `make test` runs these files with whatever this machine can do.
 PLAIN_TESTS := $(addprefix tests/backends/,machine torch/test_operators.py torch/test_products.py torch/test_training.py \
   torch/test_generation.py torch/test_memory.py torch/test_both.py mlx/test_kernels.py cuda/test_runtime.py)
-PLAIN := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PLAIN_TESTS) -n 2
+PLAIN := $(FAST) $(PLAIN_TESTS)
 
 test-plain: test-avx2 test-none ## the tests in which a processor makes a difference, on a plain one and without its abilities
 

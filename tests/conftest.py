@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import os
 import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class BenchProject:
         (self.path / "knows.json").write_text(json.dumps(answers), "utf-8")
 
     def run(self, *args: str, autoload: bool = False) -> pytest.RunResult:
-        """Run pytest on the project: in this process, or in processes of their own under xdist.
+        """Run pytest on the project in this process; under xdist the workers are processes of their own.
 
         Finding and importing every installed plugin is a large part of a small session: it is done with *autoload* only.
         Plugins that are not installed are left out; without pytest-xdist a test that asks for workers is skipped.
@@ -81,8 +82,10 @@ class BenchProject:
                     pytest.skip("needs pytest-xdist: pip install 'engram-bench[xdist]'")
                 plugins = ("xdist.plugin", "pytest_benchmark.plugin", "engram_bench.plugin")
                 patch.setenv("PYTEST_PLUGINS", ",".join(name for name in plugins if find_spec(name.split(".")[0])))
-                return self.pytester.runpytest_subprocess(*args)
-            patch.setenv("PYTEST_PLUGINS", "engram_bench.plugin")
+                for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+                    patch.delenv(name)  # this process may be a worker; the controller of the project's workers is none
+            else:
+                patch.setenv("PYTEST_PLUGINS", "engram_bench.plugin")
             return self.pytester.runpytest_inprocess(*args)
 
     def report(self) -> dict[str, object]:

@@ -19,7 +19,7 @@ def without_lines(pattern_set: PatternSet) -> PatternSet:
 
 @pytest.mark.parametrize(("dump", "suffix"), [(yaml_text, "yaml"), (jsonl_text, "jsonl")], ids=["yaml", "jsonl"])
 @given(pattern_set=pattern_sets())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_a_dumped_set_loads_as_it_was(
     pattern_set: PatternSet, dump: Callable[[PatternSet], str], suffix: str, tmp_path: Path
 ) -> None:

@@ -122,7 +122,7 @@ def test_examples_depend_on_the_seed_and_on_their_own_pattern_only() -> None:
     other=pattern_sets("other.yaml"),
     numbers=st.tuples(st.integers(0, 4), st.integers(0, 4)),
 )
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_whatever_the_sets_nothing_held_out_is_trained_and_no_prompt_has_two_answers(
     pattern_set: PatternSet, other: PatternSet, numbers: tuple[int, int]
 ) -> None:
@@ -139,7 +139,7 @@ def test_whatever_the_sets_nothing_held_out_is_trained_and_no_prompt_has_two_ans
 
 
 @given(pattern_set=pattern_sets())
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_every_pattern_of_a_checked_set_is_trained_as_written(pattern_set: PatternSet) -> None:
     trained = {(example.prompt, example.answer) for example in training_examples([pattern_set])}
 

@@ -34,7 +34,7 @@ print(*(path.name[:4] for path in list_runs(folder)))
 # ── format ──────────────────────────────────────────────────────────────────────────────────────
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(records(Run))
 def test_every_run_survives_the_way_through_json(run: Run) -> None:
     assert repr(run_from_json(run_to_json(run))) == repr(run)

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engram_bench.records import CaseResult, Comparison, Estimate, LedgerEntry, Measure, SourceLine
@@ -238,6 +238,7 @@ def test_nothing_compared_with_nothing_is_empty() -> None:
     assert compare(run_of()) == Comparison({}, {}, ())
 
 
+@settings(max_examples=25)
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(random: object) -> None:
     run = SMALL
