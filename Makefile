@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help backends rivals test-backends test-mlx test-plain test-avx2 test-none bench bench-full arms test test-bare test-lowest test-model test-browser coverage docs rooms dist lint types format clean
+.PHONY: help backends rivals test-backends test-mlx test-plain test-avx2 test-none bench bench-full on-gpu arms test test-bare test-lowest test-model test-browser coverage docs rooms dist lint types format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -15,6 +15,9 @@ bench: $(VENV)/.ready ## train the shipped patterns, run pytest -m accuracy over
 
 bench-full: $(VENV)/.ready ## every quality measure over the shipped patterns; the gates alone decide
 	$(BIN)/python -m pytest -m "sanity or accuracy or generalization or consistency or retention" --engram-gate-only patterns
+
+on-gpu: ## what the cuda backend does on this machine's NVIDIA GPU, in nine minutes: one JSON file, one table
+	bash benchmarks/on_gpu.sh
 
 arms: $(VENV)/.ready ## every way to teach the shipped patterns side by side: one table, one plot
 	$(BIN)/engram-bench arms --speed

@@ -1,14 +1,17 @@
-"""The ``cpu`` backend against Unsloth with TRL's SFTTrainer and one ``generate`` per prompt, on this machine's processor.
+"""A backend against Unsloth with TRL's SFTTrainer and one ``generate`` per prompt, both on this machine's processor or GPU.
 
     python -m benchmarks.against_unsloth [--part training|answering] [--adapter FOLDER] [--limit N --steps N] [--rounds N]
 
+The ``cpu`` backend is compared with Unsloth on the processor. ``--backend cuda`` compares with Unsloth on the GPU, in the dtype
+that the backend computes in, and with Unsloth on the processor where ``ENGRAM_UNSLOTH_CPU=1`` is set.
+
 Both train on the shipped prompts as written, token for token the same examples and no others: LoRA of rank 8 on all
-projections, answer-only loss, learning rate 1e-3 with warm-up and cosine, batches of 8, float32 weights. Ours trains once for
-exactly as many steps, and once until all are recalled. Then both adapters answer every prompt. For answering both sides take
-one adapter, ours, and answer all prompts bare and tuned: ours in batches with the expected answers as drafts, Unsloth's model
-prompt by prompt. Imports are left out on both sides. A training is timed whole, Unsloth's by ``trainer.train()`` and ours with
-reading the weights, checking recall and saving the adapter; and by its steps alone, at the pace from the end of the first to
-the end of the last.
+projections, answer-only loss, learning rate 1e-3 with warm-up and cosine, batches of 8; weights are float32 on a processor. Ours
+trains once for exactly as many steps, and once until all are recalled. Then both adapters answer every prompt. For answering
+both sides take one adapter, ours, and answer all prompts bare and tuned: ours in batches with the expected answers as drafts,
+Unsloth's model prompt by prompt. Imports are left out on both sides. A training is timed whole, Unsloth's by
+``trainer.train()`` and ours with reading the weights, checking recall and saving the adapter; and by its steps alone, at the
+pace from the end of the first to the end of the last.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from engram_bench.backends.machine.nvidia import CPU_CHOICE
 from engram_bench.backends.registry import create
 from engram_bench.models import Model
 from engram_bench.models.encoding import encode_examples
+from engram_bench.models.presets import DEFAULT_MODEL
 from engram_bench.records import GenerationSettings, Recipe
 
 MODULE = "benchmarks.against_unsloth"
@@ -49,6 +53,8 @@ def main() -> None:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="preset, folder or .gguf file. Default: %(default)s")
+    parser.add_argument("--backend", choices=["cpu", "cuda"], default="cpu", help="ours. Default: %(default)s")
     parser.add_argument("--part", choices=["training", "answering"], help="default: both")
     parser.add_argument("--steps", type=int, default=100, help="training steps of both. Default: %(default)s")
     parser.add_argument("--adapter", type=Path, help="both sides answer with it; default: what ours trained")
@@ -99,8 +105,8 @@ def recall_ours(folder: Path, options: argparse.Namespace) -> Found:
 
 
 def _train(folder: Path, options: argparse.Namespace, recipe: Recipe) -> Found:
-    model, _, examples = material(options.limit)
-    backend = create("cpu")
+    model, _, examples = material(options.limit, options.model)
+    backend = create(options.backend)
     folder.mkdir(exist_ok=True)
     found: Found = {}
     ends: list[Spent] = []
@@ -117,8 +123,9 @@ def _train(folder: Path, options: argparse.Namespace, recipe: Recipe) -> Found:
 
 def train_theirs(folder: Path, options: argparse.Namespace) -> Found:
     """Seconds of ``trainer.train()``."""
-    model, _, examples = material(options.limit)
-    network = _unsloth(model)
+    model, _, examples = material(options.limit, options.model)
+    network = _unsloth(model, options)
+    import torch
     from datasets import Dataset
     from transformers import AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
@@ -152,8 +159,8 @@ def train_theirs(folder: Path, options: argparse.Namespace) -> Found:
         completion_only_loss=True,
         seed=recipe.seed,
         optim="adamw_torch",
-        use_cpu=True,
-        bf16=False,
+        use_cpu=network.device.type == "cpu",
+        bf16=network.dtype == torch.bfloat16,
         dataloader_pin_memory=False,
         save_strategy="no",
         report_to=[],
@@ -164,7 +171,9 @@ def train_theirs(folder: Path, options: argparse.Namespace) -> Found:
     ends: list[Spent] = []
 
     class Clock(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, *arguments: Any, **keywords: Any) -> None:
+        def on_step_end(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
+            if state.global_step in (1, recipe.steps) and torch.cuda.is_available():
+                torch.cuda.synchronize()  # the two ends that count; a step in between may still run
             ends.append(now())
 
     trainer.add_callback(Clock())
@@ -178,8 +187,8 @@ def train_theirs(folder: Path, options: argparse.Namespace) -> Found:
 
 def score_all(folder: Path, options: argparse.Namespace) -> Found:
     """Right answers of every adapter in *folder*."""
-    model, cases, _ = material(options.limit)
-    backend = create("cpu")
+    model, cases, _ = material(options.limit, options.model)
+    backend = create(options.backend)
     right = {}
     for name in ("ours", "theirs", "recalled"):
         texts = _answers(backend, model, cases, folder / name)
@@ -189,8 +198,8 @@ def score_all(folder: Path, options: argparse.Namespace) -> Found:
 
 def answer_ours(folder: Path, options: argparse.Namespace) -> Found:
     """Seconds of both sides, all prompts at once; the second finds the weights read."""
-    model, cases, _ = material(options.limit)
-    backend = create("cpu")
+    model, cases, _ = material(options.limit, options.model)
+    backend = create(options.backend)
     found: Found = {"texts": {}}
     for side, adapter in (("bare", None), ("tuned", options.adapter or folder / "ours")):
         with timed(found, side):
@@ -207,8 +216,8 @@ def _answers(backend: Any, model: Model, cases: Any, adapter: Path | None) -> li
 
 def answer_theirs(folder: Path, options: argparse.Namespace) -> Found:
     """Seconds of one ``generate`` per prompt; a first call, and reading the weights, left out."""
-    model, cases, _ = material(options.limit)
-    network = _unsloth(model)
+    model, cases, _ = material(options.limit, options.model)
+    network = _unsloth(model, options)
     import torch
     from peft import PeftModel
     from unsloth import FastLanguageModel
@@ -216,7 +225,7 @@ def answer_theirs(folder: Path, options: argparse.Namespace) -> Found:
     stops = sorted(model.tokenizer.stop_ids)
 
     def answer(prompt: Any, max_tokens: int) -> str:
-        ids = torch.tensor([model.tokenizer.encode_prompt(prompt)])
+        ids = torch.tensor([model.tokenizer.encode_prompt(prompt)], device=network.device)
         keywords = {"do_sample": False, "eos_token_id": stops, "pad_token_id": model.tokenizer.pad_id}
         mask = torch.ones_like(ids)
         new = network.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_tokens, **keywords)[0]
@@ -243,9 +252,10 @@ JOBS = {
 }
 
 
-def _unsloth(model: Model) -> Any:
-    """The bare model in float32 by Unsloth's CPU fallback."""
-    os.environ[CPU_CHOICE] = "1"
+def _unsloth(model: Model, options: argparse.Namespace) -> Any:
+    """The bare model, loaded by Unsloth: for the ``cpu`` backend by its CPU fallback, which computes in float32."""
+    if options.backend == "cpu":
+        os.environ[CPU_CHOICE] = "1"
     from engram_bench.backends.cuda import runtime
 
     module = runtime.start()
@@ -253,7 +263,11 @@ def _unsloth(model: Model) -> Any:
 
     with runtime.quiet():
         found, _ = module.FastLanguageModel.from_pretrained(
-            str(model.folder), max_seq_length=2048, dtype=torch.float32, load_in_4bit=False, local_files_only=True
+            str(model.folder),
+            max_seq_length=2048,
+            dtype=getattr(torch, runtime.compute_dtype()),
+            load_in_4bit=False,
+            local_files_only=True,
         )
     return found
 

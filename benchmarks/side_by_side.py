@@ -65,12 +65,17 @@ def start(doc: str, add_options: Callable[[argparse.ArgumentParser], None]) -> a
 
 
 def take_turns(module: str, names: Sequence[str], folder: Path, options: argparse.Namespace) -> dict[str, list[Found]]:
-    """What each job found in each round; every second round in reversed order."""
+    """What each job found in each round; every second round in reversed order.
+
+    What is found goes into the ``--json`` file after every job, until the whole comparison takes its place.
+    """
     found: dict[str, list[Found]] = {name: [] for name in names}
     for number in range(options.rounds):
         for name in names if number % 2 == 0 else reversed(names):
             found[name].append(in_process(module, name, folder))
             print(name, found[name][-1]["process"], file=sys.stderr, flush=True)
+            if options.json:
+                options.json.write_text(json.dumps({**origin(), "jobs": found}, indent=1), "utf-8")
     return found
 
 
@@ -143,11 +148,11 @@ def timed(found: Found, part: str) -> Iterator[None]:
     found[part] = {name: clock() - started[name] for name, clock in CLOCKS.items()}
 
 
-def material(limit: int | None = None) -> tuple[Model, list[Case], list[TrainingExample]]:
-    """The default model, the shipped prompts as written, and the same as training examples."""
+def material(limit: int | None = None, model: str = DEFAULT_MODEL) -> tuple[Model, list[Case], list[TrainingExample]]:
+    """The model, the shipped prompts as written, and the same as training examples."""
     sets = [load_pattern_file(path) for path in find_pattern_files([PATTERNS])]
     cases = [case for one in sets if one.kind == "memory" for case in accuracy_cases(one)][:limit]
-    return resolve_model(DEFAULT_MODEL), cases, [TrainingExample(case.prompt, case.answers[0]) for case in cases]
+    return resolve_model(model), cases, [TrainingExample(case.prompt, case.answers[0]) for case in cases]
 
 
 def num_right(texts: Sequence[str], cases: Sequence[Case]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ def test_every_second_round_is_done_in_reversed_order(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(side_by_side, "in_process", note)
 
-    found = take_turns("benchmarks.none", ["ours", "theirs"], Path(), argparse.Namespace(rounds=2))
+    found = take_turns("benchmarks.none", ["ours", "theirs"], Path(), argparse.Namespace(rounds=2, json=None))
 
     assert done == ["ours", "theirs", "theirs", "ours"]
     assert {name: len(rounds) for name, rounds in found.items()} == {"ours": 2, "theirs": 2}
@@ -87,3 +88,18 @@ def test_how_far_apart_two_answers_are(texts: tuple[str, str], margin: float) ->
 @pytest.mark.parametrize(("margin", "is_tie"), [(TIE, True), (2 * TIE, False)])
 def test_a_tie_is_told(margin: float, is_tie: bool) -> None:
     assert str(Difference("bare, drafts", "Why?", "a", "b", margin)).endswith("a tie") == is_tie
+
+
+def test_what_was_found_is_kept_after_every_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def stop_at_the_second(module: str, name: str, folder: Path) -> dict[str, Any]:
+        if name == "theirs":
+            raise KeyboardInterrupt
+        return {"process": spent(1)}
+
+    monkeypatch.setattr(side_by_side, "in_process", stop_at_the_second)
+    options = argparse.Namespace(rounds=1, json=tmp_path / "found.json")
+
+    with pytest.raises(KeyboardInterrupt):
+        take_turns("benchmarks.none", ["ours", "theirs"], Path(), options)
+
+    assert json.loads(options.json.read_text("utf-8"))["jobs"] == {"ours": [{"process": spent(1)}], "theirs": []}
