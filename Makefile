@@ -31,7 +31,7 @@ test: $(VENV)/.ready ## the project's own tests: no model, no network, under 3 m
 
 # Where a processor makes a difference; `make test` runs these files with whatever this machine can do.
 PLAIN_TESTS := $(addprefix tests/backends/,machine torch/test_operators.py torch/test_products.py torch/test_training.py \
-  torch/test_generation.py torch/test_memory.py torch/test_both.py mlx/test_kernels.py cuda/test_runtime.py)
+  torch/test_decoding.py torch/test_memory.py torch/test_both.py mlx/test_kernels.py cuda/test_runtime.py)
 PLAIN := $(FAST) $(PLAIN_TESTS)
 
 test-plain: test-avx2 test-none ## the tests in which a processor makes a difference, on a plain one and without its abilities

@@ -132,3 +132,14 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
 
     names = set(re.findall(r"`((?:engram_bench|tests|docs|benchmarks)/[\w./-]+)`", text))
     assert sorted(name for name in names if not (ROOT / name).exists()) == []
+
+
+def test_files_that_the_makefile_tests_exist() -> None:
+    text = (ROOT / "Makefile").read_text("utf-8")
+    plain = re.search(r"addprefix (tests/backends/),((?:[^)\\]|\\\n)*)\)", text)
+    assert plain is not None
+
+    names = [plain[1] + name for name in plain[2].replace("\\\n", " ").split()]
+    names += re.findall(r"pytest (tests/[\w./-]+)", text)
+    assert len(names) > 10
+    assert [name for name in names if not (ROOT / name).exists()] == []
