@@ -9,6 +9,7 @@ import pytest
 
 from engram_bench.backends import registry
 from engram_bench.backends.machine import nvidia
+from engram_bench.backends.machine.capabilities import SWITCH
 from engram_bench.backends.machine.devices import cuda_device
 from engram_bench.errors import BackendUnavailable
 
@@ -33,12 +34,20 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
-def test_the_driver_names_the_gpu(nvidia_smi: Path) -> None:
+def test_the_driver_names_the_gpu(nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SWITCH, raising=False)
+
     gpu = nvidia.find_gpu()
 
     assert gpu == nvidia.Gpu("NVIDIA H100 80GB HBM3", 81559, (9, 0))
     info = cuda_device()
     assert (info.device, info.dtype, info.note) == ("cuda:0 NVIDIA H100 80GB HBM3", "bfloat16", "81559 MB")
+
+
+def test_a_gpu_without_its_bfloat16_computes_in_float32(nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, "none")
+
+    assert cuda_device().dtype == "float32"
 
 
 def test_the_second_gpu_may_be_the_visible_one(nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
