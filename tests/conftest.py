@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import itertools
 import json
 import os
 import pkgutil
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpcore  # noqa: F401
 import hypothesis
@@ -22,7 +25,9 @@ import tokenizers  # noqa: F401
 import yaml  # noqa: F401
 
 import engram_bench.backends.fake.generator
+import engram_bench.plugin
 import engram_bench.speed.timer
+from tests.warm_workers import warm_python
 
 hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no mistake of the code
 hypothesis.settings.load_profile("suite")
@@ -42,11 +47,17 @@ patterns:
 """
 
 
+UNWATCHED = ("-p", "no:unraisableexception", "-p", "no:threadexception")
+"""A session inside a session collects no garbage at its end, ten times over the whole heap: the outer one does."""
+
+
 @dataclass
 class BenchProject:
     """A project in a temporary folder, tested on the fake backend."""
 
     pytester: pytest.Pytester
+    python_of_workers: Callable[[], Path]
+    """Gives the program that pytest-xdist starts as a worker."""
 
     @property
     def path(self) -> Path:
@@ -78,20 +89,30 @@ class BenchProject:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
             if "-n" in args:
-                if find_spec("xdist") is None:
-                    pytest.skip("needs pytest-xdist: pip install 'engram-bench[xdist]'")
-                plugins = ("xdist.plugin", "pytest_benchmark.plugin", "engram_bench.plugin")
-                patch.setenv("PYTEST_PLUGINS", ",".join(name for name in plugins if find_spec(name.split(".")[0])))
-                for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
-                    patch.delenv(name)  # this process may be a worker; the controller of the project's workers is none
-            else:
-                patch.setenv("PYTEST_PLUGINS", "engram_bench.plugin")
-            return self.pytester.runpytest_inprocess(*args)
+                return self._run_with_workers(patch, args)
+            # By its name, pytest would look for it through the metadata of every installed package.
+            return self.pytester.runpytest_inprocess(*UNWATCHED, *args, plugins=[engram_bench.plugin])
+
+    def _run_with_workers(self, patch: pytest.MonkeyPatch, args: Sequence[str]) -> pytest.RunResult:
+        if find_spec("xdist") is None:
+            pytest.skip("needs pytest-xdist: pip install 'engram-bench[xdist]'")
+        plugins = ("xdist.plugin", "pytest_benchmark.plugin", "engram_bench.plugin")
+        patch.setenv("PYTEST_PLUGINS", ",".join(name for name in plugins if find_spec(name.split(".")[0])))
+        patch.setattr(sys, "executable", str(self.python_of_workers()))
+        for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+            patch.delenv(name)  # this process may be a worker; the controller of the project's workers is none
+        return self.pytester.runpytest_inprocess(*UNWATCHED, *args)
 
     def report(self) -> dict[str, object]:
         """The saved ``latest.json``."""
         report: dict[str, object] = json.loads((self.path / "reports" / "latest.json").read_text("utf-8"))
         return report
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of every later search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 LIBRARIES = ("torch", "mlx", "cuda")  # folders of engram_bench.backends that import a library of models
@@ -100,22 +121,31 @@ LIBRARIES = ("torch", "mlx", "cuda")  # folders of engram_bench.backends that im
 @pytest.fixture(scope="session")
 def imported_once() -> None:
     """Our modules: a pytest run inside pytest forgets what it imported, and the next one would run each module again."""
-    _import_modules_of("engram_bench")
+    import_modules_of("engram_bench")
 
 
-def _import_modules_of(package: str) -> None:
+def import_modules_of(package: str) -> None:
     for found in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
         if not (found.ispkg and found.name.endswith(tuple(f".backends.{name}" for name in LIBRARIES))):
-            _import_modules_of(found.name) if found.ispkg else importlib.import_module(found.name)
+            import_modules_of(found.name) if found.ispkg else importlib.import_module(found.name)
+
+
+@pytest.fixture(scope="session")
+def python_of_workers() -> Iterator[Path]:
+    """Program with which pytest-xdist starts the workers of a project."""
+    with TemporaryDirectory() as folder, warm_python(Path(folder)) as python:
+        yield python
 
 
 @pytest.fixture
-def project(imported_once: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> BenchProject:
+def project(
+    imported_once: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> BenchProject:
     """A project with two facts, neither known to the bare model."""
     monkeypatch.setenv("ENGRAM_BENCH_CACHE", str(pytester.path / "cache"))
     monkeypatch.setenv("ENGRAM_FAKE_BASELINE", str(pytester.path / "knows.json"))
     pytester.makeini("[pytest]\nengram_backend = fake\nengram_steps = 3\n")
-    made = BenchProject(pytester)
+    made = BenchProject(pytester, lambda: request.getfixturevalue("python_of_workers"))
     made.patterns(TWO_FACTS)
     made.knows({})
     return made

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
+
 from engram_bench.records import (
     Case,
     CaseResult,
+    Comparison,
     Completion,
     Estimate,
     Measure,
@@ -18,7 +22,10 @@ from engram_bench.records import (
     StopReason,
     Timing,
     TrainingRecord,
+    Verdict,
 )
+from engram_bench.scoring.comparison import compare
+from engram_bench.scoring.gates import DEFAULT_GATES, judge
 
 SPLITS: dict[str, Split] = {"generalization": "held_out", "retention": "control"}
 
@@ -109,6 +116,7 @@ def run_of(*rows: list[CaseResult], measures: tuple[Measure, ...] = (), missing:
     return Run("", PROVENANCE, tuple(result for pair in rows for result in pair), measures=measures, missing=missing)
 
 
+@cache
 def big_run() -> Run:
     """140 seen cases in 18 categories with two held-out wordings each, 40 controls, training and a speed measure.
 
@@ -152,3 +160,21 @@ def big_run() -> Run:
     return Run(
         "0007-20261121-8f1d427", PROVENANCE, tuple(rows), TRAINING, Timing(98.4, 14.2, 9.1, 124.0), (decode_speed,)
     )
+
+
+@cache
+def big_trained_run() -> Run:
+    """The big run with a loss curve."""
+    return replace(big_run(), training=replace(TRAINING, losses=(2.8, 1.0, 0.3, 0.05)))
+
+
+@cache
+def big_comparison() -> Comparison:
+    """Comparison of the big run, computed by the first test that asks: a second of work has no place in an import."""
+    return compare(big_trained_run())
+
+
+@cache
+def big_verdicts() -> tuple[Verdict, ...]:
+    """What the default gates say of the big run."""
+    return tuple(judge(DEFAULT_GATES, big_comparison()))

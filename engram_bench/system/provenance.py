@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -93,13 +94,17 @@ def command_line(argv: Sequence[str] | None = None) -> str:
 
 def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
     """Name → version of Python and of each installed distribution among *names*."""
-    versions = {"python": platform.python_version()}
-    for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    found = {name: _installed_version(name) for name in names}
+    return {"python": platform.python_version(), **{name: version for name, version in found.items() if version}}
+
+
+@cache
+def _installed_version(name: str) -> str | None:
+    """Version of a distribution, looked up once: what is installed does not change under a running process."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

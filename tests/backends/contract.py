@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from engram_bench.backends.protocol import Backend
+from engram_bench.backends.protocol import Backend, Generator
 from engram_bench.errors import AdapterError, BackendError
 from engram_bench.records import Completion, GenerationSettings, Prompt, Recipe, TrainingExample, TrainingRecord
 
@@ -36,6 +36,7 @@ EXAMPLES = tuple(
     )
 )
 PROMPTS = [example.prompt for example in EXAMPLES]
+Answered = list[tuple[Generator, list[Completion]]]
 SHORT = GenerationSettings(max_tokens=12)
 
 
@@ -81,6 +82,13 @@ class BackendContract:
         reports: list[tuple[str, int, int, str]] = []
         record = backend.train(model, EXAMPLES, cls.recipe, folder, progress=lambda *report: reports.append(report))
         return TrainedAdapter(folder, record, reports)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def answered(cls, backend: Backend, model: Any, trained: TrainedAdapter) -> Answered:
+        """The bare model and the tuned one, each with its completions of all prompts in one batch."""
+        generators = [backend.load(model, adapter) for adapter in (None, trained.folder)]
+        return [(generator, generator.complete(PROMPTS, SHORT)) for generator in generators]
 
     # ── training ────────────────────────────────────────────────────────────────────────────────
 
@@ -139,20 +147,17 @@ class BackendContract:
         with pytest.raises(AdapterError, match="nowhere"):
             backend.load(model, tmp_path / "nowhere")
 
-    def test_both_sides_answer_in_turn_without_disturbing_each_other(
-        self, backend: Backend, model: Any, trained: TrainedAdapter
+    def test_both_sides_answer_in_turn_without_disturbing_each_other(self, answered: Answered) -> None:
+        (bare, before), (tuned, tuned_answers) = answered
+
+        assert texts(bare.complete(PROMPTS, SHORT)) == texts(before)
+        assert texts(tuned.complete(PROMPTS, SHORT)) == texts(tuned_answers)
+        assert texts(before) != texts(tuned_answers)
+
+    def test_fused_answers_as_attached(
+        self, backend: Backend, model: Any, trained: TrainedAdapter, answered: Answered
     ) -> None:
-        bare, tuned = backend.load(model, None), backend.load(model, trained.folder)
-        before = texts(bare.complete(PROMPTS, SHORT))
-
-        tuned_answers = texts(tuned.complete(PROMPTS, SHORT))
-
-        assert texts(bare.complete(PROMPTS, SHORT)) == before
-        assert texts(tuned.complete(PROMPTS, SHORT)) == tuned_answers
-        assert before != tuned_answers
-
-    def test_fused_answers_as_attached(self, backend: Backend, model: Any, trained: TrainedAdapter) -> None:
-        attached = backend.load(model, trained.folder).complete(PROMPTS, SHORT)
+        _, (_, attached) = answered
         fused = backend.load(model, trained.folder, fused=True).complete(PROMPTS, SHORT)
         bare_after = backend.load(model, None).complete(PROMPTS, SHORT)
 
@@ -161,12 +166,8 @@ class BackendContract:
 
     # ── answering ───────────────────────────────────────────────────────────────────────────────
 
-    def test_a_batch_answers_as_single_prompts_in_order(
-        self, backend: Backend, model: Any, trained: TrainedAdapter
-    ) -> None:
-        for adapter in (None, trained.folder):
-            generator = backend.load(model, adapter)
-            together = generator.complete(PROMPTS, SHORT)
+    def test_a_batch_answers_as_single_prompts_in_order(self, answered: Answered) -> None:
+        for generator, together in answered:
             single = [generator.complete([prompt], SHORT)[0] for prompt in PROMPTS]
 
             assert without_seconds(together) == without_seconds(single)
@@ -202,22 +203,15 @@ class BackendContract:
         ],
         ids=["right", "too-short", "too-long", "wrong", "empty", "none"],
     )
-    def test_drafts_do_not_change_a_completion(
-        self, backend: Backend, model: Any, trained: TrainedAdapter, draft_of: Callable[[str], str | None]
-    ) -> None:
-        for adapter in (None, trained.folder):
-            generator = backend.load(model, adapter)
-            plain = generator.complete(PROMPTS, SHORT)
+    def test_drafts_do_not_change_a_completion(self, answered: Answered, draft_of: Callable[[str], str | None]) -> None:
+        for generator, plain in answered:
             drafts = [draft_of(completion.text) for completion in plain]
 
             assert without_seconds(generator.complete(PROMPTS, SHORT, drafts=drafts)) == without_seconds(plain)
 
-    def test_the_stream_is_the_completion_in_pieces(
-        self, backend: Backend, model: Any, trained: TrainedAdapter
-    ) -> None:
-        for adapter in (None, trained.folder):
-            generator = backend.load(model, adapter)
-            for completion, prompt in zip(generator.complete(PROMPTS, SHORT), PROMPTS, strict=True):
+    def test_the_stream_is_the_completion_in_pieces(self, answered: Answered) -> None:
+        for generator, completions in answered:
+            for completion, prompt in zip(completions, PROMPTS, strict=True):
                 assert "".join(generator.stream(prompt, SHORT)) == completion.text
 
     def test_ignoring_the_end_token_gives_exactly_max_tokens(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,18 +10,18 @@ import pytest
 from engram_bench.records import Comparison, LedgerEntry, SourceLine
 from engram_bench.reporting.html import html_report
 from engram_bench.scoring.comparison import compare
-from engram_bench.scoring.gates import DEFAULT_GATES, judge
 from tests.browser.conftest import Opener
-from tests.made_up import TRAINING, big_run, both, run_of
+from tests.made_up import big_comparison, big_trained_run, big_verdicts, both, run_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
-BIG = replace(big_run(), training=replace(TRAINING, losses=(2.8, 1.0, 0.3, 0.05)))
-BIG_COMPARISON = compare(BIG)
-BIG_PAGE = html_report(BIG, BIG_COMPARISON, judge(DEFAULT_GATES, BIG_COMPARISON))
+
+@cache
+def big_page() -> str:
+    return html_report(big_trained_run(), big_comparison(), big_verdicts())
 
 
 def cases(page: Page) -> list[str]:
@@ -34,7 +34,7 @@ def status(page: Page) -> str:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_loads_without_a_word_on_the_console(open_page: Opener, scheme: str) -> None:
-    page = open_page(BIG_PAGE, color_scheme=scheme)
+    page = open_page(big_page(), color_scheme=scheme)
 
     assert open_page.said == []
     assert page.title() == "1 of 3 gates failed · engram-bench 0007-20261121-8f1d427"
@@ -42,20 +42,20 @@ def test_loads_without_a_word_on_the_console(open_page: Opener, scheme: str) -> 
 
 
 def test_own_style_is_applied_under_the_policy(open_page: Opener) -> None:
-    page = open_page(BIG_PAGE)
+    page = open_page(big_page())
 
     assert page.evaluate("getComputedStyle(document.querySelector('.banner')).borderTopWidth") == "4px"
 
 
 def test_the_policy_blocks_scripts_that_are_not_the_pages(open_page: Opener) -> None:
-    page = open_page(BIG_PAGE.replace("</main>", "</main><script>window.hit = 1</script>"))
+    page = open_page(big_page().replace("</main>", "</main><script>window.hit = 1</script>"))
 
     assert page.evaluate("window.hit") is None
     assert any("Content Security Policy" in line for line in open_page.said)
 
 
 def test_filters_by_state_split_category_and_text_add_up(open_page: Opener) -> None:
-    page = open_page(BIG_PAGE)
+    page = open_page(big_page())
 
     page.get_by_role("radio", name="broken").check()
     assert status(page) == "1–5 of 5 cases"
@@ -71,7 +71,7 @@ def test_filters_by_state_split_category_and_text_add_up(open_page: Opener) -> N
 
 
 def test_worst_cases_come_first_and_a_header_sorts_both_ways(open_page: Opener) -> None:
-    page = open_page(BIG_PAGE)
+    page = open_page(big_page())
     header = page.get_by_role("columnheader", name="Case")
 
     assert page.locator("tr.row .state").first.text_content() == "broken"
@@ -84,7 +84,7 @@ def test_worst_cases_come_first_and_a_header_sorts_both_ways(open_page: Opener) 
 
 
 def test_pages_of_fifty(open_page: Opener) -> None:
-    page = open_page(BIG_PAGE)
+    page = open_page(big_page())
 
     assert page.get_by_role("button", name="Previous").is_disabled()
     for _ in range(9):
@@ -95,7 +95,7 @@ def test_pages_of_fifty(open_page: Opener) -> None:
 
 
 def test_a_row_opens_by_keyboard_to_prompt_answers_and_difference(open_page: Opener) -> None:
-    page = open_page(BIG_PAGE)
+    page = open_page(big_page())
     button = page.get_by_role("button", name="Prompt and answers of code_idioms/dictionaries-77")
 
     button.focus()
@@ -113,7 +113,7 @@ def test_a_row_opens_by_keyboard_to_prompt_answers_and_difference(open_page: Ope
 
 
 def test_state_radios_move_with_arrow_keys(open_page: Opener) -> None:
-    page = open_page(BIG_PAGE)
+    page = open_page(big_page())
 
     page.get_by_role("radio", name="all").focus()
     page.keyboard.press("ArrowRight")
@@ -147,7 +147,7 @@ def test_right_to_left_text_stays_in_its_cell(open_page: Opener) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_violation(open_page: Opener, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page = open_page(BIG_PAGE, color_scheme=scheme)
+    page = open_page(big_page(), color_scheme=scheme)
     page.locator(".toggle").first.click()
     for summary in page.locator("summary").all():
         summary.click()
@@ -159,13 +159,13 @@ def test_axe_finds_no_violation(open_page: Opener, scheme: str) -> None:
 
 
 def test_a_narrow_screen_scrolls_tables_and_not_the_page(open_page: Opener) -> None:
-    page = open_page(BIG_PAGE, viewport={"width": 375, "height": 700})
+    page = open_page(big_page(), viewport={"width": 375, "height": 700})
 
     assert page.evaluate("document.documentElement.scrollWidth") == 375
 
 
 def test_printing_unfolds_tables_and_shows_more_cases(open_page: Opener) -> None:
-    page = open_page(BIG_PAGE)
+    page = open_page(big_page())
 
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert status(page) == "1–456 of 456 cases"
@@ -175,7 +175,7 @@ def test_printing_unfolds_tables_and_shows_more_cases(open_page: Opener) -> None
 
 
 def test_without_javascript_the_rest_is_there(open_page: Opener) -> None:
-    page = open_page(BIG_PAGE, java_script_enabled=False)
+    page = open_page(big_page(), java_script_enabled=False)
 
     assert page.locator("h1").text_content() == "1 of 3 gates failed"
     assert page.locator("noscript").is_visible()
@@ -197,7 +197,7 @@ def test_ten_thousand_cases_open_within_two_seconds(open_page: Opener) -> None:
         )
         for i in range(10_000)
     )
-    html = html_report(BIG, Comparison({}, {}, ledger), ())
+    html = html_report(big_trained_run(), Comparison({}, {}, ledger), ())
 
     page = open_page("")
     devtools = page.context.new_cdp_session(page)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 
 import pytest
@@ -14,12 +15,14 @@ from hypothesis import strategies as st
 from engram_bench.records import Comparison, Provenance, Run, Verdict
 from engram_bench.reporting.html import BYTES_PER_CASE, html_report, ledger_json
 from engram_bench.scoring.comparison import compare
-from engram_bench.scoring.gates import DEFAULT_GATES, judge, parse_gate
-from tests.made_up import TRAINING, big_run, both, run_of
+from engram_bench.scoring.gates import judge, parse_gate
+from tests.made_up import big_comparison, big_trained_run, big_verdicts, both, run_of
 
-BIG = replace(big_run(), training=replace(TRAINING, losses=(2.8, 1.0, 0.3, 0.05)))
-BIG_COMPARISON = compare(BIG)
-BIG_PAGE = html_report(BIG, BIG_COMPARISON, judge(DEFAULT_GATES, BIG_COMPARISON))
+
+@cache
+def big_page() -> str:
+    return html_report(big_trained_run(), big_comparison(), big_verdicts())
+
 
 EMPTY = Run("", Provenance("fake", "", "fake", "cpu", "none", "", "", "", "", ""))
 PAYLOAD = "</script><script>window.hit=1</script><img src=x onerror=hit()>{{7*7}}\x1b[2J\u202e\u2028"
@@ -56,7 +59,7 @@ def data_of(page: str) -> dict[str, list[object]]:
 
 
 def test_sections_come_in_order_of_interest() -> None:
-    assert re.findall(r"<section[^>]* id=\"(\w+)\"", BIG_PAGE) == [
+    assert re.findall(r"<section[^>]* id=\"(\w+)\"", big_page()) == [
         "metrics",
         "categories",
         "cases",
@@ -70,7 +73,7 @@ def test_sections_come_in_order_of_interest() -> None:
 
 
 def test_links_of_the_page_lead_somewhere_and_ids_are_unique() -> None:
-    page = Page(BIG_PAGE)
+    page = Page(big_page())
 
     targets = {value for name, value in page.attributes if name == "href" and value and value.startswith("#")}
     assert {target[1:] for target in targets if target} <= set(page.ids)
@@ -78,7 +81,7 @@ def test_links_of_the_page_lead_somewhere_and_ids_are_unique() -> None:
 
 
 def test_nothing_is_fetched_and_no_handler_or_style_is_inline() -> None:
-    page = Page(BIG_PAGE)
+    page = Page(big_page())
 
     addresses = {value for name, value in page.attributes if name in ("src", "href", "srcset", "action", "data")}
     assert {address for address in addresses if address and not address.startswith("#")} == {"data:,"}
@@ -87,8 +90,8 @@ def test_nothing_is_fetched_and_no_handler_or_style_is_inline() -> None:
 
 @pytest.mark.parametrize(("tag", "directive"), [("style", "style-src"), ("script", "script-src")])
 def test_the_policy_allows_the_pages_own_parts_by_hash_and_nothing_else(tag: str, directive: str) -> None:
-    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', BIG_PAGE)
-    (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", BIG_PAGE, re.DOTALL)
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', big_page())
+    (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", big_page(), re.DOTALL)
 
     digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
     directives = dict(part.strip().split(" ", 1) for part in policy.replace("&#39;", "'").split(";"))
@@ -97,7 +100,7 @@ def test_the_policy_allows_the_pages_own_parts_by_hash_and_nothing_else(tag: str
 
 
 def test_cards_show_figure_interval_baseline_count_and_gate() -> None:
-    text = " ".join(Page(BIG_PAGE).words)
+    text = " ".join(Page(big_page()).words)
 
     assert (
         "accuracy 94.3 % 95 % interval 89.1 to 97.1 baseline 0.7 % change +93.6 pp count 132 of 140 "
@@ -107,7 +110,7 @@ def test_cards_show_figure_interval_baseline_count_and_gate() -> None:
 
 
 def test_splits_are_counted_apart() -> None:
-    text = " ".join(Page(BIG_PAGE).words)
+    text = " ".join(Page(big_page()).words)
 
     assert "seen prompts 1 broken 7 still wrong 132 fixed 0 still right" in text
     assert "held-out wordings 0 broken 70 still wrong 210 fixed 0 still right" in text
@@ -143,8 +146,8 @@ def test_an_unscored_case_is_in_the_banner_whatever_the_gates_say() -> None:
 
 
 def test_what_was_not_measured_names_the_command() -> None:
-    assert "Not measured in this run:" in " ".join(Page(BIG_PAGE).words)
-    assert "<code>pytest -m consistency</code>" in BIG_PAGE
+    assert "Not measured in this run:" in " ".join(Page(big_page()).words)
+    assert "<code>pytest -m consistency</code>" in big_page()
 
 
 def test_an_empty_run_still_makes_a_page() -> None:

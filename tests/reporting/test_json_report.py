@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import cache
 from typing import Any
 
 import pytest
@@ -9,12 +10,12 @@ import pytest
 from engram_bench.records import Estimate, Measure
 from engram_bench.reporting.json_report import json_report, json_text
 from engram_bench.scoring.comparison import compare, compare_runs
-from engram_bench.scoring.gates import DEFAULT_GATES, judge
-from tests.made_up import big_run, both, run_of
+from tests.made_up import big_comparison, big_run, big_verdicts, both, run_of
 
-BIG = big_run()
-BIG_COMPARISON = compare(BIG)
-BIG_REPORT = json_report(BIG, BIG_COMPARISON, judge(DEFAULT_GATES, BIG_COMPARISON))
+
+@cache
+def big_report() -> dict[str, Any]:
+    return json_report(big_run(), big_comparison(), big_verdicts())
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ BIG_REPORT = json_report(BIG, BIG_COMPARISON, judge(DEFAULT_GATES, BIG_COMPARISO
     ],
 )
 def test_a_figure_is_where_readers_look_for_it(path: str, value: object) -> None:
-    found: Any = BIG_REPORT
+    found: Any = big_report()
     for key in path.split("."):
         found = found[key]
 
@@ -61,11 +62,11 @@ def test_a_figure_is_where_readers_look_for_it(path: str, value: object) -> None
 
 
 def test_the_interval_of_a_rate_is_a_pair() -> None:
-    assert BIG_REPORT["metrics"]["accuracy"]["candidate"]["interval"] == pytest.approx([0.891, 0.971], abs=1e-3)
+    assert big_report()["metrics"]["accuracy"]["candidate"]["interval"] == pytest.approx([0.891, 0.971], abs=1e-3)
 
 
 def test_verdicts_hold_gate_outcome_measured_wanted_and_reason() -> None:
-    assert BIG_REPORT["verdicts"][1] == {
+    assert big_report()["verdicts"][1] == {
         "gate": "consistency >= +20pp",
         "outcome": "not_measured",
         "measured": "",
@@ -76,7 +77,7 @@ def test_verdicts_hold_gate_outcome_measured_wanted_and_reason() -> None:
 
 
 def test_ledger_counts_are_those_of_its_cases() -> None:
-    ledger = BIG_REPORT["ledger"]
+    ledger = big_report()["ledger"]
     counts = Counter(ledger["cases"].values())
 
     assert {state: ledger[state] for state in ("fixed", "broken", "still_right", "still_wrong")} == counts
@@ -85,9 +86,9 @@ def test_ledger_counts_are_those_of_its_cases() -> None:
 
 
 def test_the_text_reads_back_as_the_report() -> None:
-    text = json_text(BIG, BIG_COMPARISON, ())
+    text = json_text(big_run(), big_comparison(), ())
 
-    assert json.loads(text) == json_report(BIG, BIG_COMPARISON, ())
+    assert json.loads(text) == json_report(big_run(), big_comparison(), ())
     assert text.endswith("}\n")
 
 

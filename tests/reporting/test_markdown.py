@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,12 +9,12 @@ from hypothesis import strategies as st
 from engram_bench.records import Verdict
 from engram_bench.reporting.markdown import MAX_ENTRIES, code, escaped, markdown_report
 from engram_bench.scoring.comparison import compare
-from engram_bench.scoring.gates import DEFAULT_GATES, judge
-from tests.made_up import big_run, both, run_of
+from tests.made_up import big_comparison, big_run, big_verdicts, both, run_of
 
-BIG = big_run()
-BIG_COMPARISON = compare(BIG)
-BIG_PAGE = markdown_report(BIG, BIG_COMPARISON, judge(DEFAULT_GATES, BIG_COMPARISON))
+
+@cache
+def big_page() -> str:
+    return markdown_report(big_run(), big_comparison(), big_verdicts())
 
 
 def cells(line: str) -> list[str]:
@@ -20,7 +22,7 @@ def cells(line: str) -> list[str]:
 
 
 def test_sections_come_in_order_of_interest() -> None:
-    assert [line for line in BIG_PAGE.splitlines() if line.startswith("#")] == [
+    assert [line for line in big_page().splitlines() if line.startswith("#")] == [
         "# engram-bench: `lora-3f9a01bc22de` against `smollm2-135m-instruct`",
         "## Gates",
         "## Accuracy: seen prompts answered correctly (%, with 95 % interval)",
@@ -37,11 +39,11 @@ def test_sections_come_in_order_of_interest() -> None:
         "## Fixed: held-out wordings (210)",
         "## Where the figures come from",
     ]
-    assert BIG_PAGE.endswith("\n")
+    assert big_page().endswith("\n")
 
 
 def test_a_table_has_a_row_per_category_and_a_bold_total() -> None:
-    rows = [cells(line) for line in BIG_PAGE.splitlines()]
+    rows = [cells(line) for line in big_page().splitlines()]
 
     assert [
         "category",

@@ -21,10 +21,8 @@ from engram_bench.reporting.plots import (
     standalone,
 )
 from engram_bench.scoring.comparison import compare
-from tests.made_up import TRAINING, big_run, both, run_of
+from tests.made_up import TRAINING, big_comparison, both, run_of
 
-BIG = big_run()
-BIG_COMPARISON = compare(BIG)
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -35,8 +33,8 @@ def texts(svg: str) -> list[str]:
 def test_a_run_gives_the_plots_it_has_figures_for() -> None:
     training = replace(TRAINING, losses=(2.0, 1.0, 0.5))
 
-    assert list(plots(BIG_COMPARISON, training)) == ["accuracy", "generalization", "retention", "speed", "loss"]
-    assert set(PLOTS) >= set(plots(BIG_COMPARISON, training))
+    assert list(plots(big_comparison(), training)) == ["accuracy", "generalization", "retention", "speed", "loss"]
+    assert set(PLOTS) >= set(plots(big_comparison(), training))
     assert plots(Comparison({}, {}, ()), None) == {}
 
 
@@ -55,7 +53,7 @@ def test_a_category_row_has_both_sides_at_their_values() -> None:
 def test_the_total_comes_last_and_a_single_category_is_only_its_total() -> None:
     single = compare(run_of(both("facts/a", False, True)))
 
-    assert texts(category_plot(BIG_COMPARISON, "accuracy"))[-3:] == ["all", "94.3 %", "+93.6 pp"]
+    assert texts(category_plot(big_comparison(), "accuracy"))[-3:] == ["all", "94.3 %", "+93.6 pp"]
     assert texts(category_plot(single, "accuracy"))[5:] == ["all", "100.0 %", "+100.0 pp"]
 
 
@@ -108,7 +106,7 @@ def test_a_long_training_is_thinned_and_keeps_its_last_step() -> None:
 
 
 def test_a_file_of_a_plot_brings_its_colours_and_stays_xml() -> None:
-    file = standalone(category_plot(BIG_COMPARISON, "accuracy"))
+    file = standalone(category_plot(big_comparison(), "accuracy"))
 
     root = ET.fromstring(file)
     assert root.tag == f"{SVG}svg"

@@ -10,12 +10,8 @@ from engram_bench.records import Comparison, Provenance, Run, Timing, Verdict
 from engram_bench.reporting.terminal import comparison_lines
 from engram_bench.reporting.words import training_words
 from engram_bench.scoring.comparison import compare, compare_runs
-from engram_bench.scoring.gates import DEFAULT_GATES, judge, parse_gate
-from tests.made_up import CATEGORIES, TRAINING, big_run, both, run_of
-
-BIG = big_run()
-BIG_COMPARISON = compare(BIG)
-BIG_VERDICTS = judge(DEFAULT_GATES, BIG_COMPARISON)
+from engram_bench.scoring.gates import judge, parse_gate
+from tests.made_up import CATEGORIES, TRAINING, big_comparison, big_run, big_verdicts, both, run_of
 
 
 def test_a_small_run_reads_like_this() -> None:
@@ -84,13 +80,13 @@ gate passed: accuracy 33.3 % (1 of 3), wanted at least 30 %
 
 @pytest.mark.parametrize("width", [40, 60, 80, 90, 100, 120])
 def test_no_line_is_wider_than_the_terminal_but_verdicts_and_places(width: int) -> None:
-    lines = comparison_lines(BIG, BIG_COMPARISON, BIG_VERDICTS, width=width)
+    lines = comparison_lines(big_run(), big_comparison(), big_verdicts(), width=width)
 
     assert [line for line in lines if len(line) > width and not line.startswith(("gate ", "  patterns/"))] == []
 
 
 def test_every_category_has_its_row_at_80_columns() -> None:
-    lines = comparison_lines(BIG, BIG_COMPARISON, BIG_VERDICTS, width=80)
+    lines = comparison_lines(big_run(), big_comparison(), big_verdicts(), width=80)
 
     for category in (name for names in CATEGORIES.values() for name in names):
         assert sum(line.startswith(category[:18]) for line in lines) == 2  # accuracy and generalization
@@ -98,7 +94,9 @@ def test_every_category_has_its_row_at_80_columns() -> None:
 
 
 def test_a_wide_terminal_gives_each_count_its_column() -> None:
-    lines = [" ".join(line.split()) for line in comparison_lines(BIG, BIG_COMPARISON, BIG_VERDICTS, width=110)]
+    lines = [
+        " ".join(line.split()) for line in comparison_lines(big_run(), big_comparison(), big_verdicts(), width=110)
+    ]
 
     assert "category n baseline candidate pp fixed broken right wrong" in lines
     assert "total 140 0.7 ( 0– 4) 94.3 (89– 97) +93.6 132 1 0 7" in lines
@@ -115,28 +113,28 @@ def test_many_categories_show_the_weakest() -> None:
 
 
 def test_a_long_list_is_cut_and_names_the_page() -> None:
-    lines = comparison_lines(BIG, BIG_COMPARISON, BIG_VERDICTS, report="reports/latest.md")
+    lines = comparison_lines(big_run(), big_comparison(), big_verdicts(), report="reports/latest.md")
 
     title = lines.index("still wrong, held-out wordings (70)")
     assert "  … and 60 more in reports/latest.md" in lines[title:]
 
 
 def test_controls_that_nobody_knows_are_not_listed() -> None:
-    text = "\n".join(comparison_lines(BIG, BIG_COMPARISON, BIG_VERDICTS))
+    text = "\n".join(comparison_lines(big_run(), big_comparison(), big_verdicts()))
 
     assert "broken, controls (4)" in text
     assert "still wrong, controls" not in text
 
 
 def test_answers_cannot_act_on_the_terminal() -> None:
-    text = "\n".join(comparison_lines(BIG, BIG_COMPARISON, BIG_VERDICTS))
+    text = "\n".join(comparison_lines(big_run(), big_comparison(), big_verdicts()))
 
     assert "\x1b" not in text
     assert r"ports-7: expected '404', found '\x1b[2J'" in text
 
 
 def test_a_stream_without_unicode_gets_plain_text() -> None:
-    lines = comparison_lines(BIG, BIG_COMPARISON, BIG_VERDICTS, encoding="ascii")
+    lines = comparison_lines(big_run(), big_comparison(), big_verdicts(), encoding="ascii")
 
     assert all(line.isascii() for line in lines)
     assert any("loss 2.82 -> 0.03" in line for line in lines)
@@ -149,7 +147,7 @@ def test_verdicts_come_last_each_in_one_line_with_the_reason_below() -> None:
         Verdict("decode_speed >= -5%", "not_measured", "", "at least -5 %", "decode_speed was not measured"),
     ]
 
-    lines = comparison_lines(BIG, BIG_COMPARISON, verdicts)
+    lines = comparison_lines(big_run(), big_comparison(), verdicts)
 
     assert lines[-4:] == [
         "gate failed: accuracy +0.0 pp (2 of 2, was 2 of 2), wanted at least +10 pp",
@@ -203,7 +201,7 @@ def test_any_names_and_answers_print(category: str, answer: str, width: int) -> 
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_columns_line_up(width: int) -> None:
-    lines = comparison_lines(BIG, BIG_COMPARISON, (), width=width)
+    lines = comparison_lines(big_run(), big_comparison(), (), width=width)
     start = next(i for i, line in enumerate(lines) if line.startswith("category"))
 
     assert len({len(line) for line in lines[start : start + 22]}) == 1

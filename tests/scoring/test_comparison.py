@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engram_bench.records import CaseResult, Comparison, Estimate, LedgerEntry, Measure, SourceLine
+from engram_bench.records import CaseResult, Comparison, Estimate, LedgerEntry, Measure, Run, SourceLine
 from engram_bench.scoring.comparison import compare, compare_runs
 from tests.made_up import big_run, both, row, run_of
 
@@ -241,15 +242,23 @@ def test_nothing_compared_with_nothing_is_empty() -> None:
 @settings(max_examples=25)
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(random: object) -> None:
-    run = SMALL
+    run = small_run()
     shuffled = list(run.results)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
 
-    assert compare(replace(run, results=tuple(shuffled))) == SMALL_COMPARISON
+    assert compare(replace(run, results=tuple(shuffled))) == small_comparison()
 
 
-SMALL = replace(big_run(), results=big_run().results[:36] + big_run().results[-12:])
-SMALL_COMPARISON = compare(SMALL)
+@cache
+def small_run() -> Run:
+    run = big_run()
+    return replace(run, results=run.results[:36] + run.results[-12:])
+
+
+@cache
+def small_comparison() -> Comparison:
+    return compare(small_run())
+
 
 outcomes = st.lists(st.tuples(st.sampled_from([True, False, None]), st.sampled_from([True, False, None])), max_size=30)
 
