@@ -65,8 +65,8 @@ test-backends: $(VENV)/.backends ## the cuda backend's contract, in a process of
 	$(BIN)/python -c "from engram_bench.backends.machine.nvidia import find_gpu as f; raise SystemExit(f() is None)" \
 	  || export ENGRAM_UNSLOTH_CPU=1; $(BIN)/python -m pytest tests/backends/cuda/test_contract.py
 
-test-mlx: $(VENV)/.mlx ## the mlx backend alone, on a Mac with its own GPU
-	$(BIN)/python -m pytest tests/backends -k mlx
+test-mlx: $(VENV)/.mlx ## the tests of the mlx backend, which `make test` runs too where mlx is installed
+	$(FAST) tests -m "not model and not browser" -k mlx
 
 test-browser: $(VENV)/.ready ## the HTML report in a headless Chromium, installed with apt where that is allowed
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
