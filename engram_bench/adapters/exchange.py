@@ -29,6 +29,7 @@ from engram_bench.adapters.merge import write_merged
 from engram_bench.adapters.store import Adapter
 from engram_bench.errors import AdapterError, UsageError
 from engram_bench.models.tensors import linear_shapes, stored_tensors
+from engram_bench.records import Recipe
 from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def export_adapter(
     with _whole(folder) as partial:
         if form == "peft":
             rank, scale, same = uniform(updates)
-            write_peft(partial, same, rank=rank, alpha=scale * rank, base=model.reference)
+            write_peft(partial, same, Recipe(rank=rank, alpha=scale * rank), base=model.reference)
         elif form == "mlx":
             write_mlx(partial, updates, num_layers=int(model.config["num_hidden_layers"]))
         elif form == "merged":
@@ -107,7 +108,7 @@ def import_adapter(
     partial.mkdir(parents=True)
     try:
         rank, scale, same = uniform(updates)
-        write_peft(partial, same, rank=rank, alpha=scale * rank, base=model.reference)
+        write_peft(partial, same, Recipe(rank=rank, alpha=scale * rank), base=model.reference)
         made = foreign_manifest(partial)
         stem = (source.partition("@")[0] if folder is not path else folder.resolve().name).replace("/", "--")
         found = name or f"{stem}-{Adapter('', partial, made).fingerprint[:12]}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from engram_bench.adapters.kind_names import split_kind
 from engram_bench.adapters.manifest import PEFT_CONFIG
-from engram_bench.errors import BackendError
+from engram_bench.errors import BackendError, UsageError
 from engram_bench.memory.both import both_recipe
 from engram_bench.memory.config import DESCRIPTION_FILE, PRESETS, config_of, memory_recipe
 from engram_bench.patterns.augment import AS_WRITTEN, Augmentation
@@ -51,22 +51,48 @@ class RecipeSettings(Protocol):
     def load_in_4bit(self) -> bool:
         """Whether the base model's weights are quantized while a LoRA is trained."""
 
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """Fields that the user's recipe sets, by their names in a recipe file."""
+
+
+OWN_FIELDS = {field.name for field in fields(Recipe)} - {"kind", "steps", "seed", "checkpoints", "options"}
+"""Fields of a recipe that a recipe file sets under the same name."""
+OF_MEMORIES = {"kind", "steps", "seed", "stop_at_recall", "memory"}
+"""Fields of a recipe file that a memory without a LoRA has a use for."""
+
 
 def _lora_recipe(settings: RecipeSettings, preset: str) -> Recipe:
-    return Recipe(
+    recipe = Recipe(
         steps=settings.steps,
         seed=settings.seed,
         checkpoints=settings.checkpoints if settings.sweep else 0,
         options={"load_in_4bit": True} if settings.load_in_4bit else {},
     )
+    return _with_fields(recipe, settings.recipe)
 
 
 def _memory_recipe(settings: RecipeSettings, preset: str) -> Recipe:
-    return memory_recipe(preset=preset or "exact", steps=settings.steps, seed=settings.seed)
+    return _with_fields(
+        memory_recipe(preset=preset or "exact", steps=settings.steps, seed=settings.seed), settings.recipe
+    )
 
 
 def _both_recipe(settings: RecipeSettings, preset: str) -> Recipe:
-    return both_recipe(preset=preset or "exact", steps=settings.steps, seed=settings.seed)
+    return _with_fields(
+        both_recipe(preset=preset or "exact", steps=settings.steps, seed=settings.seed), settings.recipe
+    )
+
+
+def _with_fields(recipe: Recipe, wanted: Mapping[str, Any]) -> Recipe:
+    """The recipe with the fields that a recipe file sets."""
+    changes = {name: value for name, value in wanted.items() if name in OWN_FIELDS}
+    if isinstance(targets := changes.get("targets"), str):
+        changes["targets"] = (targets if targets == "all-linear" else f"/{targets}/",)
+    elif targets:
+        changes["targets"] = tuple(targets)
+    changed = replace(recipe, **changes, options={**recipe.options, **wanted.get("memory", {})})
+    return replace(changed, batch_size=changed.batch_size * wanted.get("gradient_accumulation_steps", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +105,27 @@ class AdapterKind:
     """Whether the adapter's folder holds a memory."""
     has_lora: bool
     """Whether the adapter's folder holds a LoRA in PEFT's layout."""
-    recipe: Callable[[RecipeSettings, str], Recipe]
+    make_recipe: Callable[[RecipeSettings, str], Recipe]
     """Makes a recipe of the settings and a memory's preset; empty takes the default preset."""
+
+    def recipe(self, settings: RecipeSettings, preset: str) -> Recipe:
+        """The recipe that the settings ask for, with a memory of this preset; empty takes the default preset.
+
+        Raises:
+            UsageError: The user's recipe sets a field that this kind has no use for.
+        """
+        if unused := settings.recipe.keys() - self.usable(settings.recipe).keys():
+            msg = f"recipe: {', '.join(sorted(unused))}: an adapter of kind {self.name} has no use for it"
+            raise UsageError(msg)
+        return self.make_recipe(settings, preset)
+
+    def usable(self, fields: Mapping[str, T]) -> dict[str, T]:
+        """Those *fields* of a recipe file that this kind has a use for."""
+        return {
+            name: value
+            for name, value in fields.items()
+            if (self.has_lora or name in OF_MEMORIES) and (self.has_memory or name != "memory")
+        }
 
     def augmentation(self, recipe: Recipe) -> Augmentation:
         """Which variants of the prompts an adapter of this *recipe* learns from.
@@ -88,9 +133,8 @@ class AdapterKind:
         Raises:
             BackendError: An option of the recipe cannot be used.
         """
-        if self.has_lora or config_of(recipe).needs_variants:
-            return DEFAULT_AUGMENTATION
-        return AS_WRITTEN
+        wants = recipe.augmentation if self.has_lora else config_of(recipe).needs_variants
+        return DEFAULT_AUGMENTATION if wants else AS_WRITTEN
 
     def most_steps(self, preset: str) -> int | None:
         """Steps beyond which a comparison of variants does not train; None where the settings' steps are affordable."""
@@ -129,9 +173,9 @@ class AdapterKind:
         return everywhere
 
 
-LORA = AdapterKind("lora", has_memory=False, has_lora=True, recipe=_lora_recipe)
-MEMORY = AdapterKind("memory", has_memory=True, has_lora=False, recipe=_memory_recipe)
-BOTH = AdapterKind("both", has_memory=True, has_lora=True, recipe=_both_recipe)
+LORA = AdapterKind("lora", has_memory=False, has_lora=True, make_recipe=_lora_recipe)
+MEMORY = AdapterKind("memory", has_memory=True, has_lora=False, make_recipe=_memory_recipe)
+BOTH = AdapterKind("both", has_memory=True, has_lora=True, make_recipe=_both_recipe)
 KINDS: Mapping[str, AdapterKind] = {kind.name: kind for kind in (LORA, MEMORY, BOTH)}
 
 

@@ -15,7 +15,7 @@ Sources: ``peft.utils.save_and_load`` (0.21), ``mlx_lm.tuner.utils`` (0.32).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import numpy as np
 from engram_bench.adapters.files import Floats, read_config, read_tensors, write_json, write_tensors
 from engram_bench.adapters.manifest import PEFT_CONFIG, PEFT_WEIGHTS
 from engram_bench.errors import AdapterError
+from engram_bench.records import Recipe
 
 Shapes = Mapping[str, tuple[int, int]]
 """Module path of each linear layer of a model → (outputs, inputs)."""
@@ -79,27 +80,29 @@ def read_peft(folder: Path) -> dict[str, LoraUpdate]:
     }
 
 
-def write_peft(folder: Path, updates: Updates, *, rank: int, alpha: float, base: str) -> None:
-    """Write *updates*, all of one *rank* and scale *alpha* / *rank*, into *folder* so that PEFT loads it.
+def write_peft(folder: Path, updates: Updates, recipe: Recipe, *, base: str) -> None:
+    """Write *updates*, all of the rank and scale of *recipe*, into *folder* so that PEFT loads it.
 
-    *base* is the model's name as vLLM and PEFT show it.
+    *base* is the model's name as vLLM and PEFT show it. Layers are named by their last names, as usual, unless the recipe
+    leaves out blocks or names paths: then each adapted layer is named by its path.
     """
     tensors = {}
     for name, update in updates.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = update.a
         tensors[f"{PREFIX}{name}.lora_B.weight"] = update.b
     write_tensors(folder / PEFT_WEIGHTS, tensors)
+    by_path = recipe.layers != "all" or recipe.targets[0].startswith("/")
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
-        "r": rank,
-        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
-        "target_modules": sorted({name.rpartition(".")[2] for name in updates}),
+        "r": recipe.rank,
+        "lora_alpha": int(recipe.alpha) if recipe.alpha == int(recipe.alpha) else recipe.alpha,
+        "target_modules": sorted(updates if by_path else {name.rpartition(".")[2] for name in updates}),
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,
-        "use_rslora": False,
+        "use_rslora": recipe.use_rslora,
         "use_dora": False,
         "modules_to_save": None,
         "inference_mode": True,
@@ -194,19 +197,51 @@ def check_fits(folder: Path, updates: Updates, shapes: Shapes) -> None:
         raise AdapterError(msg)
 
 
-def adapted_layers(targets: Iterable[str], shapes: Shapes) -> list[str]:
-    """Module paths of the layers a recipe's *targets* name, in the model's order.
+def adapted_layers(recipe: Recipe, shapes: Shapes) -> list[str]:
+    """Module paths of the linear layers that a recipe's targets and layers name, in the model's order.
 
     Raises:
-        AdapterError: A target names no layer of the model.
+        AdapterError: A target names no layer of the model, or the recipe's blocks are not all there.
     """
-    wanted = tuple(targets)
+    blocks = _blocks(recipe.layers, shapes)
+    return [name for name in _targeted(recipe.targets, shapes) if _block_of(name) in blocks]
+
+
+def _targeted(targets: Sequence[str], shapes: Shapes) -> list[str]:
     known = _last_names(shapes)
-    missing = [target for target in wanted if target not in known]
-    if missing or not wanted:
+    if tuple(targets) == ("all-linear",):
+        return list(shapes)
+    if len(targets) == 1 and targets[0].startswith("/"):
+        found = [name for name in shapes if re.fullmatch(targets[0].strip("/"), name)]
+        missing = [] if found else [targets[0]]
+    else:
+        found = [name for name in shapes if name.rpartition(".")[2] in targets]
+        missing = [target for target in targets if target not in known]
+    if missing or not targets:
         msg = f"recipe: targets {', '.join(missing) or 'none'}, not in this model; expected some of {', '.join(known)}"
         raise AdapterError(msg)
-    return [name for name in shapes if name.rpartition(".")[2] in wanted]
+    return found
+
+
+def _blocks(layers: str, shapes: Shapes) -> range:
+    """Numbers of the blocks that ``all``, ``first N``, ``last N`` or ``FROM-TO`` stands for."""
+    count = 1 + max(map(_block_of, shapes), default=-1)
+    word, _, number = layers.partition(" ")
+    if word in ("first", "last"):
+        start, end = (0, int(number)) if word == "first" else (count - int(number), count)
+    else:
+        start, end = (
+            (0, count) if layers == "all" else (int(layers.split("-", maxsplit=1)[0]), int(layers.split("-")[1]) + 1)
+        )
+    if not 0 <= start < end <= count:
+        msg = f"recipe: layers is {layers!r}, but this model has {count} blocks, expected some of 0 to {count - 1}"
+        raise AdapterError(msg)
+    return range(start, end)
+
+
+def _block_of(name: str) -> int:
+    """Number of the block that a layer lies in, from its path."""
+    return next(int(part) for part in name.split(".") if part.isdigit())
 
 
 # ── checks ──────────────────────────────────────────────────────────────────────────────────────

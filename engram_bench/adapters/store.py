@@ -23,6 +23,7 @@ from engram_bench.adapters.manifest import MANIFEST_FILE, MANIFEST_SCHEMA, Manif
 from engram_bench.errors import AdapterError
 from engram_bench.records import Recipe, TrainingExample, TrainingRecord
 from engram_bench.records.plain import canonical_json, from_plain, to_plain
+from engram_bench.records.training import LATER_FIELDS
 from engram_bench.system.provenance import utc_now
 
 
@@ -40,7 +41,9 @@ class AdapterIdentity:
     @cached_property
     def name(self) -> str:
         """``<kind>-<12 hex digits>``: equal for equal identities on every machine, different for any difference."""
-        recipe = from_plain(Recipe, to_plain(self.recipe))  # alpha 16 and 16.0 are one recipe
+        recipe = to_plain(from_plain(Recipe, to_plain(self.recipe)))  # alpha 16 and 16.0 are one recipe
+        usual = to_plain(Recipe())
+        recipe = {key: value for key, value in recipe.items() if key not in LATER_FIELDS or value != usual[key]}
         parts = (self.base_fingerprint, self.template_fingerprint, tuple(self.examples), recipe)
         return f"{self.recipe.kind}-{sha256(canonical_json(parts).encode()).hexdigest()[:12]}"
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "init": "create patterns, pytest configuration, a CI workflow and .gitignore lines",
     "check": "look for mistakes in pattern files; loads no model",
     "generate": "write the training examples as train.jsonl and valid.jsonl",
+    "recipe": "show, explain or compare the settings of a training",
     "train": "train the adapter of the patterns, or find the stored one",
     "eval": "ask both models every question, compare the answers, judge the gates",
     "run": "the whole pipeline: check, generate, train, evaluate, report",

@@ -35,9 +35,14 @@ class Recipe:
     kind: str = "lora"
     rank: int = 8
     alpha: float = 16.0
-    """Scale of LoRA's update, which is multiplied by ``alpha / rank`` on every backend."""
+    """Strength of LoRA's update, which is multiplied by :attr:`scale` on every backend."""
+    use_rslora: bool = False
+    """Whether the scale is ``alpha / √rank`` (Kalajdzievski 2023, rank-stabilised LoRA, arXiv 2312.03732)."""
     targets: tuple[str, ...] = LORA_TARGETS
-    """Linear layers that are adapted in every block."""
+    """Linear layers that are adapted in a block, by name; or ``all-linear``; or one regular expression between slashes that
+    the whole path of a layer matches."""
+    layers: str = "all"
+    """Blocks that are adapted, counted from 0: ``all``, ``first N``, ``last N`` or ``FROM-TO``, both included."""
     steps: int = 450
     """Largest number of optimizer steps."""
     batch_size: int = 8
@@ -46,7 +51,7 @@ class Recipe:
     """Learning rate of every matrix A, at the highest point of the schedule."""
     loraplus_lr_ratio: float = 4.0
     """Learning rate of every matrix B over that of A (Hayou et al. 2024, LoRA+, arXiv 2402.12354); 1 is plain LoRA."""
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_steps: int = 10
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
@@ -63,9 +68,20 @@ class Recipe:
     """
     checkpoints: int = 0
     """Number of evenly spaced checkpoints to keep for a sweep; 0 keeps none."""
+    augmentation: bool = True
+    """Whether a LoRA also learns phrasings made of each prompt."""
     seed: int = 0
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Settings of adapter kinds other than LoRA."""
+
+    @property
+    def scale(self) -> float:
+        """Factor of LoRA's update BA: ``alpha / rank``, or ``alpha / √rank`` with rank-stabilised LoRA."""
+        return self.alpha / (self.rank**0.5 if self.use_rslora else self.rank)
+
+
+LATER_FIELDS = ("use_rslora", "layers", "augmentation")
+"""Fields that recipes did not always have: at their defaults they are no part of an adapter's identity."""
 
 
 @dataclass(frozen=True, slots=True)

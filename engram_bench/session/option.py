@@ -10,6 +10,8 @@ from engram_bench.errors import UsageError
 
 PREFIX = "--engram-"
 """Prefix of the flags among pytest's options; on the command line the prefix is ``--``."""
+UNSET: tuple[Any, ...] = (None, "", [], False)
+"""Values of a flag or an ini key that count as not given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,10 @@ class Option:
         shown = ", ".join(self.default) if isinstance(self.default, tuple) else self.default
         return f"{self.help} Default: {shown or 'none'}."
 
+    def is_given(self, flag: Any, ini: Any) -> bool:
+        """Whether the flag or the ini key has a value."""
+        return any(given not in UNSET for given in (flag, ini))
+
     def read(self, flag: Any, ini: Any, *, prefix: str = PREFIX) -> Any:
         """The value from the flag, else the ini key, else the default; None and empty count as not given.
 
@@ -67,7 +73,7 @@ class Option:
             UsageError: The text cannot be read; names the flag or ini key, quotes it, says what was expected.
         """
         for given, where in ((flag, f"{prefix}{self.name}"), (ini, f"ini key {self.dest}")):
-            if given not in (None, "", [], False):
+            if given not in UNSET:
                 return self._parse_all(given, where)
         return self._parse_all(self.default, "default")
 

@@ -35,6 +35,8 @@ class Settings:
     adapter: str
     adapter_dir: Path
     kind: str
+    recipe: Mapping[str, Any]
+    """Fields that the user's recipe sets, by their names in a recipe file."""
     route: str
     route_false_positives: float
     load_in_4bit: bool
@@ -151,8 +153,28 @@ OPTIONS: tuple[Option, ...] = (
         parse=share,
         metavar="SHARE",
     ),
-    Option("steps", "Largest number of optimizer steps per adapter.", "450", parse=whole_number(0), metavar="N"),
-    Option("seed", "Seed of training and of sampling.", "0", parse=whole_number(0, 2**32 - 1), metavar="N"),
+    Option(
+        "recipe",
+        "Recipe of the training: default, forerunner, fast, careful, or a TOML file. Without this option, [recipe] of "
+        "engram.toml or [tool.engram-bench.recipe] of pyproject.toml counts.",
+        "",
+        metavar="PRESET|FILE",
+    ),
+    Option("set", "Field of the recipe, such as rank=16; may be repeated.", (), metavar="FIELD=VALUE"),
+    Option(
+        "steps",
+        "Largest number of optimizer steps per adapter; it replaces the recipe's.",
+        "450",
+        parse=whole_number(0),
+        metavar="N",
+    ),
+    Option(
+        "seed",
+        "Seed of training and of sampling; it replaces the recipe's.",
+        "0",
+        parse=whole_number(0, 2**32 - 1),
+        metavar="N",
+    ),
     Option("max-tokens", "Largest number of new tokens per answer.", "32", parse=whole_number(1), metavar="N"),
     Option(
         "max-batch-tokens",
@@ -253,9 +275,25 @@ def read_settings(
         value = option.read(flag, ini.get(option.dest), prefix=prefix)
         base = cwd if flag else root
         values[option.field] = _anchored(value, base)
+    given = {option.field for option in OPTIONS if option.is_given(flags.get(option.dest), ini.get(option.dest))}
+    recipe = _recipe(values, root=root, base=cwd if flags.get("engram_recipe") else root, prefix=prefix)
+    values |= {name: value for name, value in recipe.items() if name in ("kind", "steps", "seed") and name not in given}
+    values["recipe"] = recipe
     settings = Settings(**{field.name: values[field.name] for field in fields(Settings)})
     _check_together(settings, prefix)
     return settings
+
+
+def _recipe(values: Mapping[str, Any], *, root: Path, base: Path, prefix: str) -> dict[str, Any]:
+    """The user's recipe; without one nothing of recipes is imported."""
+    homes = ((root / "engram.toml", b"recipe"), (root / "pyproject.toml", b"tool.engram-bench"))
+    if not (
+        values["recipe"] or values["set"] or any(home.is_file() and word in home.read_bytes() for home, word in homes)
+    ):
+        return {}
+    from engram_bench.session.recipe_file import read_recipe
+
+    return read_recipe(values["recipe"], values["set"], root=root, base=base, prefix=prefix)
 
 
 def _check_together(settings: Settings, prefix: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,13 +34,21 @@ class Tuning:
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe that the settings ask for."""
+        epochs = self.settings.recipe.get("num_train_epochs")
+        if epochs is None:
+            return self._asked
+        return replace(self._asked, steps=math.ceil(epochs * len(self.examples) / self._asked.batch_size))
+
+    @cached_property
+    def _asked(self) -> Recipe:
+        """The recipe before its epochs are steps."""
         kind, preset = requested_kind(self.settings.kind)
         return kind.recipe(self.settings, preset)
 
     @cached_property
     def examples(self) -> tuple[TrainingExample, ...]:
         """The examples that the adapter is trained on."""
-        variants = kind_of(self.recipe).augmentation(self.recipe)
+        variants = kind_of(self._asked).augmentation(self._asked)
         return training_examples(self.sets, augment=variants, seed=self.settings.seed)
 
     @cached_property

@@ -128,6 +128,7 @@ def _settings_of(variant: str, shared: Settings, adapter: str) -> Settings:
             shared,
             adapter=adapter,
             kind=kind,
+            recipe=adapter_kind.usable(shared.recipe),
             route=parsing.route(route or "always"),
             steps=min(shared.steps, adapter_kind.most_steps(preset) or shared.steps),
         )

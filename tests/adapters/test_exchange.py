@@ -18,6 +18,7 @@ from engram_bench.adapters.store import Adapter
 from engram_bench.errors import AdapterError, ModelError, UsageError
 from engram_bench.models import Model
 from engram_bench.models.tensors import linear_shapes, stored_tensors
+from engram_bench.records import Recipe
 from tests.tiny_gguf import permuted
 from tests.tiny_models import TINY_MODELS
 
@@ -45,7 +46,7 @@ def updates(seed: int = 0, *, rank: int = 4, scale: float = 2.0) -> dict[str, Lo
 def write_folder(folder: Path, made: dict[str, LoraUpdate], **config: Any) -> Path:
     """A PEFT folder of rank 4 and alpha 8, some of its configuration replaced."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_peft(folder, made, rank=4, alpha=8, base="somebody/model")
+    write_peft(folder, made, Recipe(rank=4, alpha=8.0), base="somebody/model")
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | config))
     return folder

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +35,7 @@ class Wanted:
     checkpoints: int = 4
     sweep: bool = False
     load_in_4bit: bool = False
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 @pytest.mark.parametrize(

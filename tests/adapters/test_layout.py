@@ -21,6 +21,7 @@ from engram_bench.adapters.layout import (
     write_peft,
 )
 from engram_bench.errors import AdapterError
+from engram_bench.records import Recipe
 
 Q, DOWN = "model.layers.2.self_attn.q_proj", "model.layers.10.mlp.down_proj"
 SHAPES = {Q: (6, 4), DOWN: (4, 8)}
@@ -40,7 +41,7 @@ def product(one: LoraUpdate) -> np.ndarray:
 @pytest.fixture
 def peft(tmp_path: Path) -> Any:
     """A folder in PEFT's layout that adapts two layers."""
-    write_peft(tmp_path, {DOWN: update(DOWN), Q: update(Q)}, rank=2, alpha=4.0, base="org/model")
+    write_peft(tmp_path, {DOWN: update(DOWN), Q: update(Q)}, Recipe(rank=2, alpha=4.0), base="org/model")
     return tmp_path
 
 
@@ -220,7 +221,7 @@ def test_adapter_of_this_model_fits(peft: Any) -> None:
 
 
 def test_targets_name_layers_by_their_last_word() -> None:
-    assert adapted_layers(["down_proj"], SHAPES) == [DOWN]
+    assert adapted_layers(Recipe(targets=("down_proj",)), SHAPES) == [DOWN]
 
 
 @pytest.mark.parametrize(
@@ -230,4 +231,41 @@ def test_targets_name_layers_by_their_last_word() -> None:
 )
 def test_unknown_targets_are_refused(targets: Any, message: Any) -> None:
     with pytest.raises(AdapterError, match=message):
-        adapted_layers(targets, SHAPES)
+        adapted_layers(Recipe(targets=tuple(targets)), SHAPES)
+
+
+BLOCKS = {f"model.layers.{block}.{name}": (4, 4) for block in range(4) for name in ("self_attn.q_proj", "mlp.up_proj")}
+
+
+@pytest.mark.parametrize(
+    ("layers", "blocks"),
+    [("all", {0, 1, 2, 3}), ("first 1", {0}), ("last 2", {2, 3}), ("1-2", {1, 2}), ("3-3", {3})],
+)
+def test_a_recipe_adapts_some_blocks(layers: str, blocks: set[int]) -> None:
+    found = adapted_layers(Recipe(targets=("q_proj",), layers=layers), BLOCKS)
+
+    assert found == [f"model.layers.{block}.self_attn.q_proj" for block in sorted(blocks)]
+
+
+@pytest.mark.parametrize("layers", ["last 5", "2-4", "3-2"])
+def test_blocks_that_a_model_has_not_are_refused(layers: str) -> None:
+    with pytest.raises(AdapterError, match=f"layers is '{layers}', but this model has 4 blocks"):
+        adapted_layers(Recipe(targets=("q_proj",), layers=layers), BLOCKS)
+
+
+def test_all_linear_layers_and_paths_can_be_targets() -> None:
+    assert adapted_layers(Recipe(targets=("all-linear",)), BLOCKS) == list(BLOCKS)
+    assert adapted_layers(Recipe(targets=(r"/.*[02]\.mlp.*/",)), BLOCKS) == [
+        "model.layers.0.mlp.up_proj",
+        "model.layers.2.mlp.up_proj",
+    ]
+    with pytest.raises(AdapterError, match="targets /nowhere/, not in this model"):
+        adapted_layers(Recipe(targets=("/nowhere/",)), BLOCKS)
+
+
+def test_an_adapter_of_some_blocks_names_its_layers_by_path(tmp_path: Path) -> None:
+    write_peft(tmp_path, {Q: update(Q)}, Recipe(rank=2, alpha=4.0, layers="last 1", use_rslora=True), base="org/model")
+
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (config["target_modules"], config["use_rslora"]) == ([Q], True)
+    assert read_peft(tmp_path)[Q].scale == pytest.approx(4 / 2**0.5)

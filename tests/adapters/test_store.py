@@ -383,7 +383,10 @@ def test_adapter_in_the_place_of_another_is_refused(root: Path) -> None:
         ({"files": []}, "files: found [], expected an object"),
         ({"files": {"a": {"sha256": "0", "size": "7"}}}, "files.a.size: found '7', expected a whole number"),
         ({"files": {"../a": {"sha256": "0", "size": 7}}}, "files: found '../a', expected a path inside the folder"),
-        ({"recipe": {"schedule": "linear"}}, "recipe.schedule: found 'linear', expected 'cosine' or 'constant'"),
+        (
+            {"recipe": {"schedule": "step"}},
+            "recipe.schedule: found 'step', expected 'cosine' or 'linear' or 'constant'",
+        ),
         ({"colour": "red"}, "found 'colour', expected one of schema, name, base_reference, base_fingerprint"),
     ],
     ids=["schema", "name", "files", "size", "outside", "recipe", "unknown"],

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from engram_bench.backends.protocol import Backend, Generator
 from engram_bench.errors import AdapterError, BackendError
@@ -130,6 +131,14 @@ class BackendContract:
         backend.train(model, EXAMPLES, replace(self.recipe, seed=7, steps=3), tmp_path)
 
         assert weights_of(tmp_path) != weights_of(trained.folder)
+
+    def test_a_recipe_of_some_blocks_trains_those_alone(self, backend: Backend, model: Any, tmp_path: Path) -> None:
+        recipe = replace(self.recipe, steps=2, layers="last 1", use_rslora=True, schedule="linear")
+        backend.train(model, EXAMPLES, recipe, tmp_path)
+
+        blocks = {name.partition(".layers.")[2].partition(".")[0] for name in trained_layers(tmp_path)}
+        assert len(blocks) == 1
+        assert texts(backend.load(model, tmp_path).complete(PROMPTS, SHORT))
 
     def test_an_adapter_of_no_steps_answers_as_the_bare_model(
         self, backend: Backend, model: Any, tmp_path: Path
@@ -296,6 +305,11 @@ def texts(completions: list[Completion]) -> list[str]:
 def without_seconds(completions: list[Completion]) -> list[Completion]:
     """The completions without their times, which may differ between two ways to the same answer."""
     return [replace(completion, seconds=0.0) for completion in completions]
+
+
+def trained_layers(folder: Path) -> list[str]:
+    """Names of the tensors of an adapter."""
+    return sorted(load_file(folder / "adapter_model.safetensors"))
 
 
 def weights_of(folder: Path) -> bytes:

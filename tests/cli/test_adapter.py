@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from engram_bench.adapters.layout import LoraUpdate, write_peft
+from engram_bench.records import Recipe
 from tests.cli.conftest import Shell
 from tests.tiny_models import TINY_MODELS
 
@@ -76,7 +77,7 @@ def tiny(shell: Shell) -> tuple[str, str]:
     update = LoraUpdate(
         random.standard_normal((4, 64)).astype(np.float32), random.standard_normal((64, 4)).astype(np.float32), 2.0
     )
-    write_peft(folder, {name: update}, rank=4, alpha=8, base="tiny")
+    write_peft(folder, {name: update}, Recipe(rank=4, alpha=8.0), base="tiny")
     return str(model), str(folder)
 
 

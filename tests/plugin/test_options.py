@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.conftest import BenchProject
@@ -16,15 +18,38 @@ from tests.conftest import BenchProject
         ("--engram-speed-budget=soon", "*--engram-speed-budget: got 'soon', expected a whole number of at least 0*"),
         ("--engram-gate=accuracy > 1", "*'accuracy > 1'*"),
         ("--engram-gate=acuracy >= 1%", "*acuracy*accuracy*"),
+        ("--engram-set=rang=16", "*--engram-set: unknown field 'rang', expected 'rank'*"),
+        ("--engram-recipe=slow", "*expected a TOML file or one of default, forerunner, fast, careful*"),
         ("--engram-backend=tpu", "*got 'tpu', expected one of auto, cpu*"),
     ],
-    ids=["steps", "max-tokens", "speed-rounds", "speed-budget", "gate-syntax", "gate-metric", "backend"],
+    ids=[
+        "steps",
+        "max-tokens",
+        "speed-rounds",
+        "speed-budget",
+        "gate-syntax",
+        "gate-metric",
+        "set",
+        "recipe",
+        "backend",
+    ],
 )
 def test_bad_option_is_a_usage_error_that_quotes_it(project: BenchProject, flag: str, message: str) -> None:
     result = project.run(flag)
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([message])
+
+
+def test_the_manifest_of_an_adapter_holds_the_projects_recipe(project: BenchProject) -> None:
+    (project.path / "engram.toml").write_text("[recipe]\nrank = 16\nsteps = 9\n")
+
+    result = project.run("-m", "accuracy", "--engram-set=alpha=4.0", "--engram-gate=accuracy >= 0%")
+
+    assert result.ret == 0
+    (manifest,) = project.path.glob("adapters/*/manifest.json")
+    recipe = json.loads(manifest.read_text())["recipe"]
+    assert (recipe["rank"], recipe["alpha"], recipe["steps"]) == (16, 4.0, 3)  # the ini key stands above a recipe
 
 
 def test_bad_ini_value_names_the_ini_key(project: BenchProject) -> None:

@@ -31,12 +31,13 @@ def batch_indices(step: int, recipe: Recipe, num_examples: int) -> list[int]:
 
 
 def learning_rate_at(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then a cosine to 0 at the last step, or constant."""
+    """Linear warm-up, then a cosine or a straight line to 0 at the last step, or constant."""
     warm = min(1.0, (step + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
     if recipe.schedule == "constant" or warm < 1.0:
         return recipe.learning_rate * warm
     share = max(0, step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+    left = 1 - share if recipe.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * share))
+    return recipe.learning_rate * left
 
 
 def checkpoint_steps(recipe: Recipe) -> dict[int, str]:

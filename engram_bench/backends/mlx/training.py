@@ -44,8 +44,8 @@ class MlxLearner:
     def __init__(
         self, network: MlxNetwork, examples: Sequence[Encoded], recipe: Recipe, *, pad_id: int, packing: bool = True
     ) -> None:
-        names = adapted_layers(recipe.targets, network.shapes)
-        self._module = attach(network.module, names, rank=recipe.rank, scale=recipe.alpha / recipe.rank)
+        names = adapted_layers(recipe, network.shapes)
+        self._module = attach(network.module, names, rank=recipe.rank, scale=recipe.scale)
         self._module.load_weights(starting_values(network, names, recipe), strict=False)
         self._network = MlxNetwork(self._module, packs=network.packs)
         self._packed = packing and network.packs
@@ -64,6 +64,9 @@ class MlxLearner:
         self._gradients: Any = None
         self._references: dict[int, mx.array] = {}
         """The bare model's last states where it predicts its answer, by ordinary prompt."""
+        # mlx 0.32 keeps the shapes of a shapeless function whose first call is inside a gradient and depends on no trained
+        # value, as in a block below the first adapted one: every such function is called outside first.
+        self.losses([0])
 
     @property
     def num_parameters(self) -> int:
@@ -132,7 +135,7 @@ class MlxLearner:
 
     def save(self, folder: Path, base: str) -> None:
         """Write the adapter into *folder* in PEFT's layout; *base* is the model's name in it."""
-        write_peft(folder, lora_updates(self._module), rank=self._recipe.rank, alpha=self._recipe.alpha, base=base)
+        write_peft(folder, lora_updates(self._module), self._recipe, base=base)
 
     def state(self) -> State:
         """The arrays that a step changes, by name."""

@@ -60,7 +60,7 @@ class Lora:
             )
             for name in self.a
         }
-        write_peft(folder, updates, rank=recipe.rank, alpha=recipe.alpha, base=base)
+        write_peft(folder, updates, recipe, base=base)
 
     def _views(self, vector: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         a, b, offset = {}, {}, 0
@@ -78,12 +78,11 @@ def new_lora(shapes: Shapes, recipe: Recipe, device: str) -> Lora:
     Raises:
         AdapterError: The model, whose linear layers have *shapes*, lacks one of the recipe's targets.
     """
-    names = adapted_layers(recipe.targets, shapes)
-    scale = recipe.alpha / recipe.rank
+    names = adapted_layers(recipe, shapes)
     lora = Lora(
         {name: shapes[name] for name in names},
         ranks=dict.fromkeys(names, recipe.rank),
-        scales=dict.fromkeys(names, scale),
+        scales=dict.fromkeys(names, recipe.scale),
         device=device,
     )
     random = torch.Generator().manual_seed(recipe.seed)

@@ -162,10 +162,15 @@ def test_every_shortcut_trains_the_same_adapter(model: Model, tmp_path: Path, op
     np.testing.assert_allclose(records[1].losses, records[0].losses, rtol=1e-3, atol=1e-3)
 
 
-def test_peft_loads_the_adapter_and_computes_the_same_logits(model: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "recipe",
+    [RECIPE, replace(RECIPE, layers="last 1", use_rslora=True), replace(RECIPE, targets=(r"/.*\.0\..*/",))],
+    ids=["default", "last-block-rslora", "first-block-by-path"],
+)
+def test_peft_loads_the_adapter_and_computes_the_same_logits(model: Model, tmp_path: Path, recipe: Recipe) -> None:
     peft = pytest.importorskip("peft")
     transformers = pytest.importorskip("transformers")
-    CpuBackend().train(model, EXAMPLES, RECIPE, tmp_path)
+    CpuBackend().train(model, EXAMPLES, recipe, tmp_path)
     ids = model.tokenizer.encode_prompt(EXAMPLES[0].prompt)
 
     base = transformers.AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)

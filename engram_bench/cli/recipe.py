@@ -1,0 +1,121 @@
+"""Show the recipe of this project's training, explain its fields, or compare two recipes. No model is loaded.
+
+engram-bench recipe show [PRESET|FILE]        every field of the recipe, as TOML
+engram-bench recipe explain [FIELD …]         what the fields do, with their ranges and defaults
+engram-bench recipe diff ONE OTHER            the fields in which two recipes differ
+engram-bench recipe schema                    the JSON schema of a recipe file
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from engram_bench.adapters.kinds import requested_kind
+from engram_bench.cli.arguments import add_json, add_settings
+from engram_bench.cli.console import say, say_json, table
+from engram_bench.cli.project import find_project
+from engram_bench.errors import UsageError
+from engram_bench.session.options import Settings
+from engram_bench.session.recipe_file import PRESETS, SAME_AS, RecipeFile, expected_of, recipe_schema
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare what to do and with which recipes."""
+    parser.add_argument("action", choices=("show", "explain", "diff", "schema"), help="What to do.")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"Recipes ({', '.join(PRESETS)}, or files), or fields."
+    )
+    add_settings(parser, "recipe", "set", "kind", "steps", "seed")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what was asked for."""
+    {"show": _show, "explain": _explain, "diff": _diff, "schema": _schema}[args.action](args)
+    return 0
+
+
+def _show(args: argparse.Namespace) -> None:
+    if len(args.names) > 1:
+        msg = f"recipe show: got {len(args.names)} recipes, expected one at most"
+        raise UsageError(msg)
+    fields = _fields(args, args.names[0] if args.names else "")
+    if args.json:
+        say_json(fields)
+    else:
+        say(*(f"{name} = {_toml(value)}" for name, value in fields.items()))
+
+
+def _explain(args: argparse.Namespace) -> None:
+    known = RecipeFile.model_fields
+    wanted = [SAME_AS.get(name, name) for name in args.names] or list(known)
+    if unknown := [name for name in wanted if name not in known]:
+        msg = f"recipe explain: unknown field {unknown[0]!r}, expected some of {', '.join(known)}"
+        raise UsageError(msg)
+    other = {field: name for name, field in SAME_AS.items()}
+    rows = [
+        {
+            "field": name,
+            "default": known[name].default,
+            "expected": expected_of(name),
+            "also": other.get(name, ""),
+            "effect": known[name].description,
+        }
+        for name in wanted
+    ]
+    if args.json:
+        say_json(rows)
+        return
+    for row in rows:
+        also = f" (in PEFT and TRL: {row['also']})" if row["also"] else ""
+        say(f"{row['field']}{also}", f"  {row['effect']}", f"  {row['expected']}; default {_toml(row['default'])}", "")
+
+
+def _diff(args: argparse.Namespace) -> None:
+    if len(args.names) != 2:
+        msg = f"recipe diff: got {len(args.names)} recipes, expected two"
+        raise UsageError(msg)
+    one, other = (_fields(args, name) for name in args.names)
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    if args.json:
+        say_json({name: [one.get(name), other.get(name)] for name in names})
+    elif names:
+        rows = [(name, _toml(one.get(name)), _toml(other.get(name))) for name in names]
+        say(*table(rows, "field", *args.names))
+    else:
+        say("no field differs")
+
+
+def _schema(args: argparse.Namespace) -> None:
+    say_json(recipe_schema())
+
+
+def _fields(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Every field of a recipe; an empty name is the project's."""
+    settings = _settings(args, name)
+    kind, preset = requested_kind(settings.kind)
+    recipe = asdict(kind.recipe(settings, preset))
+    options = recipe.pop("options")
+    recipe.pop("checkpoints")
+    fields = {"kind": settings.kind, **kind.usable({**recipe, "memory": options})}
+    if epochs := settings.recipe.get("num_train_epochs"):
+        fields |= {"num_train_epochs": epochs}
+        del fields["steps"]
+    return json.loads(json.dumps(fields))  # type: ignore[no-any-return]  # tuples become lists
+
+
+def _settings(args: argparse.Namespace, name: str) -> Settings:
+    cwd = Path.cwd()
+    flags = vars(args) | ({"engram_recipe": name} if name else {})
+    return find_project(cwd).settings(flags, cwd)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {_toml(each)}" for name, each in value.items()) + "}"
+    return "none" if value is None else json.dumps(value)
