@@ -35,7 +35,7 @@ def test_a_small_run_reads_like_this() -> None:
 def test_a_training_that_ended_too_early_says_what_allows_more() -> None:
     short = training_words(replace(TRAINING, steps=450, recall=0.23))
 
-    assert short.endswith("recall 23.0 %: its steps ended before 98 %, --engram-steps (--steps) allows more")
+    assert short.endswith("recall 23.0 %: the steps ended before 98 %; --engram-steps (--steps) allows more")
     assert training_words(replace(TRAINING, recall=0.98)).endswith("recall 98.0 %")
 
 

@@ -121,4 +121,4 @@ def fast_products(dtype: str) -> str:
 
 
 def _in_words(able: Capability) -> str:
-    return f"{able.name} is missing ({able.reason}): a plain computation takes its place"
+    return f"{able.name} is missing ({able.reason}): a plain computation is used instead"
