@@ -1,4 +1,4 @@
-"""Look into a stored memory, remove patterns from it, or add others. An edit makes a new adapter; the old one stays."""
+"""Inspect a stored memory, remove patterns, or add patterns. An edit makes a new adapter; the old one stays."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def test_repeats_at_temperature_0_are_refused_with_the_reason(project: BenchProj
     result = project.run("--engram-temperature=0", f"--engram-samples={samples}")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--engram-temperature: got 0*every repeat is the greedy answer again*"])
+    result.stderr.fnmatch_lines(["*--engram-temperature: got 0*all samples are the same answer*"])
 
 
 def test_known_controls_are_kept_and_agreement_counts_all(project: BenchProject, workers: Sequence[str]) -> None:
