@@ -60,7 +60,7 @@ ports       2  50.0 ( 9– 91)    0.0 ( 0– 66)   -50.0     0/1     0/1
 total       3  33.3 ( 6– 79)   33.3 ( 6– 79)    +0.0     1/1     0/1
 
 behaviour on seen prompts (rates in %, with 95 % interval)
-measure          n        baseline       candidate  change
+metric           n        baseline       candidate  change
 ---------------  -  --------------  --------------  --------------------------
 stops_by_itself  3  100.0 (44–100)  100.0 (44–100)  +0.0 pp
 answer_tokens    3      3.0 tokens      3.0 tokens  +0.0 tokens (+0.0 to +0.0)
