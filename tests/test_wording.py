@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
     (ROOT / "docs").glob("*.md")
 )
-MODULES = sorted((ROOT / "engram_bench").rglob("*.py"))
+MODULES = [path for name in ("engram_bench", "benchmarks", "docs") for path in sorted((ROOT / name).rglob("*.py"))]
 MAX_BULLET_WORDS = 60
 
 SAY = {

@@ -77,7 +77,7 @@ class _Found:
 
     value: Fraction | None
     refusal: str = ""
-    """Why it is no number that is read; empty with a value."""
+    """Why the numeral is refused; empty with a value."""
 
 
 def number(text: str, answer: str) -> bool | str:

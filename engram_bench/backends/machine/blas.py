@@ -40,7 +40,7 @@ class Blas:
 
 
 def unwanted() -> str:
-    """What tells us to leave mlx its own library; empty where nothing does."""
+    """Setting that keeps mlx's own library; empty without one."""
     return f"{ENVIRONMENT}=reference" if os.environ.get(ENVIRONMENT) == "reference" else switched_off(ABILITY)
 
 

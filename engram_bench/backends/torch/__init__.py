@@ -90,7 +90,7 @@ class CpuBackend(TorchBackend):
         )
 
     def remarks(self) -> list[str]:
-        """What was asked for and is slow here, and what a usual torch on a usual machine would have."""
+        """Requested abilities that are slow here, and abilities that torch usually has and that are missing."""
         unusual = [able for able in self._lacking() if able != presorts(torch.float32)]
         return [*self._slow(), *map(_in_words, unusual)]
 
