@@ -24,7 +24,7 @@ SAY = {
     r"trails?": "path",
     r"(?<!in )(?<!into )places?": "position",
     r"arms?": "variant",
-    r"nobody('s)?": "unmatched",
+    r"nobody's": "unmatched",
     r"teach(es|ing)?|taught": "target, reference",
     r"told": "computed",
     r"deeds?": "command",
@@ -35,8 +35,10 @@ SAY = {
 }
 """Words that mean nothing to a stranger → what to say instead."""
 FORBIDDEN = re.compile(rf"\b(?:{'|'.join(SAY)})\b", re.IGNORECASE)
-NAMES = re.compile(r"engram-bench arms|--arms\S*|make arms|\barms\.(json|md|svg)|run, arms, demo", re.IGNORECASE)
-"""The command that keeps its name, as pages and messages write it."""
+NAMES = re.compile(
+    r"engram-bench arms|--arms\S*|make arms|\barms\.(json|md|svg)|run, arms, demo|name: facts", re.IGNORECASE
+)
+"""The command that keeps its name, as pages and messages write it, and the name of a pattern set."""
 CODE = re.compile(r"^( *)```.*?^\1```$|``.*?``|`[^`]*`|\]\([^)]*\)|<!--.*?-->", re.MULTILINE | re.DOTALL)
 
 PREPOSITION = (
