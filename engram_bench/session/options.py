@@ -156,21 +156,21 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "recipe",
         "Recipe of the training: default, forerunner, fast, careful, or a TOML file. Without this option, [recipe] of "
-        "engram.toml or [tool.engram-bench.recipe] of pyproject.toml counts.",
+        "engram.toml or [tool.engram-bench.recipe] of pyproject.toml is used.",
         "",
         metavar="PRESET|FILE",
     ),
     Option("set", "Field of the recipe, such as rank=16; may be repeated.", (), metavar="FIELD=VALUE"),
     Option(
         "steps",
-        "Largest number of optimizer steps per adapter; it replaces the recipe's.",
+        "Largest number of optimizer steps per adapter; replaces the value of the recipe.",
         "450",
         parse=whole_number(0),
         metavar="N",
     ),
     Option(
         "seed",
-        "Seed of training and of sampling; it replaces the recipe's.",
+        "Seed of training and of sampling; replaces the value of the recipe.",
         "0",
         parse=whole_number(0, 2**32 - 1),
         metavar="N",
