@@ -13,20 +13,20 @@ help: ## list the targets
 bench: $(VENV)/.ready ## train the shipped patterns, run pytest -m accuracy over them, end with the comparison
 	$(BIN)/python -m pytest -m accuracy patterns
 
-bench-full: $(VENV)/.ready ## every quality measure over the shipped patterns; the gates alone decide
+bench-full: $(VENV)/.ready ## measure every quality metric on the shipped patterns; the gates alone decide
 	$(BIN)/python -m pytest -m "sanity or accuracy or generalization or consistency or retention" --engram-gate-only patterns
 
-on-gpu: ## what the cuda backend does on this machine's NVIDIA GPU, in nine minutes: one JSON file, one table
+on-gpu: ## measure the cuda backend on this machine's NVIDIA GPU in nine minutes: one JSON file, one table
 	bash benchmarks/on_gpu.sh
 
-arms: $(VENV)/.ready ## every way to teach the shipped patterns side by side: one table, one plot
+arms: $(VENV)/.ready ## compare every kind of adapter on the shipped patterns: one table, one plot
 	$(BIN)/engram-bench arms --speed
 
 # Two workers, a core each. `worksteal` leaves neighbours on one worker: what they share is imported and trained once. Bytecode
 # is written, whatever the environment says of it: every process that a test starts would compile everything again.
 FAST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
 
-test: $(VENV)/.ready ## the project's own tests: no model, no network, under 3 minutes
+test: $(VENV)/.ready ## run the project's own tests: no model, no network, under 3 minutes
 	$(FAST) tests -m "not model and not browser"
 
 # Where a processor makes a difference; `make test` runs these files with whatever this machine can do.
@@ -34,7 +34,7 @@ PLAIN_TESTS := $(addprefix tests/backends/,machine torch/test_operators.py torch
   torch/test_decoding.py torch/test_memory.py torch/test_both.py mlx/test_kernels.py cuda/test_runtime.py)
 PLAIN := $(FAST) $(PLAIN_TESTS)
 
-test-plain: test-avx2 test-none ## the tests in which a processor makes a difference, on a plain one and without its abilities
+test-plain: test-avx2 test-none ## run the tests that depend on the processor with AVX2 only, and without optional abilities
 
 test-avx2: $(VENV)/.ready
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PLAIN)
@@ -42,39 +42,39 @@ test-avx2: $(VENV)/.ready
 test-none: $(VENV)/.ready
 	ENGRAM_CAPABILITIES=none $(PLAIN)
 
-coverage: $(VENV)/.backends ## make test with branch coverage, mlx included; fails below the floor in pyproject.toml
+coverage: $(VENV)/.backends ## run make test with branch coverage, mlx included; fails below the floor in pyproject.toml
 	$(BIN)/coverage erase
 	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest tests -m "not model and not browser" -n 2
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --skip-empty
 
-test-bare: $(VENV)-bare/.ready ## the same without torch, pytest-xdist and pytest-benchmark
+test-bare: $(VENV)-bare/.ready ## run make test without torch, pytest-xdist and pytest-benchmark
 	$(VENV)-bare/bin/python -m pytest tests -m "not model and not browser"
 
-test-lowest: $(VENV)-lowest/.ready ## the same with the oldest versions that pyproject.toml allows, without torch
+test-lowest: $(VENV)-lowest/.ready ## run make test with the oldest versions that pyproject.toml allows, without torch
 	$(VENV)-lowest/bin/python -m pytest tests -m "not model and not browser" -n 2
 
-test-model: $(VENV)/.ready ## the tests that need the default model
+test-model: $(VENV)/.ready ## run the tests that need the default model
 	$(BIN)/python -m pytest tests -m model
 
 backends: $(VENV)/.backends ## add mlx (on a CPU with a fast BLAS) and Unsloth to the environment
 
-rivals: $(VENV)/.backends $(VENV)/lm-eval/.ready ## what benchmarks/against_*.py compares with: mlx-lm, Unsloth, lm-evaluation-harness
+rivals: $(VENV)/.backends $(VENV)/lm-eval/.ready ## install what benchmarks/against_*.py compares with: mlx-lm, Unsloth, lm-evaluation-harness
 
-test-backends: $(VENV)/.backends ## the cuda backend's contract, in a process of its own: Unsloth patches transformers
+test-backends: $(VENV)/.backends ## run the contract of the cuda backend in its own process: Unsloth patches transformers
 	$(BIN)/python -c "from engram_bench.backends.machine.nvidia import find_gpu as f; raise SystemExit(f() is None)" \
 	  || export ENGRAM_UNSLOTH_CPU=1; $(BIN)/python -m pytest tests/backends/cuda/test_contract.py
 
 test-mlx: $(VENV)/.mlx ## the tests of the mlx backend, which `make test` runs too where mlx is installed
 	$(FAST) tests -m "not model and not browser" -k mlx
 
-test-browser: $(VENV)/.ready ## the HTML report in a headless Chromium, installed with apt where that is allowed
+test-browser: $(VENV)/.ready ## test the HTML report in a headless Chromium, installed with apt where that is allowed
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 	  apt-get install -qqy --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
 	  { echo "test-browser: no chromium found: apt-get install chromium" >&2; exit 1; }
 	ENGRAM_BROWSER_REQUIRED=1 $(BIN)/python -m pytest tests/browser
 
-docs: $(VENV)/.ready ## the pages of docs/ as site/, warnings are errors
+docs: $(VENV)/.ready ## build the pages of docs/ as site/; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 rooms: ## measure the package by its imports and draw docs/img/rooms.svg
@@ -86,11 +86,11 @@ dist: $(VENV)/.ready ## build wheel and source archive into dist/, and look into
 	$(BIN)/python -m build
 	ENGRAM_DIST=dist $(BIN)/python -m pytest tests/test_packaging.py
 
-lint: $(VENV)/.ready ## ruff
+lint: $(VENV)/.ready ## run ruff
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(VENV)/.ready ## mypy --strict
+types: $(VENV)/.ready ## run mypy --strict
 	$(BIN)/mypy
 
 format: $(VENV)/.ready ## let ruff rewrite what it can

@@ -87,7 +87,7 @@ def compare(folder: Path, options: argparse.Namespace) -> tuple[list[Row], Found
 
 
 def score(folder: Path, options: argparse.Namespace) -> dict[str, str]:
-    """Per adapter the right answers, all asked by one backend."""
+    """Correct answers of each adapter, all asked by one backend."""
     [found] = take_turns(MODULE, ("score",), folder, argparse.Namespace(**{**vars(options), "rounds": 1}))["score"]
     right: dict[str, str] = found["right"]
     return right

@@ -2,8 +2,8 @@
 
     python -m benchmarks.large_sets 1000 FOLDER
 
-Every fact has a prompt and two held-out wordings: the first keeps the asked-for thing at the end of the question, the
-second puts it at the beginning. With --wordings it has a trained one too. No two facts ask alike, and the same size and
+Every entry has a prompt and two held-out wordings: the first keeps the asked-for thing at the end of the question, the
+second puts it at the beginning. With --wordings it has a trained one too. No two entries ask alike, and the same size and
 seed give the same file on one version of the tables (Python's Unicode 3.2 names never change; error numbers are the
 platform's).
 """
@@ -48,7 +48,7 @@ class Fact:
 
 
 def facts() -> Iterator[Fact]:
-    """Every fact of every table, in a fixed order."""
+    """Every entry of every table, in a fixed order."""
     for table in (
         _http,
         _mime,

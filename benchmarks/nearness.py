@@ -127,7 +127,7 @@ def row(words: Words, share: float, weighing: Weighing) -> tuple[str, ...]:
 
 
 def left_out(words: Words, share: float) -> list[bool]:
-    """Per trained question whether a memory without it reads it as its pattern; a pattern's n-th are left out together.
+    """Whether a memory without a trained question matches it to its pattern; the n-th of all patterns are left out together.
 
     Questions that are a pattern's only one are not left out.
     """

@@ -31,11 +31,11 @@ from engram_bench.system.files import write_atomic
 PROJECT = Path(__file__).parent.parent
 RECORD, TABLE = "on_gpu.json", "on_gpu.md"
 GRACE_S = 10.0
-"""Between the interruption of a stage and its end by force: pytest writes its reports meanwhile."""
+"""Seconds between the interruption of a stage and its end by force, in which pytest writes its reports."""
 LEAST_S = 5.0
 """A stage is not started with less time left."""
 ADAPTER = "ADAPTER"
-"""In a command, the folder of the adapter that the run trained."""
+"""Stands in a command for the folder of the adapter that the run trained."""
 LOG_TAIL = 2_000
 """Characters of a failed stage's log that go into the record."""
 

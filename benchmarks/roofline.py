@@ -236,7 +236,7 @@ def cpu_passes(options: argparse.Namespace) -> Found:
 
 
 def _packed(examples: list[Encoded]) -> tuple[TokenBatch, np.ndarray[Any, np.dtype[np.int64]]]:
-    """The examples in one pack, and the places that predict answer tokens."""
+    """The examples in one pack, and the positions that predict answer tokens."""
     batch = pack([one.ids[:-1] for one in examples])
     ends = [path[one.answer_start - 1 :] for path, one in zip(batch.paths, examples, strict=True)]
     return batch, np.concatenate(ends)

@@ -179,7 +179,7 @@ def cached(given: argparse.Namespace) -> Iterator[tuple[str, ...]]:
 def in_turn(
     name: str, other: str, one: Callable[[], Spent], two: Callable[[], Spent], pairs: int
 ) -> Iterator[tuple[str, ...]]:
-    """Rows of medians of both arms, measured A B B A …, and of the differences within pairs."""
+    """Rows of medians of both variants, measured A B B A …, and of the differences within pairs."""
     one(), two()  # files of both come into the page cache
     found: list[tuple[Spent, Spent]] = []
     for number in range(pairs):
@@ -208,7 +208,7 @@ def pytest_run(arguments: Sequence[str], folder: Path, *, status: int = 0, probe
 
 @cache
 def bytecode() -> tempfile.TemporaryDirectory[str]:
-    """Where the processes of this run keep compiled modules: a folder nobody else can write to, gone at the end."""
+    """Where the processes of this run keep compiled modules: a folder that no other user can write to, deleted at the end."""
     return tempfile.TemporaryDirectory(prefix="engram-bench-bytecode-")
 
 

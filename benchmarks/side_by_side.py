@@ -67,7 +67,7 @@ def start(doc: str, add_options: Callable[[argparse.ArgumentParser], None]) -> a
 def take_turns(module: str, names: Sequence[str], folder: Path, options: argparse.Namespace) -> dict[str, list[Found]]:
     """What each job found in each round; every second round in reversed order.
 
-    What is found goes into the ``--json`` file after every job, until the whole comparison takes its place.
+    What is found goes into the ``--json`` file after every job, until the whole comparison replaces these results.
     """
     found: dict[str, list[Found]] = {name: [] for name in names}
     for number in range(options.rounds):
@@ -99,7 +99,7 @@ def measure(
 
 
 def table(rows: Sequence[Row], facts: Found) -> str:
-    """Where and how it was measured, the facts a line each, then Markdown: seconds and ratios of every work."""
+    """Where and how it was measured, a line each, then Markdown: seconds and ratios of every work."""
     lines = [
         "; ".join(origin().values()),
         *(f"{name}: {value}" for name, value in facts.items()),
@@ -126,7 +126,7 @@ def origin() -> dict[str, str]:
 
 
 def parts(found: Sequence[Found], *names: str) -> list[Spent]:
-    """Per round the seconds of the parts *names* of a job, added up."""
+    """Seconds of the parts *names* of a job in each round, added up."""
     return [{clock: sum(one[name][clock] for name in names) for clock in CLOCKS} for one in found]
 
 

@@ -34,7 +34,7 @@ class Try:
 
 
 def main() -> None:
-    """Draw the plot anew."""
+    """Draw the plot again."""
     tries = list(read_tries(PAGE.read_text("utf-8")))
     PLOT.write_text(standalone(plot(tries)), "utf-8")
     print(f"{PLOT}: {len(tries)} tries")

@@ -24,7 +24,7 @@ FRAME_S = 0.1
 IDLE_S = 1.5
 """Longest wait that is played as it was; a longer one (a training) is cut to it."""
 END_S = 5.0
-"""How long the last screen stays before the recording starts anew."""
+"""How long the last screen stays before the recording starts again."""
 CELL, LINE, MARGIN, BAR = 8.43, 17, 16, 34
 """Pixels: width of a character, height of a line, around the screen, the window's bar."""
 
@@ -43,14 +43,14 @@ _ESCAPE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b\][^\x07]*\x07|\x1b[^\[\]]
 
 @dataclass(frozen=True)
 class Style:
-    """Of a character."""
+    """Style of a character."""
 
     colour: int | None = None
     bold: bool = False
     dim: bool = False
 
     def changed(self, codes: Iterable[int]) -> Style:
-        """After a ``SGR`` escape; codes that are not drawn are left out."""
+        """Style after an ``SGR`` escape; codes that are not drawn are left out."""
         style = self
         for code in codes:
             if code == 0:
@@ -67,7 +67,7 @@ class Style:
 
     @property
     def attributes(self) -> str:
-        """As attributes of a ``tspan``; empty for plain text."""
+        """Attributes of a ``tspan``; empty for plain text."""
         fill = f' fill="{COLOURS[self.colour]}"' if self.colour is not None else ""
         return fill + ' font-weight="bold"' * self.bold + ' opacity=".65"' * self.dim
 

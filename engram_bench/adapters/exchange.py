@@ -55,9 +55,9 @@ def export_adapter(
     Args:
         adapter: A LoRA; its base must be *model*.
         form: One of :data:`FORMATS`.
-        folder: Where to; missing or empty.
+        folder: Folder to write, missing or empty.
         model: The base model.
-        progress: Receives how many tensors are merged.
+        progress: Callable that receives the number of merged tensors.
 
     Raises:
         UsageError: *form* is unknown, or *folder* holds something.
@@ -93,8 +93,8 @@ def import_adapter(
         source: A folder of PEFT or mlx-lm, or a Hub id (``org/name`` or ``org/name@revision``) of such a folder.
         root: The adapters' folder.
         model: The base model it is for: every layer must be there and have the adapter's sizes.
-        name: What to call it; None takes the folder's name and a hash of the content.
-        progress: Receives the start and end of a download.
+        name: Name of the stored adapter; None takes the folder's name and a hash of the content.
+        progress: Callable that receives the start and the end of a download.
 
     Raises:
         AdapterError: Nothing there, no LoRA, pickled weights, another rank than its configuration says, layers the model

@@ -23,7 +23,7 @@ HASHED_STEPS = 10
 """Steps at most of a memory with hashed tables: each runs every token of every example through nearly the whole model."""
 
 Participation = Callable[[Prompt, str], list[bool]]
-"""For each position that predicts a token of an answer to a prompt, whether the adapter changes what is computed there."""
+"""Whether the adapter changes what is computed, for each position that predicts a token of an answer to a prompt."""
 
 T = TypeVar("T")
 

@@ -40,7 +40,7 @@ class Manifest:
     """Fingerprint of the base model's weights; empty in a foreign adapter, which does not know its base."""
     template_fingerprint: str
     backend: str
-    """Which trained it; empty if foreign."""
+    """Backend that trained the adapter; empty if foreign."""
     created: str
     """ISO 8601, UTC; empty if foreign."""
     recipe: Recipe | None

@@ -82,12 +82,12 @@ def obtain(
 
     Args:
         root: The adapters' folder, created if missing; may be read-only when the adapter is already there.
-        identity: What it is trained from.
-        train: Trains into the given folder; called at most once, and not at all for a stored adapter.
-        retrain_since: Train from scratch although there is one, unless it was finished after this POSIX time (s): of
-            several processes that all want it trained again, one trains. The old one stays until the new one is complete.
-        base_reference: How the user calls the base model, for the manifest.
-        wait_note: Called once with who is waited for, if somebody else holds the adapter.
+        identity: Everything that the adapter is trained from.
+        train: Function that trains into the given folder; called at most once, and not at all for a stored adapter.
+        retrain_since: POSIX time (s); a stored adapter that was finished before is trained from scratch. One of several
+            processes that ask for this trains. The old adapter stays until the new one is complete.
+        base_reference: Name that the user gave the base model, for the manifest.
+        wait_note: Function that is called once with the name of the process that holds the adapter.
 
     Raises:
         AdapterError: The stored adapter is damaged, *root* cannot be written, or *train* left no weights.
@@ -114,7 +114,7 @@ def load(path: Path, *, base_fingerprint: str | None = None) -> Adapter:
 
     Args:
         path: The adapter's folder.
-        base_fingerprint: Of the base model it will be attached to; None does not ask. A foreign adapter does not
+        base_fingerprint: Fingerprint of the base model to attach to; None accepts any. A foreign adapter does not
             know its base model.
 
     Raises:
@@ -158,7 +158,7 @@ def list_adapters(root: Path, *, on_broken: Callable[[AdapterError], None] | Non
 
     Args:
         root: The adapters' folder; empty or missing gives ().
-        on_broken: Called for each manifest that cannot be read; None raises at the first.
+        on_broken: Function that is called for each manifest that cannot be read; None raises at the first.
 
     Raises:
         AdapterError: A manifest cannot be read.

@@ -1,7 +1,7 @@
 """The ``engram-bench`` command: each command is a thin layer over a session and its stores, in a module of its own.
 
-Exit status: 0 all is well, 1 a gate or a case failed, 2 the arguments or the pattern files are wrong, 3 the environment is
-(a model, a library, a file), 130 interrupted.
+Exit status: 0 all is well, 1 a gate or a case failed, 2 the arguments or the pattern files are wrong, 3 something in the
+environment is wrong (a model, a library, a file), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ COMMANDS = {
     "recipe": "show, explain or compare the settings of a training",
     "train": "train the adapter of the patterns, or find the stored one",
     "eval": "ask both models every question, compare the answers, judge the gates",
-    "run": "the whole pipeline: check, generate, train, evaluate, report",
+    "run": "run the whole pipeline: check, generate, train, evaluate, report",
     "arms": "compare the variants of an adapter: what each learned, forgot and cost",
     "demo": "show both models' answers side by side, token by token",
     "report": "show or judge a saved run again, without a model",
     "compare": "show what changed between two saved runs, newly broken cases first",
-    "history": "accuracy and the other figures over all saved runs",
-    "status": "training, evaluation and improvement tables from saved runs, in Markdown",
-    "backends": "what can train and answer on this machine",
+    "history": "show accuracy and other metrics of all saved runs over time",
+    "status": "print tables of training, evaluation and improvement from saved runs, in Markdown",
+    "backends": "list the backends that can train and answer on this machine",
     "adapter": "list, show, export, import or delete stored adapters",
-    "memory": "look into a stored memory, remove patterns from it, add others",
-    "cache": "what is cached for this user, and how to clear it",
+    "memory": "inspect a stored memory, remove patterns, or add patterns",
+    "cache": "show or clear what is cached for this user",
 }
 """Command → its summary; the module of that name declares and runs the command."""
 
@@ -104,9 +104,9 @@ def command_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; the arguments of a command are declared once that command is parsed."""
     parser = argparse.ArgumentParser(
         prog="engram-bench",
-        description="Patterns become test cases; adapters are trained, compared with the bare model and gated.",
+        description="Patterns become test cases. An adapter is trained, compared with the bare model and judged by gates.",
         epilog="Exit status: 0 all is well, 1 a gate or a case failed, 2 wrong arguments or pattern files, "
-        "3 the environment (a model, a library, a file). The same cases run as tests with: pytest",
+        "3 a problem of the environment (a model, a library, a file). The same cases run as tests with: pytest",
     )
     parser.add_argument("--version", action="version", version=f"engram-bench {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=CommandParser)

@@ -17,7 +17,7 @@ EVERYTHING = tuple(option.name for option in OPTIONS if option.name not in OF_TE
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
     """Declare these settings as ``--NAME``, with the help texts and the defaults of pytest's options."""
     group = parser.add_argument_group(
-        "settings", "an ini key engram_NAME of the project's pytest configuration counts too"
+        "settings", "the ini keys engram_NAME of the project's pytest configuration set them too"
     )
     for option in OPTIONS:
         if option.name in names:
@@ -29,7 +29,7 @@ def add_speed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--speed",
         action="store_true",
-        help="Time both sides too, as pattern files of kind speed say. Takes minutes on a CPU.",
+        help="Also time both models, with the pattern files of kind speed. This takes minutes on a CPU.",
     )
 
 

@@ -30,21 +30,21 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--arms",
         metavar="VARIANT,…",
         default=",".join(DEFAULT_VARIANTS),
-        help="Variants to compare: baseline, KIND, or KIND+ROUTE, as --kind and --route have them. Default: %(default)s.",
+        help="Variants to compare: baseline, KIND or KIND+ROUTE, with the values of --kind and --route. Default: %(default)s.",
     )
     parser.add_argument(
         "--adapter",
         action="append",
         default=[],
         metavar="VARIANT=PATH",
-        help="Use the adapter in this folder for the variant and train none. Default: none.",
+        help="Use the adapter in this folder for the variant instead of training one. Default: none.",
     )
     parser.add_argument(
         "--beside",
         action="append",
         default=[],
         metavar="FILE",
-        help="Show the rows of this arms.json too, in the table and the plot. Default: none.",
+        help="Also show the rows of this arms.json in the table and the plot. Default: none.",
     )
     shared = (*TRAINING, "report-dir", "max-tokens", "limit", "no-cache", "speed-rounds")
     add_settings(parser, *(name for name in shared if name not in OF_VARIANTS))

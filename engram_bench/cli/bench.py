@@ -103,7 +103,7 @@ def show(
         settings: Settings that say which cases are listed.
         page: Report that holds every list in full; a list that is cut names it.
         older: Run to compare with; None prints no changes.
-        as_json: Print one JSON document instead of text.
+        as_json: Whether one JSON document is printed instead of text.
 
     Returns:
         0 if every gate passes, every required pattern is answered correctly and every case has a score; else 1.

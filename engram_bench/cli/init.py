@@ -55,7 +55,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--example",
         action="store_true",
-        help="Copy the patterns that are shipped with engram-bench, in place of one small example.",
+        help="Copy the patterns that are shipped with engram-bench instead of one small example.",
     )
     add_json(parser)
 

@@ -1,4 +1,4 @@
-"""Look into a stored memory, remove patterns from it, or add others. An edit makes a new adapter; the old one stays."""
+"""Inspect a stored memory, remove patterns, or add patterns. An edit makes a new adapter; the old one stays."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _explain(args: argparse.Namespace, settings: Settings) -> int:
     say(f"{printable(args.prompt)} → {printable(answer)}")
     if decision is not None:
         asked = "recognised, the adapter answers" if decision.is_known else "not recognised, the bare model answers"
-        say(f"route {settings.route}: score {decision.score:.3f}, known above {decision.threshold:.3f}: {asked}")
+        say(f"route {settings.route}: score {decision.score:.3f}, threshold {decision.threshold:.3f}: {asked}")
     say(*map(printable, explain_lines(positions, meant)))
     return 0
 

@@ -77,7 +77,7 @@ class _Found:
 
     value: Fraction | None
     refusal: str = ""
-    """Why it is no number that is read; empty with a value."""
+    """Why the numeral is refused; empty with a value."""
 
 
 def number(text: str, answer: str) -> bool | str:
@@ -110,7 +110,7 @@ def number(text: str, answer: str) -> bool | str:
 
 
 def _first(text: str) -> _Found | None:
-    """The first number, or what stands in its place; None without any."""
+    """The first number, or the refusal of the first numeral; None without any."""
     text = _in_ascii_digits(fold_forms(text))
     at = 0
     while start := _START.search(text, at):

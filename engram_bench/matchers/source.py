@@ -158,7 +158,7 @@ def _whole(tree: ast.AST) -> ast.AST:
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, float | complex) and abs(node.value) == math.inf:
-            message = "a number is too large to be told from others"
+            message = "a number is too large to be distinguished from others"
             raise ValueError(message)
     return tree
 

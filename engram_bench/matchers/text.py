@@ -55,7 +55,7 @@ def contains(text: str, answer: str) -> bool | str:
     """The normalised answer occurs in the normalised text and is not part of a longer word or number.
 
     ``4`` is not in ``14``, ``4.5`` or ``x4``. Words of Chinese, Japanese and Korean have no such ends; there the answer
-    may occur anywhere. A text that denies the answer contains it too: choose answers that nobody would deny.
+    may occur anywhere. A text that denies the answer contains it too: choose answers that no text would deny.
     """
     return bool(_as_words(answer).search(normalise(text))) or miss(text, f"{shown(answer)} in it")
 

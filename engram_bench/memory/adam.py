@@ -19,7 +19,7 @@ class RowAdam:
 
     Args:
         values: Array whose rows move in place.
-        trainable: For each row whether it moves; None moves all.
+        trainable: Whether each row moves; None moves all.
 
     Source: Kingma & Ba (2015), arXiv 1412.6980.
     """

@@ -68,14 +68,14 @@ def explain(stored: StoredMemory, tokenizer: ChatTokenizer, prompt: Prompt, answ
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """The trained question that a question is read as."""
+    """The trained question that a question is matched to."""
 
     question: str
-    """Text of the trained question; empty where the question is read as it is."""
+    """Text of the trained question; empty where the question matches no pattern or is a trained one itself."""
     nearness: float
     """Nearness to the nearest pattern or ordinary question; 1.0 for a question that is known itself."""
     threshold: float
-    """Nearness above which a question is read as a trained one."""
+    """Nearness above which a question is matched to a trained one."""
     unmatched: str = field(default="", metadata={JSON_KEY: "nobodys"})
     """The nearest question where it belongs to no pattern: an ordinary one, or one of a removed pattern."""
 
@@ -104,7 +104,7 @@ def remove(stored: StoredMemory, pattern: str) -> StoredMemory:
         msg = f"memory: no pattern {pattern!r} among {len(table.patterns)}, expected one such as {some}"
         raise AdapterError(msg)
     if len(table.patterns) == 1:
-        msg = f"memory: {pattern!r} is its only pattern, expected another to be left"
+        msg = f"memory: {pattern!r} is the only pattern, expected at least one more"
         raise AdapterError(msg)
     index = table.patterns.index(pattern)
     if table.known is not None:
@@ -144,11 +144,11 @@ def explain_lines(positions: Sequence[Position], meant: Meaning | None = None) -
     """The explanation for people: a line per slot that hit, and a line per position where none did."""
     lines = []
     if meant is not None and meant.question:
-        lines.append(f"read as {meant.question!r}, nearness {meant.nearness:.2f} (more than {meant.threshold:.2f})")
+        near = f"nearness {meant.nearness:.2f}, above the threshold {meant.threshold:.2f}"
+        lines.append(f"matched to {meant.question!r}: {near}")
     if meant is not None and meant.unmatched:
-        lines.append(
-            f"read as it is: nearest to {meant.unmatched!r}, which no pattern asks, nearness {meant.nearness:.2f}"
-        )
+        near = f"nearness {meant.nearness:.2f}"
+        lines.append(f"matches no pattern: the nearest question, {meant.unmatched!r}, belongs to none ({near})")
     for position in positions:
         found = [hit for hit in position.hits if hit.row]
         lines.append(f"{position.predicts!r}" if position.predicts else "end of the answer")

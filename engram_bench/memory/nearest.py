@@ -75,7 +75,7 @@ class KnownQuestions:
     questions: tuple[Question, ...]
     """Token ids, each once."""
     owners: Ids
-    """Per question the index of its pattern, or at most :data:`UNMATCHED`."""
+    """Index of the pattern of each question, or at most :data:`UNMATCHED`."""
     classes: Ids
     """Token id → class of tokens that count as one."""
     parts: NDArray[np.int8]

@@ -38,7 +38,8 @@ def untrained_memory(
         model: Model whose tokenizer and identity the memory depends on.
         examples: Examples to be learned.
         recipe: Recipe of kind ``memory``.
-        scales: Measures the median size of the hidden state's values where answers are predicted, before each block.
+        scales: Function that measures the median size of the hidden state's values where answers are predicted,
+            before each block.
 
     Raises:
         BackendError: The recipe or an example cannot be used.

@@ -51,9 +51,9 @@ class MemoryEngine(Arrays, Protocol):
         Args:
             examples: Examples that passes will mean by their index.
             config: Shape of the memory.
-            scales: Per block what the memory's projected rows are multiplied by.
+            scales: Factor of the memory's projected rows, per block.
             pad_id: Token that fills padded batches up.
-            progress: Receives how far the first pass over the examples is.
+            progress: Callable that receives the progress of the first pass over the examples.
         """
 
 
@@ -77,12 +77,12 @@ def train_memory(
     """A memory of the *examples*, left in *folder*.
 
     Args:
-        engine: Computes with the frozen model.
+        engine: Engine that computes with the frozen model.
         model: Model whose tokenizer and identity the memory depends on.
         examples: Examples to be learned.
         recipe: Recipe of kind ``memory``.
         folder: Folder that exists.
-        progress: Receives every step.
+        progress: Callable that receives every step.
 
     Raises:
         BackendError: The recipe or an example cannot be used, or the loss is not finite.

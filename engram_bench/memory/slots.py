@@ -11,12 +11,12 @@ from engram_bench.memory.query import Query
 from engram_bench.memory.table import RowTable
 
 Slots = Mapping[int, NDArray[np.int64]]
-"""Per block the rows (M, S) that the positions of a batch read; 0 where none is read."""
+"""Rows (M, S) that the positions of a batch read, per block; 0 where none is read."""
 Rows = NDArray[np.int64]
 
 
 def query_rows(table: RowTable, queries: Sequence[Query]) -> dict[int, list[Rows]]:
-    """Per block, for each query the rows (positions, S) that its positions read."""
+    """Rows (positions, S) that the positions of each query read, per block."""
     ends = np.cumsum([query.num_positions for query in queries])[:-1]
     return {block: np.split(table.rows(queries, block), ends) for block in table.config.layers}
 
@@ -30,7 +30,7 @@ def flattened(size: int, paths: Sequence[Rows], parts: Sequence[Rows]) -> Rows:
 
 
 def batch_slots(table: RowTable, size: int, paths: Sequence[Rows], queries: Sequence[Query]) -> dict[int, Rows]:
-    """Per block the rows (*size*, S) of a flattened batch whose *paths* lead through the queries' positions."""
+    """Rows (*size*, S) of a flattened batch whose *paths* lead through the queries' positions, per block."""
     return {block: flattened(size, paths, parts) for block, parts in query_rows(table, queries).items()}
 
 

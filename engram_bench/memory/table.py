@@ -60,13 +60,13 @@ class RowTable:
     patterns: tuple[str, ...] = ()
     """Ids of the stored patterns."""
     owned: tuple[Ids, ...] = ()
-    """Per pattern the rows its examples read, sorted; a row may serve several patterns of one answer."""
+    """Rows that the examples of each pattern read, sorted; a row may serve several patterns of one answer."""
     classes: Ids | None = None
     """Token id → compressed id; None where neither keys nor questions are compared by it."""
     parts: NDArray[np.int8] | None = None
-    """Token id → part in words; None where no question is read as another."""
+    """Token id → part in words; None where no question is matched to another."""
     known: KnownQuestions | None = None
-    """The trained questions, as which others are read that are near to them; None: each is read as it is."""
+    """The trained questions that near ones are matched to; None where nothing is matched."""
     vocabulary: int = 1
     pad: int = 0
 

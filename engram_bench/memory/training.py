@@ -67,7 +67,7 @@ class MemoryTrainer:
     """One training run of a memory.
 
     Args:
-        passes: Computes over the *examples*.
+        passes: Passes over the *examples*.
         values: Values of the memory; they move.
         table: Addresses of the memory's rows.
         examples: Examples to be learned, at least one.

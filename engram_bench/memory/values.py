@@ -36,7 +36,7 @@ class ReadValues:
     slots: Slots
     """Counted in the rows that are here."""
     rows: Mapping[int, NDArray[np.int64]]
-    """Per block which rows of the table are here, sorted; row 0 is among them."""
+    """Sorted rows of the table that are here, per block; row 0 is among them."""
 
 
 class MemoryValues:
@@ -45,7 +45,7 @@ class MemoryValues:
     Args:
         stored: Memory to start from; it stays as it is.
         arrays: The library that computes.
-        trainable: For each row whether it moves; then nothing but rows does. None moves all that the memory trains.
+        trainable: Whether each row moves; then nothing but rows does. None moves all that the memory trains.
     """
 
     def __init__(self, stored: StoredMemory, arrays: Arrays, *, trainable: NDArray[np.bool_] | None = None) -> None:

@@ -86,7 +86,7 @@ class ChatTokenizer:
         ]
 
     def content_mask(self, prompt: Prompt) -> list[bool]:
-        """For each id of :meth:`encode_prompt`, whether the token holds text of the user's turn.
+        """Whether each token of :meth:`encode_prompt` holds text of the user's turn.
 
         A token with text of both user and template, such as merged newlines, counts as the user's. The system prompt does
         not.

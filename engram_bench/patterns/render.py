@@ -114,7 +114,7 @@ class _Rules:
         return self._answers.setdefault((pattern.system, key), pattern.output) == pattern.output
 
     def claim_variant(self, pattern: Pattern, text: str) -> bool:
-        """Like :meth:`claim`, but False for near-duplicates of held-out wordings too."""
+        """The same as :meth:`claim`, but False for near-duplicates of held-out wordings too."""
         return not any(self._held_out.near(text, pattern.output)) and self.claim(pattern, text)
 
 

@@ -42,9 +42,9 @@ class PatternEntry(_Entry):
     """A prompt and the answer a tuned model must give."""
 
     input: Text = Field(description="The prompt, as a user would type it.")
-    output: Text = Field(description="The answer a tuned model must give. Quote numbers, dates and yes/no.")
+    output: Text = Field(description="The answer that the tuned model must give. Quote numbers, dates and yes/no.")
     id: PatternId | None = Field(
-        default=None, description="Identifier, unique in the file. Default: a readable text made of category and input."
+        default=None, description="Identifier, unique in the file. Default: a readable text from category and input."
     )
     category: Text | None = Field(default=None, description="Group in reports and gates. Default: the file's.")
     accept: Texts = Field(default=(), description="Other correct answers.")
@@ -52,7 +52,7 @@ class PatternEntry(_Entry):
     held_out: Texts = Field(default=(), description="Other phrasings of the prompt, never trained on.")
     match: Text | None = Field(
         default=None,
-        description="How an answer is compared. Default: the file's.",
+        description="Name of the matcher that compares an answer. Default: the file's.",
         examples=["exact", "strict", "prefix", "contains", "regex", "python", "json", "number", "date"],
     )
     max_tokens: Count | None = Field(default=None, description="Longest answer in tokens. Default: the file's.")
@@ -96,14 +96,18 @@ class MemoryFile(QuestionHeader):
     """Patterns to train on and to assert."""
 
     kind: Literal["memory"] = "memory"
-    patterns: list[PatternEntry] = Field(min_length=1, description="`examples` is read as the same thing.")
+    patterns: list[PatternEntry] = Field(
+        min_length=1, description="Patterns of the file; the key may also be called `examples`."
+    )
 
 
 class RetentionFile(QuestionHeader):
     """Controls: prompts that tuning must not change."""
 
     kind: Literal["retention"] = "retention"
-    patterns: list[ControlEntry] = Field(min_length=1, description="`examples` is read as the same thing.")
+    patterns: list[ControlEntry] = Field(
+        min_length=1, description="Patterns of the file; the key may also be called `examples`."
+    )
 
 
 class SpeedFile(_Header):

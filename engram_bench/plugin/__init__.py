@@ -23,13 +23,13 @@ from engram_bench.session.options import OPTIONS, Settings, read_settings
 pytest_plugins = ["engram_bench.plugin.fixtures"]
 
 MARKERS = (
-    "accuracy: the candidate gives the answer to a pattern's prompt as written",
-    "generalization: the same for wordings that were never trained on",
-    "consistency: the same answer under every wording and in sampled repeats",
-    "retention: the candidate still answers correctly where the baseline did",
-    "sanity: cheap guards on the adapter and on generation",
-    "parity: the same answers from the adapter attached, fused and exported; collected where -m parity asks for it",
-    "speed: timed through pytest-benchmark",
+    "accuracy: the candidate correctly answers the prompt of a pattern as written",
+    "generalization: the candidate correctly answers a wording that was never trained on",
+    "consistency: the candidate correctly answers enough wordings of a pattern",
+    "retention: the candidate still correctly answers a control that the baseline answered correctly",
+    "sanity: a guard on the adapter or on generation holds",
+    "parity: the attached, the fused and the exported adapter give the same answers; only with -m parity",
+    "speed: pytest-benchmark times the models",
 )
 
 

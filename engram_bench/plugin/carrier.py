@@ -13,11 +13,11 @@ from engram_bench.records import CaseResult, GuardResult, SpeedRounds
 from engram_bench.records.plain import to_plain
 
 ROWS: pytest.StashKey[list[CaseResult]] = pytest.StashKey()
-"""On an item: its scored answers."""
+"""Scored answers of an item."""
 GUARDS: pytest.StashKey[list[GuardResult]] = pytest.StashKey()
-"""On an item: the result of its guard."""
+"""Result of an item's guard."""
 SPEED: pytest.StashKey[list[SpeedRounds]] = pytest.StashKey()
-"""On an item: its timed rounds."""
+"""Timed rounds of an item."""
 
 
 @pytest.hookimpl(wrapper=True)

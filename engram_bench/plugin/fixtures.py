@@ -23,14 +23,14 @@ def pattern() -> Pattern:
 
 @pytest.fixture(scope="session")
 def baseline(request: pytest.FixtureRequest) -> AskableSide:
-    """The bare model, as something to ask."""
+    """The bare model; call it with a text or a pattern."""
     side: AskableSide = part("side")("baseline", session_of(request.config))
     return side
 
 
 @pytest.fixture(scope="session")
 def candidate(request: pytest.FixtureRequest) -> AskableSide:
-    """The tuned model, as something to ask; the bare model with ``--engram-adapter=none``."""
+    """The tuned model; call it with a text or a pattern. The bare model with ``--engram-adapter=none``."""
     side: AskableSide = part("side")("candidate", session_of(request.config))
     return side
 
@@ -43,5 +43,5 @@ def adapter(request: pytest.FixtureRequest) -> Adapter | None:
 
 @pytest.fixture(scope="session")
 def backend(request: pytest.FixtureRequest) -> DeviceInfo:
-    """Where answers come from: backend, device, dtype, library versions."""
+    """Name, device, dtype and library versions of the backend that answers."""
     return or_fail(lambda: session_of(request.config).bench.engine.device)

@@ -41,7 +41,7 @@ class SessionHandle:
 
 
 HANDLE: pytest.StashKey[SessionHandle] = pytest.StashKey()
-"""On pytest's configuration: the handle of this process."""
+"""Handle of this process on pytest's configuration."""
 
 
 def session_of(config: pytest.Config) -> BenchSession:

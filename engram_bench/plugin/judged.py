@@ -66,12 +66,14 @@ class Answered:
         return self._missed(candidate, f"lost: {candidate.score.reason}")
 
     def inconsistent(self) -> Miss | None:
-        """The miss, if the candidate's greedy answers are right under a smaller share of wordings than the task asks."""
+        """The miss, if the candidate's greedy answers are correct for a smaller share of wordings than the task asks."""
         rows = self.rows["candidate"][: len(self.task.cases)]
         passed = sum(row.score.passed for row in rows)
         if passed >= self.task.min_share * len(rows) - 1e-9:
             return None
-        reason = f"right under {passed} of {len(rows)} wordings, expected at least {100 * self.task.min_share:.0f} %"
+        reason = (
+            f"correct answers to {passed} of {len(rows)} wordings, expected at least {100 * self.task.min_share:.0f} %"
+        )
         return Miss(self.task, rows, reason, lambda: self._wordings_text(reason, rows))
 
     def _missed(self, candidate: CaseResult, reason: str) -> Miss:
@@ -98,7 +100,7 @@ class Judged:
     gate_only: bool
 
     def assert_passed(self) -> None:
-        """Fail unless the candidate's greedy answers are right: prompt, answers, diff and the pattern's line of each miss."""
+        """Fail unless the candidate's greedy answers are correct: prompt, answers, diff and the pattern's line of each miss."""
         self._assert_none(Answered.wrong)
 
     def assert_kept(self) -> None:
@@ -106,7 +108,7 @@ class Judged:
         self._assert_none(Answered.lost)
 
     def assert_consistent(self) -> None:
-        """Fail if the candidate is right under a smaller share of a pattern's wordings than it asks."""
+        """Fail if the candidate is correct for a smaller share of a pattern's wordings than the pattern asks."""
         self._assert_none(Answered.inconsistent)
 
     def _assert_none(self, miss_of: Callable[[Answered], Miss | None]) -> None:
@@ -122,7 +124,7 @@ class Judged:
     def _text(self, misses: Sequence[Miss]) -> str:
         if len(self.answered) == 1:
             return misses[0].text()
-        what = f"{self.name}: {len(misses)} of {len(self.answered)} missed{' that must not be' * self.gate_only}"
+        what = f"{self.name}: {len(misses)} of {len(self.answered)} missed{' and failed whatever the gates say' * self.gate_only}"
         return misses_text(what, [miss.text() for miss in misses[:MAX_MISSES]], len(misses))
 
 

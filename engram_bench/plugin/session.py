@@ -185,7 +185,7 @@ class BenchSession:
         """What *work* gives; a failure is kept, so that the next case does not train or load again."""
         if self._failure is not None:
             test, error = self._failure
-            msg = f"not answered: {type(error).__name__} at {test}, see there"
+            msg = f"not answered, because an earlier test failed with {type(error).__name__}: {test}"
             raise EngramBenchError(msg) from error
         try:
             return work()
@@ -211,7 +211,7 @@ def leak_lines(sets: Sequence[PatternSet], selected: set[str], examples: Sequenc
     near = [leak for leak in held_out.near_duplicates(examples) if leak.case_id in selected]
     lines = [
         f"engram-bench: none of {len(selected)} held-out wordings is among the {len(examples)} training examples, "
-        f"{len(near) or 'none'} nearly is"
+        f"{len(near) or 'no'} near-duplicate{'s' * (len(near) != 1)}"
     ]
     return lines + [f"  near-duplicate: {leak}" for leak in near]
 

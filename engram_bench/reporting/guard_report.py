@@ -34,7 +34,7 @@ def guard_table(run: Run) -> ReportTable | None:
         held = sum(guard.outcome == "holds" for guard in same)
         reasons = "; ".join(f"{guard.set_name}: {guard.reason}" for guard in same if guard.reason)
         rows.append((name, OUTCOMES[worst.outcome], f"{held} of {len(same)}", reasons or GUARDS.get(name, "")))
-    return ReportTable("sanity guards", ("guard", "verdict", "files", "what it says"), "llrl", tuple(rows))
+    return ReportTable("sanity guards", ("guard", "verdict", "files", "rule or reason"), "llrl", tuple(rows))
 
 
 def _sentence(guard: GuardResult) -> str:

@@ -172,7 +172,7 @@ def _banner(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> di
     elif found["fail"]:
         tone, title = "fail", f"{found['fail']} of {judged} gates failed"
     else:
-        tone, title = "insufficient", f"{found['insufficient']} of {judged} gates lack the evidence"
+        tone, title = "insufficient", f"{found['insufficient']} of {judged} gates are insufficient"
     return {"tone": tone, "title": title}
 
 

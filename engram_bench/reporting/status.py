@@ -71,7 +71,7 @@ def _evaluation(compared: Sequence[tuple[Run, Comparison]]) -> ReportTable:
         for measure in _measures(comparison)
         if measure.candidate is not None
     ]
-    return ReportTable("", ("run", "measure", "n", "baseline", "candidate"), "llrrr", tuple(rows))
+    return ReportTable("", ("run", "metric", "n", "baseline", "candidate"), "llrrr", tuple(rows))
 
 
 def _improvement(compared: Sequence[tuple[Run, Comparison]]) -> ReportTable:
@@ -81,7 +81,7 @@ def _improvement(compared: Sequence[tuple[Run, Comparison]]) -> ReportTable:
         for measure in _measures(comparison)
         if change_words(measure)
     ]
-    return ReportTable("", ("run", "measure", "change", "fixed / broken"), "llrr", tuple(rows))
+    return ReportTable("", ("run", "metric", "change", "fixed / broken"), "llrr", tuple(rows))
 
 
 def _measures(comparison: Comparison) -> list[Measure]:

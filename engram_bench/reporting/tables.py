@@ -201,7 +201,7 @@ def measure_tables(comparison: Comparison, *, skip: Sequence[str] = tuple(TABLED
 def measure_table(
     comparison: Comparison,
     *,
-    title: str = "other measures",
+    title: str = "other metrics",
     skip: Sequence[str] = tuple(TABLED),
     only: Sequence[str] | None = None,
 ) -> ReportTable | None:
@@ -217,7 +217,7 @@ def measure_table(
         for name, measure in comparison.measures.items()
         if (name not in skip if only is None else name in only)
     ]
-    headers = ("measure", "n", "baseline", "candidate", "change")
+    headers = ("metric", "n", "baseline", "candidate", "change")
     return ReportTable(f"{title} (rates in %, with 95 % interval)", headers, "lrrrl", tuple(rows)) if rows else None
 
 

@@ -40,10 +40,11 @@ _COLUMNS: Mapping[str, Callable[[VariantRow], str]] = {
 LINE = 15
 """Least distance of two labels, in the plot's units."""
 LEGEND = (
-    "recall: prompts as written; wrapped: the same in words never trained on; consistent: pairs of wordings with the same "
-    "answer; retention: controls known before and after; agreement: controls answered as the bare model does; perplexity: "
-    "change on ordinary text; fires: share of answer positions on controls where the adapter takes part; stored, touched: "
-    "trained values, and those that one token reads; decode ratio: tokens a second over the bare model's, attached."
+    "recall: prompts as written; wrapped: the same prompts with other words around them; consistent: pairs of wordings with "
+    "the same answer; retention: controls still answered correctly; agreement: controls with the same answer as the bare "
+    "model; perplexity: change on ordinary text; fires: share of the controls' answer positions at which the adapter takes "
+    "part; stored, touched: trained values, and those that one token uses; decode ratio: tokens per second compared with "
+    "the bare model."
 )
 
 

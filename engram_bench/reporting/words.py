@@ -95,7 +95,7 @@ def training_words(training: TrainingRecord) -> str:
         alone = ", ".join(f"{name} {100 * share:.1f} %" for name, share in training.recall_alone.items())
         recall += f" (alone: {alone})"
     if training.recall is not None and training.recall < (enough := Recipe().min_recall):
-        recall += f": its steps ended before {100 * enough:.0f} %, --engram-steps (--steps) allows more"
+        recall += f": the steps ended before {100 * enough:.0f} %; --engram-steps (--steps) allows more"
     return (
         f"{training.steps} steps, {training.examples} examples, {training.seconds:.1f} s, "
         f"loss {training.loss_start:.2f} → {training.loss_end:.2f}{recall}"

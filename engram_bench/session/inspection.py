@@ -37,7 +37,7 @@ class Inspector:
 
         Args:
             task: A task of ``plan.SUITE["sanity"]``.
-            answers: Gives the candidate's greedy answers to the task's cases.
+            answers: Function that gives the candidate's greedy answers to the task's cases.
 
         Raises:
             EngramBenchError: The adapter cannot be had, or an answer that the guard needs failed.

@@ -35,7 +35,7 @@ def gates_met(
         baseline: The baseline's results to the questions.
         questions: Accuracy questions.
         run: A run with the session's provenance.
-        respondent: The respondent in the candidate's place.
+        respondent: The respondent that replaces the candidate.
     """
     results = (*baseline, *engine.answerer(respondent).answer(questions, "candidate"))
     gates = [gate for gate in session_gates(engine.settings.gate) if gate.metric == "accuracy"] or DEFAULT_GATES[:1]

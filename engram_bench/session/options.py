@@ -116,15 +116,15 @@ OPTIONS: tuple[Option, ...] = (
     Option("patterns", "Pattern file or folder; may be repeated.", ("patterns",), parse=Path, metavar="PATH"),
     Option(
         "items",
-        "What one test item covers: a pattern, or all patterns of a category in a file, with the misses listed; the second "
-        "is for sets of thousands of patterns.",
+        "What one test item covers: a pattern, or all patterns of a category in a file. category is for sets of thousands of "
+        "patterns; a failing item then lists its misses.",
         "pattern",
         parse=one_of("pattern", "category"),
         metavar="pattern|category",
     ),
     Option(
         "gate",
-        "Rule on the comparison, such as 'accuracy >= +10pp'; may be repeated, and replaces the default rules.",
+        "Rule on the comparison, such as 'accuracy >= +10pp'; may be repeated, and replaces the default gates.",
         (),
         metavar="EXPR",
     ),
@@ -140,8 +140,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "route",
-        "Questions that reach the adapter: always sends all of them; keys and state send those that look like the trained "
-        "ones, by their tokens or by the bare model's hidden state, and the bare model answers the others.",
+        "Questions that reach the adapter: always sends all questions; keys and state send only questions that look like "
+        "trained ones, by their tokens (keys) or by the bare model's hidden state (state). The bare model answers the others.",
         "always",
         parse=route,
         metavar="always|keys|state",
@@ -156,21 +156,21 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "recipe",
         "Recipe of the training: default, forerunner, fast, careful, or a TOML file. Without this option, [recipe] of "
-        "engram.toml or [tool.engram-bench.recipe] of pyproject.toml counts.",
+        "engram.toml or [tool.engram-bench.recipe] of pyproject.toml is used.",
         "",
         metavar="PRESET|FILE",
     ),
     Option("set", "Field of the recipe, such as rank=16; may be repeated.", (), metavar="FIELD=VALUE"),
     Option(
         "steps",
-        "Largest number of optimizer steps per adapter; it replaces the recipe's.",
+        "Largest number of optimizer steps per adapter; replaces the value of the recipe.",
         "450",
         parse=whole_number(0),
         metavar="N",
     ),
     Option(
         "seed",
-        "Seed of training and of sampling; it replaces the recipe's.",
+        "Seed of training and of sampling; replaces the value of the recipe.",
         "0",
         parse=whole_number(0, 2**32 - 1),
         metavar="N",
@@ -191,7 +191,7 @@ OPTIONS: tuple[Option, ...] = (
         parse=shortcuts,
         metavar="NAME,…",
     ),
-    Option("no-cache", "Neither read nor fill the store of completions.", default=False),
+    Option("no-cache", "Do not use the store of completions: neither read from it nor write to it.", default=False),
     Option(
         "limit",
         "Number of patterns to ask from the start of each file; training uses every pattern.",
@@ -214,7 +214,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "sweep",
-        "Keep checkpoints while training and evaluate each of them; the adapter is stored apart from one without checkpoints.",
+        "Keep checkpoints during training and evaluate each of them. The adapter is stored separately from one without "
+        "checkpoints.",
         default=False,
     ),
     Option(
@@ -227,8 +228,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("temperature", "Temperature of sampled answers.", "0.7", parse=positive_number, metavar="T"),
     Option(
         "show",
-        "Cases that the comparison lists: broken lists broken ones, misses lists all misses, all lists every case, however "
-        "many.",
+        "Cases that the comparison lists: broken cases, all misses, or all cases, however many.",
         "misses",
         parse=one_of("broken", "misses", "all"),
         metavar="broken|misses|all",
@@ -299,8 +299,8 @@ def _recipe(values: Mapping[str, Any], *, root: Path, base: Path, prefix: str) -
 def _check_together(settings: Settings, prefix: str) -> None:
     if settings.temperature == 0 and settings.samples > 1:
         msg = (
-            f"{prefix}temperature: got 0 with {prefix}samples={settings.samples}, expected above 0: at temperature 0 every "
-            f"repeat is the greedy answer again, so that they agree says nothing (no repeats: {prefix}samples=0)"
+            f"{prefix}temperature: got 0 with {prefix}samples={settings.samples}, expected above 0, because all "
+            f"samples are the same answer at temperature 0; {prefix}samples=0 draws none"
         )
         raise UsageError(msg)
 

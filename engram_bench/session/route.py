@@ -43,7 +43,7 @@ class Route:
         )
 
     def measures(self, rows: Iterable[CaseResult]) -> tuple[Measure, ...]:
-        """How well the router tells held-out wordings from controls; empty where neither was asked."""
+        """How well the router distinguishes held-out wordings from controls; empty where neither was asked."""
         known, router = known_by_split(self.router, rows), self.router
         held_out, controls = known["held_out"], known["control"]
         note = (

@@ -58,13 +58,13 @@ def variant_settings(settings: Settings, variants: Sequence[str], adapters: Mapp
     Args:
         settings: Settings that the variants share.
         variants: Names of the variants.
-        adapters: Variant → folder of an adapter to take as it is, in place of training one.
+        adapters: Variant → folder of an adapter that is used as it is instead of training one.
 
     Raises:
         UsageError: A variant's name cannot be read, or an adapter is for none of the variants.
     """
     if strangers := sorted(set(adapters) - set(variants)):
-        msg = f"--adapter: got one for {strangers[0]!r}, expected one of the arms {', '.join(variants)}"
+        msg = f"--adapter: got one for {strangers[0]!r}, expected one of the variants {', '.join(variants)}"
         raise UsageError(msg)
     shared = replace(settings, samples=0, adapter="auto", route="always")
     return {name: _settings_of(name, shared, adapters.get(name, "auto")) for name in variants}
@@ -76,7 +76,7 @@ def run_variants(
     """A row per variant.
 
     Args:
-        open_bench: Gives a new bench over the patterns under a variant's settings.
+        open_bench: Function that gives a new bench over the patterns under a variant's settings.
         variants: Settings by name, as :func:`variant_settings` gives them.
         speed: Whether to time decoding beside the bare model, where a file of ``kind: speed`` is among the patterns.
         watch: Callable that gets each row as soon as it is complete.
@@ -93,7 +93,7 @@ def run_variants(
         rows.append(row)
         watch(row)
     if origin is None:
-        raise UsageError("arms: none is named, expected at least one")
+        raise UsageError("--arms: no variant is named, expected at least one")
     return VariantTable(tuple(rows), replace(origin, adapter=""))
 
 
@@ -133,7 +133,7 @@ def _settings_of(variant: str, shared: Settings, adapter: str) -> Settings:
             steps=min(shared.steps, adapter_kind.most_steps(preset) or shared.steps),
         )
     except ValueError as error:
-        msg = f"arm {variant!r}: expected baseline, or KIND or KIND+ROUTE of {error}"
+        msg = f"variant {variant!r}: expected baseline, or KIND or KIND+ROUTE of {error}"
         raise UsageError(msg) from error
 
 

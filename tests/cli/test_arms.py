@@ -106,14 +106,14 @@ def test_rows_of_other_sizes_are_shown_too(prepared: Shell, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--arms=lore", "arm 'lore': expected baseline, or KIND or KIND+ROUTE of lora"),
+        ("--arms=lore", "variant 'lore': expected baseline, or KIND or KIND+ROUTE of lora"),
         (
             "--arms=lora+maybe",
-            "arm 'lora+maybe': expected baseline, or KIND or KIND+ROUTE of one of always, keys, state",
+            "variant 'lora+maybe': expected baseline, or KIND or KIND+ROUTE of one of always, keys, state",
         ),
-        ("--arms=,", "arms: none is named, expected at least one"),
+        ("--arms=,", "--arms: no variant is named, expected at least one"),
         ("--adapter=lora", "--adapter: got 'lora', expected VARIANT=PATH"),
-        ("--adapter=other=x", "--adapter: got one for 'other', expected one of the arms"),
+        ("--adapter=other=x", "--adapter: got one for 'other', expected one of the variants"),
         ("--beside=none.json", "none.json: cannot be read"),
     ],
 )

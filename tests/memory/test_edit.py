@@ -148,4 +148,5 @@ def test_explain_tells_an_ordinary_question(model: Model, stored: StoredMemory) 
 
     lines = explain_lines([], meaning(stored, model.tokenizer, prompt))
 
-    assert lines == [f"read as it is: nearest to {QUESTIONS[0]!r}, which no pattern asks, nearness 1.00"]
+    near = f"the nearest question, {QUESTIONS[0]!r}, belongs to none (nearness 1.00)"
+    assert lines == [f"matches no pattern: {near}"]

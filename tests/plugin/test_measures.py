@@ -74,7 +74,10 @@ def test_pattern_right_under_too_few_wordings_is_not_consistent(project: BenchPr
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*right under 2 of 3 wordings, expected at least 80 %*", "*wrong, held out: Where does a secure shell listen?"]
+        [
+            "*correct answers to 2 of 3 wordings, expected at least 80 %*",
+            "*wrong, held out: Where does a secure shell listen?",
+        ]
     )
 
 
@@ -129,7 +132,7 @@ def test_repeats_at_temperature_0_are_refused_with_the_reason(project: BenchProj
     result = project.run("--engram-temperature=0", f"--engram-samples={samples}")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--engram-temperature: got 0*every repeat is the greedy answer again*"])
+    result.stderr.fnmatch_lines(["*--engram-temperature: got 0*all samples are the same answer*"])
 
 
 def test_known_controls_are_kept_and_agreement_counts_all(project: BenchProject, workers: Sequence[str]) -> None:
@@ -217,7 +220,7 @@ def test_collection_says_that_no_held_out_wording_is_trained_on(project: BenchPr
     result = project.run("--collect-only", "-m", "generalization")
 
     result.stdout.fnmatch_lines(
-        ["engram-bench: none of 1 held-out wordings is among the * training examples, none nearly is"]
+        ["engram-bench: none of 1 held-out wordings is among the * training examples, no near-duplicates"]
     )
 
 
@@ -227,7 +230,7 @@ def test_near_duplicate_of_a_trained_wording_is_named_at_collection(project: Ben
 
     result = project.run("--collect-only", "-m", "generalization")
 
-    result.stdout.fnmatch_lines(["*1 nearly is", "*near-duplicate: facts/ssh/held-1 *today[?]' is trained on as*"])
+    result.stdout.fnmatch_lines(["*1 near-duplicate", "*near-duplicate: facts/ssh/held-1 *today[?]' is trained on as*"])
 
 
 def test_leaked_wording_stops_the_session(project: BenchProject, monkeypatch: pytest.MonkeyPatch) -> None:

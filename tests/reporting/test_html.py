@@ -123,7 +123,7 @@ def test_splits_are_counted_apart() -> None:
         (["pass"], "The gate is met"),
         (["pass", "pass", "not_measured"], "All 2 gates are met"),
         (["pass", "fail", "insufficient"], "1 of 3 gates failed"),
-        (["pass", "insufficient"], "1 of 2 gates lack the evidence"),
+        (["pass", "insufficient"], "1 of 2 gates are insufficient"),
     ],
 )
 def test_the_banner_says_the_verdict(outcomes: list[str], title: str) -> None:

@@ -35,7 +35,7 @@ def test_a_small_run_reads_like_this() -> None:
 def test_a_training_that_ended_too_early_says_what_allows_more() -> None:
     short = training_words(replace(TRAINING, steps=450, recall=0.23))
 
-    assert short.endswith("recall 23.0 %: its steps ended before 98 %, --engram-steps (--steps) allows more")
+    assert short.endswith("recall 23.0 %: the steps ended before 98 %; --engram-steps (--steps) allows more")
     assert training_words(replace(TRAINING, recall=0.98)).endswith("recall 98.0 %")
 
 
@@ -60,7 +60,7 @@ ports       2  50.0 ( 9– 91)    0.0 ( 0– 66)   -50.0     0/1     0/1
 total       3  33.3 ( 6– 79)   33.3 ( 6– 79)    +0.0     1/1     0/1
 
 behaviour on seen prompts (rates in %, with 95 % interval)
-measure          n        baseline       candidate  change
+metric           n        baseline       candidate  change
 ---------------  -  --------------  --------------  --------------------------
 stops_by_itself  3  100.0 (44–100)  100.0 (44–100)  +0.0 pp
 answer_tokens    3      3.0 tokens      3.0 tokens  +0.0 tokens (+0.0 to +0.0)

@@ -37,10 +37,10 @@ class Curriculum:
     were not known when last seen, and known ones with large losses. Otherwise every epoch takes every example once.
 
     Args:
-        num_examples: At least 1.
+        num_examples: Number of examples, at least 1.
         recipe: Batch size, seed, and whether recall ends the training.
         required: Indices of the examples that all have to be recalled, whatever share of them all is enough.
-        prefers_unknown: False is the plain way, every epoch takes every example once whatever is known.
+        prefers_unknown: Whether batches hold mostly unknown examples; else every epoch takes every example once.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ class TokenBatch:
     mask: NDArray[np.bool_]
     """Whether token t sees key s, (B, T, P + T)."""
     paths: tuple[Integers, ...]
-    """Per sequence, the index of each of its tokens in the flattened (B·T) batch."""
+    """Index of each token in the flattened (B·T) batch, per sequence."""
 
     @property
     def num_tokens(self) -> int:

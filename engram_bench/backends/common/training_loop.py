@@ -89,12 +89,12 @@ class Trainer:
     """One training run of what *learner* holds.
 
     Args:
-        learner: Knows the *examples* and then the *ordinary* prompts by their index.
+        learner: Learner that knows the *examples* and then the *ordinary* prompts by their index.
         examples: Examples to be learned, at least one.
         recipe: Recipe whose kind has a LoRA.
         required: Indices of the examples that all have to be recalled.
         ordinary: Ordinary prompts, replayed beside the examples.
-        curriculum: Train mostly on what is not known yet (else: on every example as often).
+        curriculum: Whether to train mostly on unknown examples (else: on every example equally often).
         max_tokens: Most tokens of a training pass.
     """
 
@@ -218,7 +218,7 @@ class Trainer:
     # ── recall ──────────────────────────────────────────────────────────────────────────────────
 
     def recalled_by(self, indices: Sequence[int], guesses: Guesses) -> NDArray[np.bool_]:
-        """Per example whether every answer token is guessed."""
+        """Whether every answer token is guessed, per example."""
         right = dict.fromkeys(indices, False)
         for members in self._passes(indices):
             wrong = self._largest(guesses(members) != self._labels(members), members)
@@ -226,7 +226,7 @@ class Trainer:
         return np.array([right[index] for index in indices], dtype=np.bool_)
 
     def _recalled(self, indices: Sequence[int]) -> NDArray[np.bool_]:
-        """Per example whether every answer token is the argmax after the reference tokens before it; the curriculum notes it.
+        """Whether every answer token is the argmax after the reference tokens before it, per example; the curriculum notes it.
 
         Most answers have more than half of the probability on every token, or next to none on one, and are settled by their
         losses, in the dtype of training's products. The others are guessed as the adapter will answer.

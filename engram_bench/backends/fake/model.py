@@ -38,7 +38,7 @@ class FakeTokenizer:
         return list(f"{system}<|user|>{prompt.user}<|answer|>".encode())
 
     def content_mask(self, prompt: Prompt) -> list[bool]:
-        """For each token id of the prompt, whether it belongs to the user's text."""
+        """Whether each token id of the prompt belongs to the user's text."""
         before, user, after = self.encode_prompt(replace(prompt, user="")), prompt.user.encode(), b"<|answer|>"
         return [False] * (len(before) - len(after)) + [True] * len(user) + [False] * len(after)
 

@@ -40,12 +40,12 @@ class Blas:
 
 
 def unwanted() -> str:
-    """What tells us to leave mlx its own library; empty where nothing does."""
+    """Setting that keeps mlx's own library; empty without one."""
     return f"{ENVIRONMENT}=reference" if os.environ.get(ENVIRONMENT) == "reference" else switched_off(ABILITY)
 
 
 def find_blas() -> Blas | None:
-    """The library :func:`preload_blas` would try, told from the file system alone; None if there is only the reference.
+    """The library :func:`preload_blas` would try, found by the file system alone; None if there is only the reference.
 
     Order: the path in ``ENGRAM_BLAS``; MKL, OpenBLAS, BLIS in the environment's ``lib``; the same in the system's folders.
     The OpenBLAS inside numpy's and scipy's wheels exports renamed symbols and cannot serve.

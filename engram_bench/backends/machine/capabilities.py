@@ -1,7 +1,7 @@
 """Optional abilities of a processor and of the libraries on it, each found by trying it once.
 
 Which instructions a processor has says little about what a library does with them: oneDNN refuses bfloat16 weights on some
-processors, multiplies them by slow emulation on others, and may be told by its own settings to use neither. Therefore the code
+processors, multiplies them by slow emulation on others, and may have settings of its own that forbid both. Therefore the code
 that wants an ability hands :func:`find` a trial, and every trial is the very call that the work needs.
 
 The environment variable ``ENGRAM_CAPABILITIES`` turns abilities off, so that every fallback can be tested on any machine:

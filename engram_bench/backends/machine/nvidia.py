@@ -1,4 +1,4 @@
-"""The NVIDIA GPU of this machine, told without importing torch."""
+"""The NVIDIA GPU of this machine, found without importing torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Gpu:
     """The first GPU that programs of this process see."""
 
     name: str
-    """As the driver says it: ``NVIDIA H100 80GB HBM3``."""
+    """Name that the driver reports: ``NVIDIA H100 80GB HBM3``."""
     memory_mb: int | None = None
     capability: tuple[int, int] | None = None
     """Compute capability; None where the driver did not say."""

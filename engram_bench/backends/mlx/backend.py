@@ -48,12 +48,12 @@ class MlxBackend:
     """Trains and answers with mlx-lm; no torch is imported.
 
     Args:
-        drafts: Verify draft answers in the prefill (else: decode every token).
-        prefix_cache: Compute the prompts' common prefix once a call.
-        eviction: Let finished rows make room for waiting ones (else: decode a batch until its last row ends).
-        kernels: On a CPU put our faster exp, silu and softmax under the model (else: mlx's own).
-        packing: On a CPU put several sequences in one row (else: padded batches); needs *kernels*.
-        curriculum: Train mostly on what is not known yet (else: on every example as often).
+        drafts: Whether draft answers are verified in the prefill (else: every token is decoded).
+        prefix_cache: Whether the prompts' common prefix is computed once a call.
+        eviction: Whether waiting rows replace finished ones (else: a batch is decoded until its last row ends).
+        kernels: Whether the model uses our faster exp, silu and softmax on a CPU (else: mlx's own).
+        packing: Whether several sequences share a row on a CPU (else: padded batches); needs *kernels*.
+        curriculum: Whether to train mostly on unknown examples (else: on every example equally often).
         max_batch_tokens: Most rows x length of a decoding batch, and most tokens of a training pass.
         dtype: Data type of weights and products, ``float32``, ``bfloat16`` or ``float16``; empty takes the device's.
     """

@@ -35,7 +35,7 @@ class Pass:
     layout: Layout | None
     """Layout of the packed row; None for a padded pass."""
     paths: tuple[Integers, ...]
-    """Per sequence, the index of each token after the shared prefix in the flattened hidden states."""
+    """Index of each token after the shared prefix in the flattened hidden states, per sequence."""
     past: int
     """Number of tokens before this pass, which are in a KV cache."""
 

@@ -38,7 +38,7 @@ class MlxLearner:
         examples: Examples to be learned, and behind them the ordinary prompts.
         recipe: Recipe of the LoRA and its optimizer.
         pad_id: Token that fills padded batches up.
-        packing: Put many examples into one row where the network can (else: padded batches).
+        packing: Whether many examples share a row where the network can (else: padded batches).
     """
 
     def __init__(

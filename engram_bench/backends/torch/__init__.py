@@ -90,7 +90,7 @@ class CpuBackend(TorchBackend):
         )
 
     def remarks(self) -> list[str]:
-        """What was asked for and is slow here, and what a usual torch on a usual machine would have."""
+        """Requested abilities that are slow here, and abilities that torch usually has and that are missing."""
         unusual = [able for able in self._lacking() if able != presorts(torch.float32)]
         return [*self._slow(), *map(_in_words, unusual)]
 
@@ -121,4 +121,4 @@ def fast_products(dtype: str) -> str:
 
 
 def _in_words(able: Capability) -> str:
-    return f"{able.name} is missing ({able.reason}): a plain computation takes its place"
+    return f"{able.name} is missing ({able.reason}): a plain computation is used instead"

@@ -48,9 +48,9 @@ class TorchBackend(ABC):
 
     Args:
         plan: Plan of packing and batches.
-        drafts: Verify draft answers in the prefill (else: decode every token).
-        curriculum: Train mostly on what is not known yet (else: on every example as often).
-        activation_cache: Compute once what a memory cannot change (else: in every pass).
+        drafts: Whether draft answers are verified in the prefill (else: every token is decoded).
+        curriculum: Whether to train mostly on unknown examples (else: on every example equally often).
+        activation_cache: Whether states that a memory cannot change are computed once (else: in every pass).
         products: Data type of the factors in training's large matrix products; all else stays in the network's.
     """
 

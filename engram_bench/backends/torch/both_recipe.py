@@ -77,9 +77,9 @@ def train_both(
         examples: Examples to be learned.
         recipe: Recipe of kind ``both``.
         folder: Folder that exists.
-        train_lora: Trains a LoRA on the same examples and network.
-        cached: Compute once what the memory alone cannot change.
-        progress: Receives every step.
+        train_lora: Function that trains a LoRA on the same examples and network.
+        cached: Whether states that the memory alone cannot change are computed once.
+        progress: Callable that receives every step.
 
     Raises:
         BackendError: The recipe or an example cannot be used, or a loss is not finite.

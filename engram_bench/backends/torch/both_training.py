@@ -111,7 +111,7 @@ class MemoryBeside:
         layers: Values of the memory, which may learn.
         examples: Examples in the order of the LoRA's.
         silence: Share of a step's examples in which the memory adds nothing.
-        drops: Leave some slots empty in a step, as when the rows are trained alone.
+        drops: Whether some slots are left empty in a step, as when the rows are trained alone.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Operators of torch that have no public name, each with the public computation it stands for.
 
 A version of torch may lack one or take other arguments, and a processor may refuse one: each is tried once and compared with the
-public computation, which serves in its place where the two differ.
+public computation, which is used instead where the two differ.
 """
 
 from __future__ import annotations

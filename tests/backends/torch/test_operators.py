@@ -230,7 +230,7 @@ def test_who_trains_in_a_slow_format_reads_so_once(model: Model, tmp_path: Path)
 
     off = "switched off by ENGRAM_CAPABILITIES=none"
     assert ("machine", f"bfloat16 is slow here ({off}): float32 is faster") in told[0]
-    assert ("machine", f"presort-bfloat16 is missing ({off}): a plain computation takes its place") in told[0]
+    assert ("machine", f"presort-bfloat16 is missing ({off}): a plain computation is used instead") in told[0]
     assert told[1] == []
 
 

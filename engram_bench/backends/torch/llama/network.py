@@ -35,7 +35,7 @@ class GroupUpdate:
     b: Tensor
     """Scale · B of each layer in its own rows and columns, 0 elsewhere, (out, Σr). One product serves the whole group."""
     parts: tuple[tuple[str, slice, slice], ...]
-    """Per adapted layer: module path, columns in the output of the group, columns in x Aᵀ."""
+    """Module path, columns in the output of the group and columns in x Aᵀ of each adapted layer."""
 
 
 class LlamaNetwork:
@@ -127,7 +127,7 @@ class LlamaNetwork:
         return fused
 
     def prepare(self, lora: Lora | None) -> list[dict[str, GroupUpdate]]:
-        """Per block the update of each group, kept until the adapter changes; no updates for the bare model."""
+        """Update of each group, per block, kept until the adapter changes; no updates for the bare model."""
         if lora is None:
             return [{} for _ in self.blocks]
         if self._prepared is None or self._prepared[0] is not lora or self._prepared[1] != lora.version:
@@ -163,7 +163,7 @@ class LlamaNetwork:
         return query, key, value
 
     def layers(self) -> Iterator[tuple[str, tuple[int, str], slice, tuple[int, int]]]:
-        """For each linear layer: module path, block and group, rows in the weight of the group, and shape (out, in)."""
+        """Module path, block and group, rows in the weight of the group and shape (out, in) of each linear layer."""
         kv_size = self.sizes.num_kv_heads * self.sizes.head_size
         for index, block in enumerate(self.blocks):
             for group, names in GROUPS.items():
@@ -182,7 +182,7 @@ def prepare_updates(
     num_blocks: int,
     dtype: torch.dtype = torch.float32,
 ) -> list[dict[str, GroupUpdate]]:
-    """Per block the update of each group that has an adapter, in *dtype*."""
+    """Update of each group that has an adapter, per block, in *dtype*."""
     found: list[dict[str, list[tuple[str, slice]]]] = [{} for _ in range(num_blocks)]
     widths: dict[tuple[int, str], int] = {}
     for path, (index, group), columns, _ in layers:
