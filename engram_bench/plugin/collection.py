@@ -12,6 +12,7 @@ import pytest
 
 from engram_bench.errors import EngramBenchError
 from engram_bench.plugin.handle import session_of
+from engram_bench.plugin.outlet import collect_error
 from engram_bench.plugin.session import about
 from engram_bench.records import PatternSet
 from engram_bench.session.plan import SUITE, Task, TaskGroup
@@ -52,7 +53,7 @@ class PatternModule(pytest.Module):
             files.check_across()
             return pattern_set
         except EngramBenchError as error:
-            raise self.CollectError(str(error)) from error
+            raise collect_error(error) from error
 
     def items_of(self, function: str) -> Sequence[Task | TaskGroup]:
         """The tasks of one function of the suite, one for each item, within ``--engram-limit``."""
@@ -105,7 +106,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         try:
             patterns = session_of(metafunc.config).files.configured_patterns()
         except EngramBenchError as error:
-            raise pytest.Collector.CollectError(str(error)) from error
+            raise collect_error(error) from error
         if patterns:
             metafunc.parametrize("pattern", [each for _, each in patterns], ids=[name for name, _ in patterns])
 

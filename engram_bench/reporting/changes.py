@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from engram_bench.door import encodable, printable
 from engram_bench.records import Comparison, LedgerEntry, Run, State, TrainingRecord
-from engram_bench.reporting.clean import encodable, printable
 from engram_bench.reporting.tables import SPLITS, TABLED, ReportTable, category_table, entries, measure_table
 from engram_bench.reporting.terminal import MAX_CATEGORIES, entry_lines, outside_lines
 
@@ -47,7 +47,7 @@ def change_lines(old: Run, new: Run, comparison: Comparison, *, width: int = 80,
     for block in blocks:
         if found := list(block):
             lines += ["", *found] if lines else found
-    return [encodable(line.rstrip(), encoding) for line in lines]
+    return [encodable(printable(line.rstrip()), encoding) for line in lines]
 
 
 def differences(old: Run, new: Run) -> dict[str, tuple[str, str]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 
+from engram_bench.door import printable, printable_lines
 from engram_bench.records import Case, CaseResult, Completion, Score
-from engram_bench.reporting.clean import printable, printable_lines
 
 MAX_LINES = 20
 """Largest number of lines shown of a text."""

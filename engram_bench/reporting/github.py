@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from engram_bench.door import printable
 from engram_bench.records import Comparison, LedgerEntry, Run, Verdict
-from engram_bench.reporting.clean import printable
 from engram_bench.reporting.markdown import markdown_report
 from engram_bench.reporting.words import verdict_sentence
 

@@ -17,8 +17,8 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from engram_bench.door import printable
 from engram_bench.records import Comparison, Estimate, LedgerEntry, Measure, Run, State, Verdict
-from engram_bench.reporting.clean import printable
 from engram_bench.reporting.guard_report import guard_table
 from engram_bench.reporting.plots import plots
 from engram_bench.reporting.speed_table import speed_table

@@ -10,8 +10,8 @@ from typing import get_args
 
 from tabulate import SEPARATING_LINE, DataRow, Line, TableFormat, tabulate
 
+from engram_bench.door import printable
 from engram_bench.records import Comparison, Estimate, LedgerEntry, Measure, Split, State
-from engram_bench.reporting.clean import printable
 from engram_bench.reporting.words import change_words
 from engram_bench.scoring.comparison import MACHINE_UNITS
 from engram_bench.scoring.figures import figure, number
@@ -39,7 +39,7 @@ _PLAIN = TableFormat(None, Line("", "-", "  ", ""), None, None, _ROW, _ROW, 0, N
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
-    """Rows of cells under headers."""
+    """Rows of cells under headers. Title and cells are made printable."""
 
     title: str
     headers: tuple[str, ...]
@@ -49,6 +49,12 @@ class ReportTable:
     rows: tuple[tuple[str, ...], ...]
     total: tuple[str, ...] | None = None
     """Last row, set apart from the others; None for a table without a total."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", printable(self.title))
+        object.__setattr__(self, "rows", tuple(tuple(map(printable, row)) for row in self.rows))
+        if self.total is not None:
+            object.__setattr__(self, "total", tuple(map(printable, self.total)))
 
     def plain(self, width: int | None = None) -> list[str]:
         """Lines for a terminal of *width* columns; None sets no limit. Headers are aligned at the bottom.

@@ -6,8 +6,8 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from engram_bench.door import encodable, printable
 from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
-from engram_bench.reporting.clean import encodable, printable
 from engram_bench.reporting.guard_report import guard_sentences
 from engram_bench.reporting.speed_table import speed_table, timed_metrics
 from engram_bench.reporting.sweep_report import sweep_sentence, sweep_table
@@ -72,7 +72,7 @@ def comparison_lines(
     for block in blocks:
         if found := list(block):
             lines += ["", *found] if lines else found
-    return [encodable(line.rstrip(), encoding) for line in lines]
+    return [encodable(printable(line.rstrip()), encoding) for line in lines]
 
 
 def entry_lines(

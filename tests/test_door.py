@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram_bench.reporting.clean import encodable, printable, printable_lines
+from engram_bench.door import encodable, printable, printable_lines
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=60)
 
