@@ -54,7 +54,8 @@ _ODD = re.compile(f"[{_UNSEEN}]|{_COMMAND}")
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 
 _secrets: frozenset[str] = frozenset()
-_secret_forms: re.Pattern[str] | None = None
+_secret_forms: tuple[str, ...] = ()
+"""Every form of every secret in lower case, the longest first."""
 
 
 # ── inert text ──────────────────────────────────────────────────────────────────────────────────
@@ -148,8 +149,8 @@ def hide(*secrets: str | None) -> None:
     if found <= _secrets:
         return
     _secrets |= found
-    forms = sorted({form for secret in _secrets for form in _forms(secret)}, key=len, reverse=True)
-    _secret_forms = re.compile("|".join(map(re.escape, forms)), re.IGNORECASE)
+    forms = {form.lower() for secret in _secrets for form in _forms(secret)}
+    _secret_forms = tuple(sorted(forms, key=len, reverse=True))
 
 
 def hide_credentials(text: str) -> None:
@@ -170,7 +171,11 @@ def without_credentials(url: str) -> str:
 
 def scrubbed(text: str) -> str:
     """*text* with ``HIDDEN`` in place of the secrets of this process."""
-    return text if _secret_forms is None else _secret_forms.sub(HIDDEN, text)
+    lowered = text.lower()
+    found = [
+        form for form in _secret_forms if form in lowered
+    ]  # far faster than the expression, and nearly always empty
+    return re.sub("|".join(map(re.escape, found)), HIDDEN, text, flags=re.IGNORECASE) if found else text
 
 
 def _forms(secret: str) -> Iterator[str]:

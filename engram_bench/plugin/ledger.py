@@ -11,7 +11,7 @@ import pytest
 
 from engram_bench.errors import EngramBenchError
 from engram_bench.plugin.gathered import TRAVEL, Gathered
-from engram_bench.plugin.outlet import annotations, section
+from engram_bench.plugin.outlet import section, workflow
 from engram_bench.plugin.parts import part
 from engram_bench.session.options import Settings
 
@@ -66,6 +66,6 @@ class SessionLedger:
         """Print the comparison, and what changed since an earlier run."""
         if self._summary is not None:
             section(terminalreporter, self._summary.lines())
-            annotations(terminalreporter, self._summary.annotations())
+            workflow(terminalreporter, self._summary.annotations())
         if self._problem:
             section(terminalreporter, [(self._problem, "red")], red=True)

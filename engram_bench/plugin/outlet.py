@@ -48,7 +48,7 @@ def header(lines: Iterable[str]) -> list[str]:
     return [printable(line) for line in lines]
 
 
-def section(reporter: pytest.TerminalReporter, lines: Iterable[tuple[str, str]], **markup: bool) -> None:
+def section(reporter: pytest.TerminalReporter, lines: Iterable[tuple[str, str]], **markup: Any) -> None:
     """Write a section with our name; *lines* come with a colour each, or with an empty text."""
     reporter.section("engram-bench", **markup)
     for text, colour in lines:
@@ -56,7 +56,7 @@ def section(reporter: pytest.TerminalReporter, lines: Iterable[tuple[str, str]],
             reporter.write_line(printable(line), **({colour: True} if colour else {}))
 
 
-def annotations(reporter: pytest.TerminalReporter, commands: Iterable[str]) -> None:
+def workflow(reporter: pytest.TerminalReporter, commands: Iterable[str]) -> None:
     """Write workflow commands of ``reporting.github``, whose values have passed the door."""
     for command in commands:
         reporter.write_line(command)

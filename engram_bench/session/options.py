@@ -6,12 +6,14 @@ of :class:`Settings`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from engram_bench.backends.registry import SHORTCUTS
+from engram_bench.door import hide, hide_credentials
 from engram_bench.errors import UsageError
 from engram_bench.session.option import PREFIX, Option
 from engram_bench.session.parsing import (
@@ -24,6 +26,9 @@ from engram_bench.session.parsing import (
     shortcuts,
     whole_number,
 )
+
+SECRET_VARIABLES = ("ENGRAM_SERVER_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+"""Environment variables with keys: their values are shown nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "server-timeout",
-        "Seconds to wait for the server before a request is sent again.",
+        "Seconds for one request to the server: connection, answer, and every further try.",
         "120",
         positive_number,
         "SECONDS",
@@ -269,6 +274,9 @@ def read_settings(
     Raises:
         UsageError: An option cannot be read, or two of them make no sense together.
     """
+    hide(*(os.environ.get(name) for name in SECRET_VARIABLES))
+    for given in (flags.get("engram_server_url"), ini.get("engram_server_url")):
+        hide_credentials(str(given or ""))
     values: dict[str, Any] = {}
     for option in OPTIONS:
         flag = flags.get(option.dest)
