@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from engram_bench.door import printable
 from engram_bench.records import Completion, GenerationSettings
 from engram_bench.records.plain import canonical_json
 
@@ -87,7 +88,7 @@ class _Unusable(Exception):
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=2)
+    warnings.warn(printable(message), stacklevel=2)
 
 
 class CompletionStore:

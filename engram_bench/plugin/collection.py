@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from engram_bench.door import printable
 from engram_bench.errors import EngramBenchError
 from engram_bench.plugin.handle import session_of
 from engram_bench.plugin.outlet import collect_error
@@ -26,7 +27,9 @@ def collect(path: Path, parent: pytest.Collector) -> pytest.Collector:
         module = import_module(f"engram_bench.plugin.{name}")
         if not plugins.is_registered(module):
             plugins.register(module)
-    found: PatternModule = PatternModule.from_parent(parent, path=path)
+    shown = printable(path.name)
+    named = {} if shown == path.name else {"nodeid": "/".join(filter(None, (printable(parent.nodeid), shown)))}
+    found: PatternModule = PatternModule.from_parent(parent, path=path, **named)
     return found
 
 

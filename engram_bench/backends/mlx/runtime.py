@@ -18,6 +18,7 @@ from engram_bench.backends.machine.capabilities import Capability, find
 from engram_bench.backends.machine.devices import FUSED_KERNELS, installed_versions
 from engram_bench.backends.machine.timing import shortest_s
 from engram_bench.backends.mlx.lazy_transformers import deferred_transformers
+from engram_bench.door import printable
 from engram_bench.errors import BackendUnavailable
 
 OLDEST = {"mlx": (0, 32), "mlx-lm": (0, 32)}
@@ -42,7 +43,7 @@ def start() -> ModuleType:
         msg = f"backend 'mlx' cannot be imported ({error}): {INSTALL}"
         raise BackendUnavailable(msg) from error
     if warning and not is_accelerated():
-        warnings.warn(warning, stacklevel=2)
+        warnings.warn(printable(warning), stacklevel=2)
     if not is_accelerated() and not fused_kernels().is_there:
         core.disable_compile()
     return core
