@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,9 @@ def collect(path: Path, parent: pytest.Collector) -> pytest.Collector:
         if not plugins.is_registered(module):
             plugins.register(module)
     shown = printable(path.name)
-    named = {} if shown == path.name else {"nodeid": "/".join(filter(None, (printable(parent.nodeid), shown)))}
+    named: dict[str, Any] = (
+        {} if shown == path.name else {"nodeid": "/".join(filter(None, (printable(parent.nodeid), shown)))}
+    )
     found: PatternModule = PatternModule.from_parent(parent, path=path, **named)
     return found
 
