@@ -171,6 +171,8 @@ def without_credentials(url: str) -> str:
 
 def scrubbed(text: str) -> str:
     """*text* with ``HIDDEN`` in place of the secrets of this process."""
+    if not _secret_forms:
+        return text
     lowered = text.lower()
     found = [
         form for form in _secret_forms if form in lowered

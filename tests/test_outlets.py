@@ -11,6 +11,7 @@ import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -21,7 +22,7 @@ from engram_bench import door
 from engram_bench.cli import console, main
 from engram_bench.door import hide, inert
 from engram_bench.plugin import outlet
-from engram_bench.records import Comparison, GuardResult, Run, SpeedRounds, SweepPoint, Verdict
+from engram_bench.records import CaseResult, Comparison, GuardResult, Run, SpeedRounds, SweepPoint, Verdict
 from engram_bench.records.comparison import Estimate
 from engram_bench.reporting.case_html import case_html
 from engram_bench.reporting.changes import change_lines
@@ -89,12 +90,10 @@ CONSOLES = {"cli/console.py", "cli/demo.py", "cli/demo_view.py"}
 """Modules that may draw with rich, which reads markup and passes escapes on."""
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    for path in PACKAGE.rglob("*.py"):
-        yield path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text("utf-8"))
-
-
-SOURCES = dict(modules())
+@cache
+def sources() -> dict[str, ast.Module]:
+    """Module → its syntax tree; reading every file takes a second, which no collection waits for."""
+    return {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text("utf-8")) for path in PACKAGE.rglob("*.py")}
 
 
 def calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
@@ -123,7 +122,7 @@ def is_another(name: str, call: ast.Call) -> bool:
 def test_only_named_modules_show_anything() -> None:
     around = [
         f"{module}:{call.lineno}: {name}"
-        for module, tree in SOURCES.items()
+        for module, tree in sources().items()
         for name, call in calls(tree)
         if name in WAYS_OUT
         and module not in WAYS_OUT[name]
@@ -135,7 +134,9 @@ def test_only_named_modules_show_anything() -> None:
 
 
 def test_only_named_modules_write() -> None:
-    writing = {module for module, tree in SOURCES.items() for name, _ in calls(tree) if name in ("write", "writelines")}
+    writing = {
+        module for module, tree in sources().items() for name, _ in calls(tree) if name in ("write", "writelines")
+    }
 
     assert writing <= WRITERS.keys()
 
@@ -145,7 +146,7 @@ def test_streams_are_only_looked_at() -> None:
     looks = {"encoding", "isatty", "flush", "fileno"}
     others = [
         f"{module}:{node.lineno}"
-        for module, tree in SOURCES.items()
+        for module, tree in sources().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Attribute)
@@ -161,7 +162,7 @@ def test_a_warning_passes_the_door() -> None:
     """The text of a warning is written out here, or is made by ``printable`` in the very call."""
     around = [
         f"{module}:{call.lineno}"
-        for module, tree in SOURCES.items()
+        for module, tree in sources().items()
         for name, call in calls(tree)
         if name == "warn" and getattr(getattr(call.func, "value", None), "id", "") == "warnings"
         if not (
@@ -176,7 +177,7 @@ def test_a_warning_passes_the_door() -> None:
 def test_only_the_console_draws_with_rich() -> None:
     drawing = {
         module
-        for module, tree in SOURCES.items()
+        for module, tree in sources().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "rich"
     }
@@ -187,7 +188,7 @@ def test_only_the_console_draws_with_rich() -> None:
 def test_the_demo_prints_its_view_and_texts_of_its_own() -> None:
     around = [
         f"cli/demo.py:{call.lineno}"
-        for name, call in calls(SOURCES["cli/demo.py"])
+        for name, call in calls(sources()["cli/demo.py"])
         if name == "print"
         for argument in call.args
         if not isinstance(argument, ast.Constant)
@@ -200,7 +201,7 @@ def test_the_demo_prints_its_view_and_texts_of_its_own() -> None:
 def test_an_exit_has_a_number() -> None:
     texts = [
         f"{module}:{node.lineno}"
-        for module, tree in SOURCES.items()
+        for module, tree in sources().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
         if getattr(node.exc.func, "id", "") == "SystemExit"
@@ -268,15 +269,26 @@ def a_run() -> Run:
     )
 
 
-RUN: Run = hostile(a_run())
-COMPARISON: Comparison = replace(
-    compare(RUN), measures={name: hostile(measure) for name, measure in compare(RUN).measures.items()}
-)
-VERDICTS: tuple[Verdict, ...] = tuple(
-    hostile(each) for each in judge([parse_gate("accuracy >= 90%"), parse_gate("retention >= 90%")], compare(a_run()))
-)
-ROWS = {(row.side, row.case.id): row for row in RUN.results}
-PAIR = RUN.results[0], RUN.results[1]
+@cache
+def hostile_run() -> Run:
+    made: Run = hostile(a_run())
+    return made
+
+
+@cache
+def comparison() -> Comparison:
+    found = compare(hostile_run())
+    return replace(found, measures={name: hostile(measure) for name, measure in found.measures.items()})
+
+
+@cache
+def verdicts() -> tuple[Verdict, ...]:
+    gates = [parse_gate("accuracy >= 90%"), parse_gate("retention >= 90%")]
+    return tuple(hostile(verdict) for verdict in judge(gates, compare(a_run())))
+
+
+def pair() -> tuple[CaseResult, CaseResult]:
+    return hostile_run().results[0], hostile_run().results[1]
 
 
 def assert_inert(text: str) -> None:
@@ -289,22 +301,22 @@ def assert_inert(text: str) -> None:
 
 
 REPORTS: Mapping[str, Callable[[], str]] = {
-    "terminal": lambda: "\n".join(comparison_lines(RUN, COMPARISON, VERDICTS, width=60, report=HOSTILE, show="all")),
-    "changes": lambda: "\n".join(change_lines(RUN, hostile(RUN), compare_runs(RUN, RUN), width=60)),
-    "markdown": lambda: markdown_report(RUN, COMPARISON, VERDICTS),
-    "job summary": lambda: job_summary(RUN, COMPARISON, VERDICTS),
-    "html": lambda: html_report(RUN, COMPARISON, VERDICTS),
-    "case html": lambda: case_html(*PAIR),
-    "status": lambda: status_markdown([RUN]),
+    "terminal": lambda: "\n".join(comparison_lines(hostile_run(), comparison(), verdicts(), width=60, report=HOSTILE, show="all")),
+    "changes": lambda: "\n".join(change_lines(hostile_run(), hostile(hostile_run()), compare_runs(hostile_run(), hostile_run()), width=60)),
+    "markdown": lambda: markdown_report(hostile_run(), comparison(), verdicts()),
+    "job summary": lambda: job_summary(hostile_run(), comparison(), verdicts()),
+    "html": lambda: html_report(hostile_run(), comparison(), verdicts()),
+    "case html": lambda: case_html(*pair()),
+    "status": lambda: status_markdown([hostile_run()]),
     "trend": lambda: trend_svg([hostile(run_row(a_run()))] * 2),
-    "plots": lambda: "".join([*plots(COMPARISON, RUN.training).values(), sweep_plot(RUN.sweep)]),
-    "failure": lambda: failure_text(PAIR[1].case, PAIR[0].completion, PAIR[1].completion, PAIR[1].score),
+    "plots": lambda: "".join([*plots(comparison(), hostile_run().training).values(), sweep_plot(hostile_run().sweep)]),
+    "failure": lambda: failure_text(pair()[1].case, pair()[0].completion, pair()[1].completion, pair()[1].score),
     "misses": lambda: inert(misses_text(HOSTILE_LINE, [HOSTILE_LINE], 3)),
-    "changed": lambda: inert(changed_text("merged", [PAIR], 2)),
-    "wordings": lambda: inert(wordings_text(HOSTILE_LINE, PAIR)),
+    "changed": lambda: inert(changed_text("merged", [pair()], 2)),
+    "wordings": lambda: inert(wordings_text(HOSTILE_LINE, pair())),
     "junit": lambda: "\n".join(
         text
-        for _, text in (*case_properties(*PAIR), *session_properties(RUN, COMPARISON, VERDICTS))
+        for _, text in (*case_properties(*pair()), *session_properties(hostile_run(), comparison(), verdicts()))
     ),
 }  # fmt: skip
 """Report → its text about a hostile run."""
@@ -319,7 +331,7 @@ def test_a_report_of_a_hostile_run_is_inert(report: str) -> None:
 
 
 def test_an_annotation_is_one_command_of_ours() -> None:
-    commands = workflow_commands(COMPARISON, VERDICTS, repository_path=lambda path: path)
+    commands = workflow_commands(comparison(), verdicts(), repository_path=lambda path: path)
 
     assert commands
     for command in commands:
@@ -331,8 +343,8 @@ def test_an_annotation_is_one_command_of_ours() -> None:
 
 
 def test_files_of_a_hostile_run_have_no_secret_and_no_control_character(tmp_path: Path) -> None:
-    named = save_run(RUN, tmp_path)
-    write_atomic(tmp_path / "latest.json", json_text(named, COMPARISON, VERDICTS))
+    named = save_run(hostile_run(), tmp_path)
+    write_atomic(tmp_path / "latest.json", json_text(named, comparison(), verdicts()))
 
     for path in (tmp_path / "runs" / f"{named.name}.json", tmp_path / "latest.json"):
         text = path.read_text("utf-8")
