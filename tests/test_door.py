@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import traceback
 import unicodedata
 from base64 import b64encode
@@ -143,8 +142,10 @@ def test_a_character_without_a_form_is_written_out(char: str) -> None:
 def test_python_and_unicode_agree_on_what_is_ignored() -> None:
     """Every "default ignorable" character is written out, whatever Python's own ``isprintable`` says."""
     ignorable = regex.compile(r"\p{Default_Ignorable_Code_Point}")
-    chars = [chr(code) for code in range(sys.maxunicode + 1) if ignorable.match(chr(code))]
+    planes = (range(0x20000), range(0xE0000, 0xE1000))  # the others have letters of Chinese, or nothing
+    chars = [chr(code) for plane in planes for code in plane if ignorable.match(chr(code))]
 
+    assert len(chars) > 4000
     assert [char for char in chars if printable(char) == char] == []
 
 

@@ -291,6 +291,14 @@ def pair() -> tuple[CaseResult, CaseResult]:
     return hostile_run().results[0], hostile_run().results[1]
 
 
+def found() -> tuple[Run, Comparison, tuple[Verdict, ...]]:
+    return hostile_run(), comparison(), verdicts()
+
+
+def changes(older: Run, newer: Run) -> str:
+    return "\n".join(change_lines(older, newer, compare_runs(older, newer), width=60))
+
+
 def assert_inert(text: str) -> None:
     odd = {char for char in text if not char.isprintable()} - {"\n"}
     assert odd == set()
@@ -301,11 +309,11 @@ def assert_inert(text: str) -> None:
 
 
 REPORTS: Mapping[str, Callable[[], str]] = {
-    "terminal": lambda: "\n".join(comparison_lines(hostile_run(), comparison(), verdicts(), width=60, report=HOSTILE, show="all")),
-    "changes": lambda: "\n".join(change_lines(hostile_run(), hostile(hostile_run()), compare_runs(hostile_run(), hostile_run()), width=60)),
-    "markdown": lambda: markdown_report(hostile_run(), comparison(), verdicts()),
-    "job summary": lambda: job_summary(hostile_run(), comparison(), verdicts()),
-    "html": lambda: html_report(hostile_run(), comparison(), verdicts()),
+    "terminal": lambda: "\n".join(comparison_lines(*found(), width=60, report=HOSTILE, show="all")),
+    "changes": lambda: changes(hostile_run(), hostile(hostile_run())),
+    "markdown": lambda: markdown_report(*found()),
+    "job summary": lambda: job_summary(*found()),
+    "html": lambda: html_report(*found()),
     "case html": lambda: case_html(*pair()),
     "status": lambda: status_markdown([hostile_run()]),
     "trend": lambda: trend_svg([hostile(run_row(a_run()))] * 2),
@@ -316,7 +324,7 @@ REPORTS: Mapping[str, Callable[[], str]] = {
     "wordings": lambda: inert(wordings_text(HOSTILE_LINE, pair())),
     "junit": lambda: "\n".join(
         text
-        for _, text in (*case_properties(*pair()), *session_properties(hostile_run(), comparison(), verdicts()))
+        for _, text in (*case_properties(*pair()), *session_properties(*found()))
     ),
 }  # fmt: skip
 """Report → its text about a hostile run."""
