@@ -6,14 +6,12 @@ of :class:`Settings`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from engram_bench.backends.registry import SHORTCUTS
-from engram_bench.door import hide, hide_credentials
 from engram_bench.errors import UsageError
 from engram_bench.session.option import PREFIX, Option
 from engram_bench.session.parsing import (
@@ -26,9 +24,7 @@ from engram_bench.session.parsing import (
     shortcuts,
     whole_number,
 )
-
-SECRET_VARIABLES = ("ENGRAM_SERVER_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-"""Environment variables with keys: their values are shown nowhere."""
+from engram_bench.system.secrets import hide_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +270,7 @@ def read_settings(
     Raises:
         UsageError: An option cannot be read, or two of them make no sense together.
     """
-    hide(*(os.environ.get(name) for name in SECRET_VARIABLES))
-    for given in (flags.get("engram_server_url"), ini.get("engram_server_url")):
-        hide_credentials(str(given or ""))
+    hide_secrets(flags.get("engram_server_url"), ini.get("engram_server_url"))
     values: dict[str, Any] = {}
     for option in OPTIONS:
         flag = flags.get(option.dest)

@@ -50,13 +50,13 @@ class Allowance:
         return 0.0 if self._stopped.is_set() else max(0.0, self._end - time.monotonic())
 
     def some_s(self) -> float:
-        """Seconds left, which are more than 0.
+        """Seconds left: more than 0, and at most an hour, because a socket takes no timeout of any length.
 
         Raises:
             OutOfTime: None is left.
         """
         if left := self.left_s:
-            return left
+            return min(left, 3600.0)
         raise OutOfTime
 
     def within(self, seconds: float) -> Allowance:

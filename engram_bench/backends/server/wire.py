@@ -7,6 +7,7 @@ import ssl
 import zlib
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -90,7 +91,7 @@ class Wire:
             OutOfTime: The allowance has no seconds left.
             TooLarge: The reply is larger than any answer.
         """
-        with spending(allowance), _reasons():
+        with _within(allowance):
             response = self._pool.handle_request(self._request(path, body, allowance))
             try:
                 return _reply(response)
@@ -104,16 +105,16 @@ class Wire:
             Refused: The status is another than 200.
             Unreachable, Damaged, OutOfTime, TooLarge: As for :meth:`send`.
         """
-        with spending(allowance), _reasons():
+        with _within(allowance):
             response = self._pool.handle_request(self._request(path, body, allowance))
         try:
-            with spending(allowance), _reasons():
+            with _within(allowance):
                 if response.status != OK:
                     raise Refused(_reply(response))
                 _plain_only(_headers(response))
                 pieces = iter(response.iter_stream())
             while True:
-                with spending(allowance), _reasons():
+                with _within(allowance):
                     piece = next(pieces, None)
                 if piece is None:
                     return
@@ -136,22 +137,20 @@ class Wire:
         )
 
 
-class _reasons:
-    """Context that words the errors of the network; ours pass."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, httpcore.PoolTimeout | httpcore.WriteTimeout):
-            raise OutOfTime from error
-        if isinstance(error, httpcore.TimeoutException):
-            msg = f"timed out ({type(error).__name__})"
-            raise Unreachable(msg) from error
-        network = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError, OSError)
-        if isinstance(error, network):
-            msg = f"connection failed ({error or type(error).__name__})"
-            raise Unreachable(msg) from error
+@contextmanager
+def _within(allowance: Allowance) -> Iterator[None]:
+    """Context for work on the network: it takes from the allowance, and its errors become ours."""
+    try:
+        with spending(allowance):
+            yield
+    except (httpcore.PoolTimeout, httpcore.WriteTimeout) as error:
+        raise OutOfTime from error
+    except httpcore.TimeoutException as error:
+        msg = f"timed out ({type(error).__name__})"
+        raise Unreachable(msg) from error
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError, OSError) as error:
+        msg = f"connection failed ({error or type(error).__name__})"
+        raise Unreachable(msg) from error
 
 
 def _parts(url: str) -> Any:
@@ -179,7 +178,8 @@ def _authorization(parts: Any, key: str) -> dict[str, str]:
 
 
 def _pool(parts: Any, connections: int) -> httpcore.ConnectionPool:
-    options: dict[str, Any] = {"max_connections": connections, "network_backend": BoundedBackend()}
+    streams = 2  # a demo reads from both sides in turn
+    options: dict[str, Any] = {"max_connections": connections + streams, "network_backend": BoundedBackend()}
     if parts.scheme == "https":
         options["ssl_context"] = _trusted()
     proxy = "" if parts.hostname in HERE or proxy_bypass(parts.hostname) else getproxies().get(parts.scheme, "")

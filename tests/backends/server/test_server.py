@@ -510,3 +510,20 @@ def test_what_is_sent_back_of_a_key_is_hidden_in_the_answer(server: FakeServer) 
 
     assert api.complete("bare", [Prompt("a")], SETTINGS)[0].text == "your key is HIDDEN"
     api.close()
+
+
+def test_one_connection_at_once_still_serves_both_streams_of_a_demo(server: FakeServer) -> None:
+    pieces = ({"delta": {"content": "2"}}, {"delta": {"content": "3"}, "finish_reason": "stop"})
+    server.script = dict.fromkeys(range(2), (200, events(*pieces), {"Content-Type": "text/event-stream"}))
+    api = ChatApi(server.url, concurrency=1, timeout_s=5)
+    one, two = (api.stream("bare", Prompt(name), SETTINGS) for name in "ab")
+
+    assert [next(one), next(two), next(one), next(two)] == ["2", "2", "3", "3"]
+    api.close()
+
+
+def test_a_timeout_longer_than_a_socket_can_wait_is_taken(server: FakeServer) -> None:
+    api = ChatApi(server.url, timeout_s=1e300)
+
+    assert api.complete("bare", [Prompt("a")], SETTINGS)[0].text == "bare says a"
+    api.close()
