@@ -227,25 +227,28 @@ def only_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     hide(SECRET)
 
 
-def hostile(value: Any) -> Any:
-    """The record with hostile words before every text in it."""
+def hostile(value: Any, words: str = HOSTILE_LINE) -> Any:
+    """The record with these words before every text in it."""
     if not is_dataclass(value) or isinstance(value, type):
         return value
     kinds = typing.get_type_hints(type(value))
     return type(value)(
-        **{field.name: spoiled(getattr(value, field.name), kinds[field.name], field.name) for field in fields(value)}
+        **{
+            field.name: spoiled(getattr(value, field.name), kinds[field.name], field.name, words)
+            for field in fields(value)
+        }
     )
 
 
-def spoiled(value: Any, kind: Any, name: str) -> Any:
+def spoiled(value: Any, kind: Any, name: str, words: str) -> Any:
     if is_dataclass(value):
-        return hostile(value)
+        return hostile(value, words)
     if isinstance(value, str):
-        return value if name in KEPT or get_origin(kind) is Literal else f"{HOSTILE_LINE}{value}"
+        return value if name in KEPT or get_origin(kind) is Literal else f"{words}{value}"
     if isinstance(value, tuple):
-        return tuple(spoiled(part, (get_args(kind) or (kind,))[0], name) for part in value)
+        return tuple(spoiled(part, (get_args(kind) or (kind,))[0], name, words) for part in value)
     if isinstance(value, Mapping):
-        return {key: spoiled(part, (get_args(kind) or (kind, kind))[-1], name) for key, part in value.items()}
+        return {key: spoiled(part, (get_args(kind) or (kind, kind))[-1], name, words) for key, part in value.items()}
     return value
 
 
@@ -336,6 +339,18 @@ def test_a_report_of_a_hostile_run_is_inert(report: str) -> None:
 
     assert "HIDDEN" in text or report in ("plots", "trend")
     assert_inert(text)
+
+
+LONG = "long" * 25_000
+
+
+@pytest.mark.parametrize("report", ["terminal", "markdown", "html", "status", "failure", "junit", "case html"])
+def test_a_report_of_a_run_with_long_words_is_bounded(report: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    long_run = hostile(a_run(), LONG)
+    monkeypatch.setattr(f"{__name__}.hostile_run", lambda: long_run)
+    monkeypatch.setattr(f"{__name__}.comparison", lambda: compare(long_run))
+
+    assert len(REPORTS[report]()) < 300_000
 
 
 def test_an_annotation_is_one_command_of_ours() -> None:

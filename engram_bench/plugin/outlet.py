@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from engram_bench.door import inert, printable
+from engram_bench.door import LONGEST_LINE, inert, printable
 
 
 def fail(text: str) -> NoReturn:
@@ -28,12 +28,12 @@ def fail_with(error: Exception) -> NoReturn:
 
 def skip(reason: str) -> NoReturn:
     """Skip the test."""
-    pytest.skip(printable(reason))
+    pytest.skip(printable(reason, LONGEST_LINE))
 
 
 def xfail(reason: str) -> NoReturn:
     """Report the test as an expected failure."""
-    pytest.xfail(printable(reason))
+    pytest.xfail(printable(reason, LONGEST_LINE))
 
 
 def usage_error(error: Exception) -> pytest.UsageError:
@@ -48,7 +48,7 @@ def collect_error(error: Exception) -> pytest.Collector.CollectError:
 
 def header(lines: Iterable[str]) -> list[str]:
     """Lines that a hook of pytest's reporter returns."""
-    return [printable(line) for line in lines]
+    return [printable(line, LONGEST_LINE) for line in lines]
 
 
 def section(reporter: pytest.TerminalReporter, lines: Iterable[tuple[str, str]], **markup: Any) -> None:
@@ -56,7 +56,7 @@ def section(reporter: pytest.TerminalReporter, lines: Iterable[tuple[str, str]],
     reporter.section("engram-bench", **markup)
     for text, colour in lines:
         for line in text.split("\n"):
-            reporter.write_line(printable(line), **({colour: True} if colour else {}))
+            reporter.write_line(printable(line, LONGEST_LINE), **({colour: True} if colour else {}))
 
 
 def workflow(reporter: pytest.TerminalReporter, commands: Iterable[str]) -> None:
@@ -67,4 +67,4 @@ def workflow(reporter: pytest.TerminalReporter, commands: Iterable[str]) -> None
 
 def progress(writer: Any, line: str, *, before: str = "", after: str = "") -> None:
     """Write a line of progress at once, between control characters of our own."""
-    writer.write(before + printable(line) + after, flush=True)
+    writer.write(before + printable(line, LONGEST_LINE) + after, flush=True)

@@ -255,7 +255,7 @@ def _environment() -> Environment:
         loader=FunctionLoader(_asset),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value)),
+        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value), LONGEST_TEXT),
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -31,6 +31,9 @@ SECTIONS: Mapping[str, str] = {
 }
 """Section → title of its table of measures."""
 
+LONGEST_CELL = 2000
+"""Longest text of a cell, in characters."""
+
 _States = Counter[State]
 
 _ROW = DataRow("", "  ", "")
@@ -51,10 +54,10 @@ class ReportTable:
     """Last row, set apart from the others; None for a table without a total."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "title", printable(self.title))
-        object.__setattr__(self, "rows", tuple(tuple(map(printable, row)) for row in self.rows))
+        object.__setattr__(self, "title", _cell(self.title))
+        object.__setattr__(self, "rows", tuple(tuple(map(_cell, row)) for row in self.rows))
         if self.total is not None:
-            object.__setattr__(self, "total", tuple(map(printable, self.total)))
+            object.__setattr__(self, "total", tuple(map(_cell, self.total)))
 
     def plain(self, width: int | None = None) -> list[str]:
         """Lines for a terminal of *width* columns; None sets no limit. Headers are aligned at the bottom.
@@ -241,6 +244,10 @@ def ledger_sentences(ledger: Sequence[LedgerEntry]) -> list[str]:
             states = (f"{state.replace('_', ' ')} {counts[state]}" for state in get_args(State))
             lines.append(f"{words}: {', '.join(states)}")
     return lines
+
+
+def _cell(text: str) -> str:
+    return printable(text, LONGEST_CELL)
 
 
 def _wrapped(row: tuple[str, ...], width: int) -> list[tuple[str, ...]]:
