@@ -115,6 +115,11 @@ class ChatApi:
         if not is_whole:
             raise self._failed(prompt, "the stream ended in the middle of an answer", tries=1)
 
+    def models(self) -> list[str]:
+        """Names of the models on the server; empty if the server does not list them."""
+        (names,) = self._at_once([self._listed])
+        return list(names)
+
     def check(self, models: Sequence[str]) -> None:
         """Check that the server has these models, before it is asked anything that counts.
 
@@ -146,7 +151,7 @@ class ChatApi:
         return self._request(model, prompt, settings, answer_of, self._allowance(stopped))
 
     def _check(self, models: Sequence[str], stopped: threading.Event) -> None:
-        known = self._names(Allowance(min(LIST_S, self._timeout_s), stopped))
+        known = self._listed(stopped)
         for model in models:
             if model not in known:
                 self._request(
@@ -199,6 +204,9 @@ class ChatApi:
             return read(reply)
         except Malformed as error:
             raise _Unfinished(str(error)) from error
+
+    def _listed(self, stopped: threading.Event) -> tuple[str, ...]:
+        return self._names(Allowance(min(LIST_S, self._timeout_s), stopped))
 
     def _names(self, allowance: Allowance) -> tuple[str, ...]:
         """Names of the models on the server; empty if the server does not list them."""

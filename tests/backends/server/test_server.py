@@ -384,6 +384,10 @@ def test_a_model_that_is_listed_is_not_asked_for(server: FakeServer) -> None:
     backend.close()
 
 
+def test_models_of_the_server_are_listed(server: FakeServer, api: ChatApi) -> None:
+    assert api.models() == ["bare", "tuned"]
+
+
 def test_a_missing_candidate_is_found_before_the_baseline_is_asked(server: FakeServer) -> None:
     server.script[0] = (404, {"error": {"message": "no such model"}}, {})
     backend = ServerBackend(server_url=server.url, baseline_model="bare", candidate_model="tunde")
