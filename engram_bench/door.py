@@ -142,10 +142,12 @@ def hide(*secrets: str | None) -> None:
     """Replace these values by ``HIDDEN`` in every text that passes from now on, in any usual form and case.
 
     The forms are the value itself and the value in a URL, in Base64 (as in ``Authorization: Basic``), in JSON, in HTML and
-    with escapes. Empty values, values under ``SHORTEST_SECRET`` characters and ``PLACEHOLDERS`` are left alone.
+    with escapes. Space around a value is no part of it. Empty values, values under ``SHORTEST_SECRET`` characters and
+    ``PLACEHOLDERS`` are left alone.
     """
     global _secrets, _secret_forms
-    found = {each for each in secrets if each and len(each) >= SHORTEST_SECRET and each.lower() not in PLACEHOLDERS}
+    values = {each.strip() for each in secrets if each}
+    found = {each for each in values if len(each) >= SHORTEST_SECRET and each.lower() not in PLACEHOLDERS}
     if found <= _secrets:
         return
     _secrets |= found

@@ -103,7 +103,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     module = metafunc.definition.getparent(PatternModule)
     if module is not None and "engram_task" in metafunc.fixturenames:
         items = module.items_of(metafunc.function.__name__)
-        metafunc.parametrize("engram_task", items, ids=[item.name for item in items])
+        metafunc.parametrize("engram_task", items, ids=[printable(item.name) for item in items])
     elif module is not None and "engram_speed_case" in metafunc.fixturenames:
         timed = module.speed_cases(metafunc.function.__name__)
         if len(timed) > 1:  # the one side of a test is its fixture's default, and its node id stays bare

@@ -74,6 +74,7 @@ class Wire:
     """
 
     def __init__(self, url: str, *, key: str = "", connections: int = 8) -> None:
+        key = key.strip()  # a file or a secret of a CI system often ends in a newline
         hide(key)
         hide_credentials(url)
         parts = _parts(url)

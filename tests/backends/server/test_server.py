@@ -443,6 +443,15 @@ def test_a_key_that_no_header_can_hold_is_refused_without_telling_it(server: Fak
     assert "-key" not in str(caught.value)
 
 
+def test_a_key_with_a_newline_at_its_end_is_sent_without_it(server: FakeServer) -> None:
+    api = ChatApi(server.url, key="sk-from-a-file\n")
+
+    api.complete("bare", [Prompt("a")], SETTINGS)
+
+    assert server.headers[0]["Authorization"] == "Bearer sk-from-a-file"
+    api.close()
+
+
 def test_a_proxy_of_the_environment_is_asked_except_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://ann:swordfish@127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "inside.example")
