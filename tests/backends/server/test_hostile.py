@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -37,8 +38,9 @@ def test_a_hostile_server_gets_an_answer_or_one_clear_error(mode: Mode) -> None:
     assert outcome.faults == (), outcome.words
 
 
-def test_there_are_at_least_forty_modes() -> None:
+def test_there_are_at_least_forty_modes_and_the_promise_counts_them() -> None:
     assert len({mode.name for mode in MODES}) == len(MODES) >= 40
+    assert f"runs {len(MODES)} ways to misbehave" in (Path(__file__).parents[3] / "SECURITY.md").read_text("utf-8")
 
 
 ASK = """
