@@ -347,6 +347,7 @@ def twice(talk: Talk) -> None:
 
 ANGRY = "\x1b[31mred\x1b]0;title\x07 \x9b2J \u202egnp.exe\u2069 z\u200bw \n::error file=a.py::gotcha\n##[error]x ##vso[task]y"
 NOT_THERE = reply_with({"error": {"message": "no such model"}}, "404 Not Found")
+MANY_KEYS = b"{" + b",".join(b'"k%d":1' % number for number in (*range(150_000), 0)) + b"}"
 DEEP = b"[" * 1_000_000
 CHUNK = b"10000\r\n" + b" " * 65536 + b"\r\n"
 CHUNKED = "Transfer-Encoding: chunked"
@@ -402,6 +403,7 @@ MODES = (
     Mode("tokens NaN", tokens_are("NaN"), says="NaN is no number"),
     Mode("log-probabilities NaN", reply_with(LOGPROBS), says="NaN"),
     Mode("keys twice", reply_with(b'{"choices": [], ' + WHOLE[1:]), says="'choices' twice"),
+    Mode("a key twice among 150,000", reply_with(MANY_KEYS), says="'k0' twice"),
     Mode("no UTF-8", reply_with(WHOLE.replace(b"fine", b"f\xff\xfe")), says="no UTF-8"),
     Mode("UTF-16", reply_with(json.dumps(whole()).encode("utf-16")), says="no UTF-8"),
     Mode("half a character", reply_with(json.dumps(whole("\ud800")).encode()), says="half a character"),

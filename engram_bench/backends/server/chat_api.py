@@ -261,13 +261,17 @@ def _events(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
-    rest, size = b"", 0
+    rest, size = bytearray(), 0
     for piece in pieces:
         size += len(piece)
         if size > LARGEST_BODY:
             msg = f"the stream has more than {LARGEST_BODY / 2**20:.0f} MiB"
             raise TooLarge(msg)
-        *lines, rest = (rest + piece).split(b"\n") if b"\n" in piece else (rest + piece,)
+        rest += piece
+        if b"\n" not in piece:
+            continue
+        *lines, last = bytes(rest).split(b"\n")
+        rest = bytearray(last)
         for line in lines:
             if line.startswith(b"data:") and (data := line.removeprefix(b"data:").strip()) != b"[DONE]":
                 yield data

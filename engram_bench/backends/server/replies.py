@@ -132,12 +132,12 @@ def _no_such_number(name: str) -> Any:
 
 
 def _with_each_key_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
-        msg = f"key '{printable(twice, 40)}' twice"
-        raise _WrongField(msg)
+    found = {}
+    for name, value in pairs:
+        if name in found:
+            msg = f"key '{printable(name, 40)}' twice"
+            raise _WrongField(msg)
+        found[name] = value
     return found
 
 
