@@ -67,6 +67,8 @@ def test_keys_and_passwords_are_in_nothing_that_a_session_leaves(
     for name, value in (("_secrets", frozenset()), ("_secret_forms", ())):
         monkeypatch.setattr(door, name, value)
     monkeypatch.setenv("ENGRAM_SERVER_API_KEY", "sk-live/51b2")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project.path / "summary.md"))
     server = EchoingServer()
     try:
         result = project.run(
@@ -83,6 +85,13 @@ def test_keys_and_passwords_are_in_nothing_that_a_session_leaves(
     assert "you are Bearer HIDDEN" in result.stdout.str()
     result.stdout.fnmatch_lines([f"engram-bench: backend server (as asked), {server.url}: tuned against bare"])
     texts = {"terminal": result.stdout.str() + result.stderr.str()} | left_files(project.path)
+    assert {
+        "summary.md",
+        "junit.xml",
+        "reports/latest.html",
+        "reports/latest.json",
+        "reports/latest.md",
+    } <= texts.keys()
     assert any(name.startswith("reports/runs/0001") for name in texts)
     for secret in ("sk-live", "sk-live%2F51b2", "sw0rd", "c2stbGl2ZS81MWIy"):
         assert [name for name, text in texts.items() if secret in text] == []
