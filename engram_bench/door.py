@@ -73,7 +73,7 @@ def printable(text: str, limit: int | None = None) -> str:
     text = scrubbed(text)  # before the cut, which would leave a part of a secret
     if limit is not None:
         text = text[: limit + 1]
-    shown = text if text.isprintable() and not _ODD.search(text) else scrubbed(_written_out(text))
+    shown = text if _is_inert(text) else scrubbed(_written_out(text))
     return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
 
 
@@ -117,6 +117,12 @@ def encodable(line: str, encoding: str) -> str:
 def inert_json(text: str) -> str:
     """JSON text in ASCII that has the same values and no command of a CI system, without the secrets of this process."""
     return scrubbed(text).replace("##", "\\u0023#")
+
+
+def _is_inert(text: str) -> bool:
+    if text.isascii():  # most texts, for which the expression would be slow
+        return text.isprintable() and "##" not in text and not text.lstrip().startswith("::")
+    return text.isprintable() and not _ODD.search(text)
 
 
 def _written_out(text: str) -> str:
