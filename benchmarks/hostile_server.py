@@ -529,9 +529,10 @@ def _threads_left() -> Iterator[str]:
 
 def _peak_mb(*, reset: bool = False) -> float:
     """Largest resident memory of this process since the last reset (Linux), in MB; 0 elsewhere."""
-    try:
-        if reset:
+    if reset:
+        with contextlib.suppress(OSError):  # without the right to it, the peak of the process's life is compared
             Path("/proc/self/clear_refs").write_text("5", "ascii")  # proc(5): resets the peak resident set size
+    try:
         status = Path("/proc/self/status").read_text("ascii")
     except OSError:
         return 0.0
