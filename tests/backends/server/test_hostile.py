@@ -19,6 +19,7 @@ from engram_bench.backends.server.wire import Reply
 SLOW = {
     "503, then fine",
     "Retry-After nan",
+    "a key twice among 150,000",
     "a million models",
     "endless 1xx",
     "half a million empty lists",
