@@ -11,7 +11,8 @@ EngramBenchError
 ├── StoreError            a run or completion file cannot be read or written
 └── UnsupportedError      this generator or backend lacks an optional ability
 
-A message says where, what was found and what was expected, in that order.
+A message says where, what was found and what was expected, in that order. It quotes files, servers and models, so its
+text is always inert (:mod:`engram_bench.door`), wherever it is shown.
 """
 
 from __future__ import annotations
@@ -19,9 +20,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from engram_bench.door import inert
+
 
 class EngramBenchError(Exception):
     """Root of the tree: a handler of this class catches every error that a user can cause."""
+
+    def __str__(self) -> str:
+        return inert(super().__str__())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 class UsageError(EngramBenchError):

@@ -16,6 +16,7 @@ import engram_bench
 
 PACKAGE = Path(engram_bench.__file__).parent
 STOREYS = (
+    {"door"},
     {"errors", "stats"},
     {"records", "system"},
     {"matchers", "models"},
@@ -111,4 +112,4 @@ def test_pytest_in_a_project_without_patterns_loads_hooks_and_options_alone(tmp_
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
     ).stdout
 
-    assert loaded.splitlines()[-1] == "['adapters', 'backends', 'errors', 'plugin', 'session', 'system']"
+    assert loaded.splitlines()[-1] == "['adapters', 'backends', 'door', 'errors', 'plugin', 'session', 'system']"

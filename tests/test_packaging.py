@@ -35,6 +35,7 @@ SOURCES = {
     "Makefile",
     "PKG-INFO",
     "README.md",
+    "SECURITY.md",
     "mkdocs.yml",
     "pyproject.toml",
     "requirements.lock",

@@ -11,10 +11,11 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from engram_bench import __version__
 from engram_bench.cli.console import say_error
+from engram_bench.door import hide_credentials
 from engram_bench.errors import EngramBenchError, PatternFileError, UsageError
 
 OK, FAILED, USAGE, ENVIRONMENT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 130, 141
@@ -51,7 +52,17 @@ class Command(Protocol):
         """Run the command and return the exit status."""
 
 
-class CommandParser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints, which quote the arguments, pass the door."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message to standard error, and exit with status 2."""
+        self.print_usage(sys.stderr)
+        say_error(f"{self.prog}: error: {message}")
+        raise SystemExit(USAGE)
+
+
+class CommandParser(Parser):
     """A parser that imports its command's module when it has arguments to parse, so that a help text loads no command."""
 
     def __init__(self, *args: Any, command: str = "", **options: Any) -> None:
@@ -78,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Errors of this package and of the operating system are printed to standard error without a traceback.
     """
+    hide_credentials(" ".join(sys.argv if argv is None else argv))
     try:
         args = command_parser().parse_args(argv)
         status = int(args.run(args))
@@ -102,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; the arguments of a command are declared once that command is parsed."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="engram-bench",
         description="Patterns become test cases. An adapter is trained, compared with the bare model and judged by gates.",
         epilog="Exit status: 0 all is well, 1 a gate or a case failed, 2 wrong arguments or pattern files, "

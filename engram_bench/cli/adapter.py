@@ -11,10 +11,10 @@ from engram_bench.adapters.store import Adapter, list_adapters, load, prune
 from engram_bench.cli.arguments import add_json, add_quiet, add_settings
 from engram_bench.cli.console import progress, say, say_error, say_json, table
 from engram_bench.cli.project import settings_of
+from engram_bench.door import printable
 from engram_bench.errors import UsageError
 from engram_bench.models import resolve_model
 from engram_bench.records.plain import to_plain
-from engram_bench.reporting.clean import printable
 
 _FORMATS = "peft for transformers and vLLM, mlx for mlx-lm, merged into the model, gguf-lora for llama.cpp."
 _NAMED = "Name or start of a name of an adapter, or the path of a folder."

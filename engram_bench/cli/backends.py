@@ -10,7 +10,7 @@ from typing import Any
 from engram_bench.backends.registry import backends_table, choose_backend
 from engram_bench.cli.arguments import add_json
 from engram_bench.cli.console import say, say_json, width
-from engram_bench.reporting.clean import printable
+from engram_bench.door import printable
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

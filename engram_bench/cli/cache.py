@@ -9,9 +9,9 @@ from typing import Any
 
 from engram_bench.cli.arguments import add_json
 from engram_bench.cli.console import say, say_json
+from engram_bench.door import printable
 from engram_bench.inference.store import STORE_FILE, CompletionStore
 from engram_bench.models import default_cache_dir
-from engram_bench.reporting.clean import printable
 
 PARTS = ("completions", "models")
 

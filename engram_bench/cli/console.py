@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
-from engram_bench.reporting.clean import encodable, printable
+from engram_bench.door import encodable, inert_json, printable
 from engram_bench.system.progress import MESSAGES, Progress
 
 if TYPE_CHECKING:
@@ -23,11 +23,12 @@ def say(*lines: str, style: str = "") -> None:
     """Print lines to standard output, with characters that its encoding lacks replaced.
 
     Args:
-        lines: Lines of text; untrusted parts must have gone through ``printable`` before.
+        lines: Texts of one or more lines, which are made printable.
         style: Name in ``STYLES``, used where standard output shows colours; empty for plain text.
     """
-    for line in lines:
-        print(styled(encodable(line, encoding()), style))
+    for text in lines:
+        for line in text.split("\n"):
+            print(styled(encodable(printable(line), encoding()), style))
 
 
 def say_error(message: str) -> None:
@@ -38,7 +39,7 @@ def say_error(message: str) -> None:
 
 def say_json(document: Any) -> None:
     """Print one JSON document to standard output, in ASCII."""
-    print(json.dumps(document, indent=2, allow_nan=False))
+    print(inert_json(json.dumps(document, indent=2, allow_nan=False)))
 
 
 def styled(text: str, style: str) -> str:

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from engram_bench.cli.duel import Lane, Lanes
+from engram_bench.door import encodable, printable
 from engram_bench.records import Case
-from engram_bench.reporting.clean import encodable, printable
 
 SIDE_BY_SIDE = 60
 """Columns of a console from which the two answers are drawn side by side."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from engram_bench.cli.arguments import PATTERNS, add_json, add_settings
 from engram_bench.cli.console import say, say_json
 from engram_bench.cli.project import find_project
+from engram_bench.door import printable
 from engram_bench.errors import UsageError
 from engram_bench.patterns.render import training_examples, write_chat_jsonl
-from engram_bench.reporting.clean import printable
 from engram_bench.session.sets import load_sets
 
 OUT = "data/engram"

@@ -10,9 +10,9 @@ from pathlib import Path
 from engram_bench.cli.arguments import add_json, add_settings
 from engram_bench.cli.console import say, say_error, say_json, table, width
 from engram_bench.cli.project import settings_of
+from engram_bench.door import printable
 from engram_bench.errors import UsageError
 from engram_bench.records.plain import to_plain
-from engram_bench.reporting.clean import printable
 from engram_bench.reporting.trend import trend_svg
 from engram_bench.runs.history import TREND, Point, RunRow, read_history
 from engram_bench.system.files import write_atomic

@@ -16,8 +16,8 @@ from typing import Literal
 from engram_bench.cli.arguments import add_json
 from engram_bench.cli.console import say, say_json
 from engram_bench.cli.project import pytest_config
+from engram_bench.door import printable
 from engram_bench.patterns.schema import schema_text
-from engram_bench.reporting.clean import printable
 
 PACKAGE = Path(__file__).parents[1]
 """Folder of the package. A wheel holds the shipped patterns inside this folder, a checkout beside it."""

@@ -16,6 +16,7 @@ from engram_bench.cli.adapter import named
 from engram_bench.cli.arguments import add_json, add_settings
 from engram_bench.cli.console import progress, say, say_json, table
 from engram_bench.cli.project import settings_of
+from engram_bench.door import printable
 from engram_bench.memory.edit import explain, explain_lines, meaning, remove
 from engram_bench.memory.files import load_memory_files, save_memory
 from engram_bench.models import Model
@@ -23,7 +24,6 @@ from engram_bench.patterns.load import find_pattern_files, load_pattern_file
 from engram_bench.patterns.render import DEFAULT_AUGMENTATION, training_examples
 from engram_bench.records import GenerationSettings, Prompt, Recipe, TrainingRecord
 from engram_bench.records.plain import to_plain
-from engram_bench.reporting.clean import printable
 from engram_bench.routing.router import Decision, Router
 from engram_bench.routing.scores import open_scorer
 from engram_bench.session.options import Settings

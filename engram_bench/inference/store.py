@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 from engram_bench.records import Completion, GenerationSettings
 from engram_bench.records.plain import canonical_json
+from engram_bench.system.warning import warn
 
 STORE_FILE = "completions.sqlite"
 STORE_VERSION = 1
@@ -86,10 +86,6 @@ class _Unusable(Exception):
     """The file is not a store of this version; the message says what the file is."""
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=2)
-
-
 class CompletionStore:
     """The store in one file, made with its folder if missing. One object for one thread; any number of processes.
 
@@ -97,7 +93,7 @@ class CompletionStore:
     :meth:`put_many` keeps nothing. A damaged file is moved to ``<name>.damaged`` and a new one begun.
     """
 
-    def __init__(self, path: Path, *, warn: Callable[[str], None] = _warn) -> None:
+    def __init__(self, path: Path, *, warn: Callable[[str], None] = warn) -> None:
         self.path = path
         self._warn = warn
         self._connection = self._open()

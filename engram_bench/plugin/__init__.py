@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from engram_bench.backends.registry import choose_backend, is_evaluation_only, unavailable_reason
+from engram_bench.door import without_credentials
 from engram_bench.errors import EngramBenchError, UsageError
 from engram_bench.plugin.handle import HANDLE, SessionHandle
 from engram_bench.plugin.ledger import SessionLedger
+from engram_bench.plugin.outlet import header, usage_error
 from engram_bench.plugin.parts import part
 from engram_bench.session.options import OPTIONS, Settings, read_settings
 
@@ -78,7 +80,7 @@ def _settings(config: pytest.Config) -> Settings:
         settings = read_settings(vars(config.option), ini, root=config.rootpath, cwd=config.invocation_params.dir)
         _check(settings)
     except EngramBenchError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise usage_error(error) from error
     return settings
 
 
@@ -116,9 +118,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     backend, reason = choose_backend(settings.backend)
     asked = f"model {settings.model}, adapter {settings.adapter}"
     if is_evaluation_only(backend):
-        asked = f"{settings.server_url}: {settings.candidate_model} against {settings.baseline_model}"
+        asked = (
+            f"{without_credentials(settings.server_url)}: {settings.candidate_model} against {settings.baseline_model}"
+        )
     without = f", without {', '.join(settings.plain)}" if settings.plain else ""
-    return [f"engram-bench: backend {backend} ({reason}), {asked}{without}"]
+    return header([f"engram-bench: backend {backend} ({reason}), {asked}{without}"])
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -152,10 +156,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     try:
         opened.select(session.items)
     except EngramBenchError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise usage_error(error) from error
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Say that no held-out wording that was selected is trained on, and which are nearly."""
     opened = config.stash[HANDLE].opened
-    return opened.leak_lines if opened is not None else []
+    return header(opened.leak_lines) if opened is not None else []

@@ -7,11 +7,14 @@ from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+from engram_bench.door import printable
 from engram_bench.errors import EngramBenchError
 from engram_bench.plugin.handle import session_of
+from engram_bench.plugin.outlet import collect_error
 from engram_bench.plugin.session import about
 from engram_bench.records import PatternSet
 from engram_bench.session.plan import SUITE, Task, TaskGroup
@@ -25,7 +28,11 @@ def collect(path: Path, parent: pytest.Collector) -> pytest.Collector:
         module = import_module(f"engram_bench.plugin.{name}")
         if not plugins.is_registered(module):
             plugins.register(module)
-    found: PatternModule = PatternModule.from_parent(parent, path=path)
+    shown = printable(path.name)
+    named: dict[str, Any] = (
+        {} if shown == path.name else {"nodeid": "/".join(filter(None, (printable(parent.nodeid), shown)))}
+    )
+    found: PatternModule = PatternModule.from_parent(parent, path=path, **named)
     return found
 
 
@@ -52,7 +59,7 @@ class PatternModule(pytest.Module):
             files.check_across()
             return pattern_set
         except EngramBenchError as error:
-            raise self.CollectError(str(error)) from error
+            raise collect_error(error) from error
 
     def items_of(self, function: str) -> Sequence[Task | TaskGroup]:
         """The tasks of one function of the suite, one for each item, within ``--engram-limit``."""
@@ -96,7 +103,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     module = metafunc.definition.getparent(PatternModule)
     if module is not None and "engram_task" in metafunc.fixturenames:
         items = module.items_of(metafunc.function.__name__)
-        metafunc.parametrize("engram_task", items, ids=[item.name for item in items])
+        metafunc.parametrize("engram_task", items, ids=[printable(item.name) for item in items])
     elif module is not None and "engram_speed_case" in metafunc.fixturenames:
         timed = module.speed_cases(metafunc.function.__name__)
         if len(timed) > 1:  # the one side of a test is its fixture's default, and its node id stays bare
@@ -105,7 +112,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         try:
             patterns = session_of(metafunc.config).files.configured_patterns()
         except EngramBenchError as error:
-            raise pytest.Collector.CollectError(str(error)) from error
+            raise collect_error(error) from error
         if patterns:
             metafunc.parametrize("pattern", [each for _, each in patterns], ids=[name for name, _ in patterns])
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engram_bench.plugin.handle import or_fail, session_of
+from engram_bench.plugin.outlet import fail
 from engram_bench.plugin.parts import part
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def pattern() -> Pattern:
     """Each pattern of the configured folders in turn."""
-    pytest.fail("fixture 'pattern': no patterns found, expected pattern files under --engram-patterns", pytrace=False)
+    fail("fixture 'pattern': no patterns found, expected pattern files under --engram-patterns")
 
 
 @pytest.fixture(scope="session")

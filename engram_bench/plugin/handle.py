@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from engram_bench.errors import EngramBenchError, UnsupportedError
+from engram_bench.plugin.outlet import fail_with
 from engram_bench.plugin.parts import part
 from engram_bench.session.options import Settings
 
@@ -56,4 +57,4 @@ def or_fail(work: Callable[[], T]) -> T:
     except UnsupportedError:
         raise
     except EngramBenchError as error:
-        pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
+        fail_with(error)

@@ -8,8 +8,10 @@ from functools import partial
 
 import pytest
 
+from engram_bench.door import printable
 from engram_bench.plugin.carrier import GUARDS, ROWS
 from engram_bench.plugin.handle import or_fail, session_of
+from engram_bench.plugin.outlet import fail, skip, xfail
 from engram_bench.plugin.parts import part
 from engram_bench.records import CaseResult, GuardResult, Side
 from engram_bench.reporting.failure import MAX_MISSES, changed_text, failure_text, misses_text, wordings_text
@@ -25,7 +27,7 @@ class Guard:
     def assert_holds(self) -> None:
         """Fail with the reason; ``--engram-gate-only`` changes nothing, because gates on a broken set-up mean nothing."""
         if self.result.outcome == "broken":
-            pytest.fail(self.result.reason, pytrace=False)
+            fail(self.result.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +120,8 @@ class Judged:
         binding = [miss for miss in misses if miss.is_binding]
         if self.gate_only and not binding:
             counted = f"{len(misses)} of {len(self.answered)}" if len(self.answered) > 1 else misses[0].reason
-            pytest.xfail(f"missed, left to the gates: {counted}")
-        pytest.fail(self._text(binding if self.gate_only else misses), pytrace=False)
+            xfail(f"missed, left to the gates: {counted}")
+        fail(self._text(binding if self.gate_only else misses))
 
     def _text(self, misses: Sequence[Miss]) -> str:
         if len(self.answered) == 1:
@@ -141,7 +143,7 @@ class Reformed:
         pairs = zip(self.attached, self.other, strict=True)
         changed = [(one, two) for one, two in pairs if one.completion.text != two.completion.text]
         if changed:
-            pytest.fail(changed_text(self.form, changed, len(self.attached)), pytrace=False)
+            fail(changed_text(self.form, changed, len(self.attached)))
 
 
 @pytest.fixture
@@ -150,7 +152,7 @@ def judged(request: pytest.FixtureRequest, engram_task: Task | TaskGroup) -> Jud
     session = session_of(request.config)
     test = request.function.__name__.removeprefix("test_")
     tasks = engram_task.tasks
-    request.node.user_properties += [("engram_case", task.case.id) for task in tasks]
+    request.node.user_properties += [("engram_case", printable(task.case.id)) for task in tasks]
     answered = [Answered(task, or_fail(partial(session.rows, task, test))) for task in tasks]
     request.node.stash[ROWS] = [row for each in answered for rows in each.rows.values() for row in rows]
     if isinstance(engram_task, Task):
@@ -164,11 +166,11 @@ def guard(request: pytest.FixtureRequest, engram_task: Task) -> Guard:
     """The result of this item's sanity guard; skipped without an adapter, or where the backend cannot decide."""
     session = session_of(request.config)
     if or_fail(lambda: session.bench.tuning.adapter) is None:
-        pytest.skip("no adapter to guard: --engram-adapter=none")
+        skip("no adapter to guard: --engram-adapter=none")
     result = or_fail(lambda: session.guard_result(engram_task))
     request.node.stash[GUARDS] = [result]
     if result.outcome == "not_told":
-        pytest.skip(result.reason)
+        skip(result.reason)
     return Guard(result)
 
 
@@ -177,6 +179,6 @@ def reformed(request: pytest.FixtureRequest, engram_task: Task) -> Reformed:
     """The prompts of a file, answered by the attached adapter and by the adapter in another form."""
     session = session_of(request.config)
     if not session.bench.tuning.has_forms:
-        pytest.skip("no adapter here that could have other forms: the bare model or a server is asked")
+        skip("no adapter here that could have other forms: the bare model or a server is asked")
     other = or_fail(lambda: session.rows_as(engram_task.name, engram_task, "parity"))
     return Reformed(engram_task.name, or_fail(lambda: session.rows(engram_task, "parity"))["candidate"], other)

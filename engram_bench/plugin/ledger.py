@@ -11,6 +11,7 @@ import pytest
 
 from engram_bench.errors import EngramBenchError
 from engram_bench.plugin.gathered import TRAVEL, Gathered
+from engram_bench.plugin.outlet import section, workflow
 from engram_bench.plugin.parts import part
 from engram_bench.session.options import Settings
 
@@ -64,9 +65,7 @@ class SessionLedger:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the comparison, and what changed since an earlier run."""
         if self._summary is not None:
-            terminalreporter.section("engram-bench")
-            for line, colour in self._summary.lines():
-                terminalreporter.write_line(line, **({colour: True} if colour else {}))
+            section(terminalreporter, self._summary.lines())
+            workflow(terminalreporter, self._summary.annotations())
         if self._problem:
-            terminalreporter.section("engram-bench", red=True)
-            terminalreporter.write_line(self._problem, red=True)
+            section(terminalreporter, [(self._problem, "red")], red=True)

@@ -7,6 +7,8 @@ from contextlib import nullcontext
 
 import pytest
 
+from engram_bench.door import printable
+from engram_bench.plugin.outlet import progress
 from engram_bench.system.progress import MESSAGES, Progress, no_progress
 
 REDRAW_S = 0.2
@@ -60,9 +62,9 @@ class StageProgress:
     def _write_now(self, line: str, *, is_new: bool, is_last: bool, stays: bool) -> None:
         if self._is_terminal and not stays:
             width = self._writer.fullwidth - 1
-            self._writer.write("\r" + line[:width].ljust(width), flush=True)
+            shown = printable(line, width)
+            progress(self._writer, shown.ljust(width), before="\r")
             if is_last:
-                self._writer.write("\r" + " " * width + "\r", flush=True)
+                progress(self._writer, " " * width, before="\r", after="\r")
         else:
-            start = "\n" if is_new else ""
-            self._writer.write(f"{start}{line}\n", flush=True)
+            progress(self._writer, line, before="\n" if is_new else "", after="\n")

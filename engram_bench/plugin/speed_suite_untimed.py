@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from engram_bench.plugin.outlet import skip
 from engram_bench.plugin.speed_suite import *  # noqa: F403
 
 
 @pytest.fixture
 def timed(engram_speed_case: object) -> None:
     """Skip before a model is loaded."""
-    pytest.skip("needs pytest-benchmark: pip install 'engram-bench[speed]'")
+    skip("needs pytest-benchmark: pip install 'engram-bench[speed]'")
 
 
 @pytest.fixture

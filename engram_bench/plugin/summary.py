@@ -49,8 +49,10 @@ class Summary:
         """The lines of the summary, each with its colour or an empty text."""
         for line in self._comparison_lines():
             yield line, line_colour(line)
-        for line in ci.annotation_lines(self.config, self.conclusion):
-            yield line, ""
+
+    def annotations(self) -> list[str]:
+        """Workflow commands for GitHub Actions; none elsewhere."""
+        return ci.annotation_lines(self.config, self.conclusion)
 
     def _comparison_lines(self) -> Iterator[str]:
         writer = self.config.get_terminal_writer()

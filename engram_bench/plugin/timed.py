@@ -10,6 +10,7 @@ import pytest
 from engram_bench.errors import EngramBenchError
 from engram_bench.plugin.carrier import SPEED
 from engram_bench.plugin.handle import or_fail, session_of
+from engram_bench.plugin.outlet import fail, fail_with, skip
 from engram_bench.plugin.parts import part
 from engram_bench.records import DeviceInfo, SpeedRounds
 from engram_bench.speed.cases import SpeedCase
@@ -34,9 +35,9 @@ class Timed:
         try:
             self._run(benchmark)
         except EngramBenchError as error:
-            pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
+            fail_with(error)
         except MemoryError as error:
-            pytest.fail(f"memory ran out: {error} (what other tests measured stays in the report)", pytrace=False)
+            fail(f"memory ran out: {error} (what other tests measured stays in the report)")
 
     def _run(self, benchmark: Any) -> None:
         timing, case = self.timing, self.timing.case
@@ -86,7 +87,7 @@ def timed(request: pytest.FixtureRequest, engram_speed_case: SpeedCase) -> Timed
     Suite functions ask for it before ``benchmark``, which complains when a test ends without using it.
     """
     if hasattr(request.config, "workerinput"):
-        pytest.skip("speed is not measured under xdist, where workers share the machine: run without -n")
+        skip("speed is not measured under xdist, where workers share the machine: run without -n")
     session, pattern_set = session_of(request.config), request.node.getparent(pytest.Module).pattern_set
     timing = or_fail(lambda: session.timing(pattern_set, engram_speed_case))
     return Timed(request.node, timing, session.bench.engine.device)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from engram_bench.door import printable
 from engram_bench.records import CaseResult
-from engram_bench.reporting.clean import printable
 
 MAX_CHARS = 2000
 """Longest text of a cell, in characters."""

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from engram_bench.door import encodable, printable
 from engram_bench.records import Comparison, LedgerEntry, Run, State, TrainingRecord
-from engram_bench.reporting.clean import encodable, printable
 from engram_bench.reporting.tables import SPLITS, TABLED, ReportTable, category_table, entries, measure_table
 from engram_bench.reporting.terminal import MAX_CATEGORIES, entry_lines, outside_lines
+from engram_bench.reporting.words import LONGEST_WORDS
 
 MAX_ENTRIES = 50
 """Largest number of cases listed per state and split."""
@@ -47,7 +48,7 @@ def change_lines(old: Run, new: Run, comparison: Comparison, *, width: int = 80,
     for block in blocks:
         if found := list(block):
             lines += ["", *found] if lines else found
-    return [encodable(line.rstrip(), encoding) for line in lines]
+    return [encodable(printable(line.rstrip(), LONGEST_WORDS), encoding) for line in lines]
 
 
 def differences(old: Run, new: Run) -> dict[str, tuple[str, str]]:

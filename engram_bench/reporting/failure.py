@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 
+from engram_bench.door import printable, printable_lines
 from engram_bench.records import Case, CaseResult, Completion, Score
-from engram_bench.reporting.clean import printable, printable_lines
 
 MAX_LINES = 20
 """Largest number of lines shown of a text."""
@@ -39,7 +39,7 @@ def failure_text(case: Case, baseline: Completion | None, candidate: Completion 
         reason = f"not scored: {score.reason}"
     lines = [
         printable(reason, MAX_CHARS),
-        f"{printable(str(case.source))}: {printable(case.id)} ({printable(case.match)})",
+        f"{_where(case)} ({printable(case.match, MAX_CHARS)})",
     ]
     for heading, text in texts:
         lines += _labelled(heading, text)
@@ -73,9 +73,7 @@ def changed_text(form: str, changed: Sequence[tuple[CaseResult, CaseResult]], as
     lines = [f"{form}: {len(changed)} of {asked} answers differ from the attached adapter's"]
     for attached, other in changed:
         case = attached.case
-        lines.append(
-            f"{printable(str(case.source))}: {printable(case.id)}: {attached.score.outcome} → {other.score.outcome}"
-        )
+        lines.append(f"{_where(case)}: {attached.score.outcome} → {other.score.outcome}")
         lines += _labelled("prompt", case.prompt.user)
         lines += _labelled("attached", attached.completion.text) + _labelled(form, other.completion.text)
     return "\n".join(lines)
@@ -84,6 +82,10 @@ def changed_text(form: str, changed: Sequence[tuple[CaseResult, CaseResult]], as
 def _labelled(heading: str, text: str) -> list[str]:
     first, *rest = printable_lines(text, MAX_CHARS, MAX_LINES)
     return [f"  {heading:<10} {first}", *(f"  {'':<10} {line}" for line in rest)]
+
+
+def _where(case: Case) -> str:
+    return f"{printable(str(case.source), MAX_CHARS)}: {printable(case.id, MAX_CHARS)}"
 
 
 def _answer(heading: str, completion: Completion | None) -> list[str]:
@@ -111,7 +113,7 @@ def wordings_text(reason: str, rows: Sequence[CaseResult]) -> str:
         rows: Greedy answers of the candidate, one per wording, at least one.
     """
     case = rows[0].case
-    lines = [printable(reason, MAX_CHARS), f"{printable(str(case.source))}: {printable(case.id)}"]
+    lines = [printable(reason, MAX_CHARS), _where(case)]
     lines += _labelled("expected", case.answers[0] if case.answers else "")
     for row in rows:
         mark = {"passed": "correct", "failed": "wrong", "not_scored": "not scored"}[row.score.outcome]

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from engram_bench.door import printable
 from engram_bench.records import Comparison, LedgerEntry, Run, Verdict
-from engram_bench.reporting.clean import printable
 from engram_bench.reporting.markdown import markdown_report
 from engram_bench.reporting.words import verdict_sentence
 
 MAX_ANNOTATIONS = 10
 """Largest number of errors and of warnings; GitHub shows no more of a step."""
+MAX_CHARS = 1000
+"""Longest title and longest message of an annotation, in characters before they are escaped."""
 MAX_ENTRIES = 25
 """Largest number of rows of a list in the summary, which may hold 1 MiB."""
 
@@ -73,8 +75,8 @@ def _cases(ledger: Sequence[LedgerEntry], repository_path: Callable[[str], str])
 
 
 def _command(level: str, message: str, **properties: str) -> str:
-    named = ",".join(f"{name}={_escaped(printable(value), ':,')}" for name, value in properties.items())
-    return f"::{level} {named}::{_escaped(printable(message))}"
+    named = ",".join(f"{name}={_escaped(printable(value, MAX_CHARS), ':,')}" for name, value in properties.items())
+    return f"::{level} {named}::{_escaped(printable(message, MAX_CHARS))}"
 
 
 def _escaped(text: str, others: str = "") -> str:

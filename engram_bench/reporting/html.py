@@ -17,8 +17,8 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from engram_bench.door import printable
 from engram_bench.records import Comparison, Estimate, LedgerEntry, Measure, Run, State, Verdict
-from engram_bench.reporting.clean import printable
 from engram_bench.reporting.guard_report import guard_table
 from engram_bench.reporting.plots import plots
 from engram_bench.reporting.speed_table import speed_table
@@ -255,7 +255,7 @@ def _environment() -> Environment:
         loader=FunctionLoader(_asset),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value)),
+        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value), LONGEST_TEXT),
         trim_blocks=True,
         lstrip_blocks=True,
     )

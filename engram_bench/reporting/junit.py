@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from engram_bench.door import printable
 from engram_bench.records import CaseResult, Comparison, Run, Verdict
-from engram_bench.reporting.clean import printable
 from engram_bench.reporting.words import OUTCOMES, run_lines
 from engram_bench.scoring.comparison import STATES
 

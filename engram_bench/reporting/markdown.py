@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from engram_bench.door import printable
 from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
-from engram_bench.reporting.clean import printable
 from engram_bench.reporting.guard_report import guard_table
 from engram_bench.reporting.speed_table import speed_table, timed_metrics
 from engram_bench.reporting.sweep_report import sweep_sentence, sweep_table
@@ -67,6 +67,10 @@ def escaped(text: str) -> str:
     return re.sub(r"([\\`*<>\[\]#~&@]|\b_|_\b)", r"\\\1", printable(text))
 
 
+def _capitalised(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[str]:
     if not verdicts:
         return
@@ -87,7 +91,7 @@ def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 def _guards(run: Run) -> Iterator[str]:
     if table := guard_table(run):
-        yield f"## {table.title[:1].upper()}{table.title[1:]}"
+        yield f"## {_capitalised(escaped(table.title))}"
         yield table.markdown(escaped)
 
 
@@ -96,13 +100,13 @@ def _tables(comparison: Comparison, verdicts: Sequence[Verdict]) -> Iterator[str
     tables = (category_table(comparison, metric) for metric in TABLED)
     for table in (*tables, *others, speed_table(comparison, verdicts)):
         if table is not None:
-            yield f"## {table.title[:1].upper()}{table.title[1:]}"
+            yield f"## {_capitalised(escaped(table.title))}"
             yield table.markdown(escaped)
 
 
 def _sweep(run: Run) -> Iterator[str]:
     if table := sweep_table(run):
-        yield f"## {table.title[:1].upper()}{table.title[1:]}"
+        yield f"## {_capitalised(escaped(table.title))}"
         yield table.markdown(escaped)
         yield escaped(sweep_sentence(run))
         yield "![Rates over training steps](plots/sweep.svg)"
@@ -110,7 +114,7 @@ def _sweep(run: Run) -> Iterator[str]:
 
 def _outside(comparison: Comparison, max_entries: int) -> Iterator[str]:
     for words, ids in outside(comparison).items():
-        yield f"## {words[:1].upper()}{words[1:]} ({len(ids)})"
+        yield f"## {_capitalised(words)} ({len(ids)})"
         yield ", ".join(map(code, ids[:max_entries])) + (" …" if len(ids) > max_entries else "")
 
 

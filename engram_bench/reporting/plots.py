@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from importlib import resources
 from xml.sax.saxutils import escape, quoteattr
 
+from engram_bench.door import printable
 from engram_bench.records import Comparison, Estimate, Measure, TrainingRecord
-from engram_bench.reporting.clean import printable
 from engram_bench.reporting.tables import section_of
 from engram_bench.reporting.words import change_words
 from engram_bench.scoring.figures import number

@@ -105,5 +105,6 @@ def _number(run: Run) -> str:
 
 def _source(run: Run) -> str:
     about = run.provenance
-    commit = f", commit {about.commit}" if about.commit else ""
-    return f"- Run {_number(run)}: {code(about.command)}{commit}, {about.started[:10]}, {escaped(about.machine)}"
+    commit = f", commit {escaped(about.commit)}" if about.commit else ""
+    day = escaped(about.started[:10])
+    return f"- Run {escaped(_number(run))}: {code(about.command)}{commit}, {day}, {escaped(about.machine)}"

@@ -10,8 +10,8 @@ from typing import get_args
 
 from tabulate import SEPARATING_LINE, DataRow, Line, TableFormat, tabulate
 
+from engram_bench.door import printable
 from engram_bench.records import Comparison, Estimate, LedgerEntry, Measure, Split, State
-from engram_bench.reporting.clean import printable
 from engram_bench.reporting.words import change_words
 from engram_bench.scoring.comparison import MACHINE_UNITS
 from engram_bench.scoring.figures import figure, number
@@ -31,6 +31,9 @@ SECTIONS: Mapping[str, str] = {
 }
 """Section → title of its table of measures."""
 
+LONGEST_CELL = 2000
+"""Longest text of a cell, in characters."""
+
 _States = Counter[State]
 
 _ROW = DataRow("", "  ", "")
@@ -39,7 +42,7 @@ _PLAIN = TableFormat(None, Line("", "-", "  ", ""), None, None, _ROW, _ROW, 0, N
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
-    """Rows of cells under headers."""
+    """Rows of cells under headers. Title and cells are made printable."""
 
     title: str
     headers: tuple[str, ...]
@@ -49,6 +52,12 @@ class ReportTable:
     rows: tuple[tuple[str, ...], ...]
     total: tuple[str, ...] | None = None
     """Last row, set apart from the others; None for a table without a total."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", _cell(self.title))
+        object.__setattr__(self, "rows", tuple(tuple(map(_cell, row)) for row in self.rows))
+        if self.total is not None:
+            object.__setattr__(self, "total", tuple(map(_cell, self.total)))
 
     def plain(self, width: int | None = None) -> list[str]:
         """Lines for a terminal of *width* columns; None sets no limit. Headers are aligned at the bottom.
@@ -235,6 +244,10 @@ def ledger_sentences(ledger: Sequence[LedgerEntry]) -> list[str]:
             states = (f"{state.replace('_', ' ')} {counts[state]}" for state in get_args(State))
             lines.append(f"{words}: {', '.join(states)}")
     return lines
+
+
+def _cell(text: str) -> str:
+    return printable(text, LONGEST_CELL)
 
 
 def _wrapped(row: tuple[str, ...], width: int) -> list[tuple[str, ...]]:

@@ -6,13 +6,13 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from engram_bench.door import encodable, printable
 from engram_bench.records import Comparison, LedgerEntry, Run, State, Verdict
-from engram_bench.reporting.clean import encodable, printable
 from engram_bench.reporting.guard_report import guard_sentences
 from engram_bench.reporting.speed_table import speed_table, timed_metrics
 from engram_bench.reporting.sweep_report import sweep_sentence, sweep_table
 from engram_bench.reporting.tables import SPLITS, TABLED, category_table, entries, ledger_sentences, measure_tables
-from engram_bench.reporting.words import outside, run_lines, verdict_sentence
+from engram_bench.reporting.words import LONGEST_WORDS, outside, run_lines, verdict_sentence
 
 MAX_CATEGORIES = 40
 """Largest number of categories in a table."""
@@ -72,7 +72,7 @@ def comparison_lines(
     for block in blocks:
         if found := list(block):
             lines += ["", *found] if lines else found
-    return [encodable(line.rstrip(), encoding) for line in lines]
+    return [encodable(printable(line.rstrip(), LONGEST_WORDS), encoding) for line in lines]
 
 
 def entry_lines(

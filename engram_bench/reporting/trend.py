@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape
 
-from engram_bench.reporting.clean import printable
+from engram_bench.door import printable
 from engram_bench.runs.history import TREND, Point, RunRow
 
 WIDTH, LEFT, RIGHT = 860, 160, 90
@@ -43,7 +43,8 @@ def trend_svg(rows: Sequence[RunRow]) -> str:
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">'
-        f"<title>{escape(title)}</title><desc>{escape(f'Latest run: {last}.')}</desc><style>{_STYLE}</style>"
+        f"<title>{escape(printable(title))}</title><desc>{escape(printable(f'Latest run: {last}.'))}</desc>"
+        f"<style>{_STYLE}</style>"
         f'<rect class="back" width="100%" height="100%"/>{"".join(parts)}</svg>\n'
     )
 
@@ -104,4 +105,4 @@ def _words(name: str, point: Point) -> str:
 
 
 def _text(text: str, x: float, y: float, style: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{style}">{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{style}">{escape(printable(text))}</text>'

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
+from engram_bench.door import printable
 from engram_bench.records import Estimate
+from engram_bench.reporting.markdown import escaped
 from engram_bench.reporting.plots import WIDTH, svg, tag, text
 from engram_bench.reporting.tables import ReportTable
 from engram_bench.scoring.figures import number
@@ -73,7 +75,7 @@ def counts_words(rows: Sequence[VariantRow]) -> str:
 
 def variants_markdown(rows: Sequence[VariantRow], origin: str) -> str:
     """The table as Markdown with the number of questions, the *origin* of the figures and a legend."""
-    return f"{variants_table(rows).markdown()}\n\nn: {counts_words(rows)}.\n{origin}\n\n{LEGEND}\n"
+    return f"{variants_table(rows).markdown(escaped)}\n\nn: {counts_words(rows)}.\n{printable(origin)}\n\n{LEGEND}\n"
 
 
 def variants_plot(rows: Sequence[VariantRow]) -> str:

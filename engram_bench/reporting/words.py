@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from engram_bench.door import printable
 from engram_bench.records import (
     Comparison,
     Estimate,
@@ -25,6 +26,10 @@ OUTCOMES: Mapping[VerdictOutcome, str] = {
     "insufficient": "insufficient",
     "not_measured": "not measured",
 }
+
+
+LONGEST_WORDS = 2000
+"""Longest line on the origin of a run, in characters."""
 
 
 def verdict_sentence(verdict: Verdict) -> str:
@@ -77,7 +82,7 @@ def run_lines(run: Run) -> dict[str, str]:
         "run": ", ".join(filter(None, (run.name, f"commit {provenance.commit}" * bool(provenance.commit)))),
         "command": provenance.command,
     }
-    return {heading: line for heading, line in lines.items() if line}
+    return {heading: printable(line, LONGEST_WORDS) for heading, line in lines.items() if line}
 
 
 def _adapter_words(provenance: Provenance, training: TrainingRecord | None) -> str:

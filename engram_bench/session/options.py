@@ -24,6 +24,7 @@ from engram_bench.session.parsing import (
     shortcuts,
     whole_number,
 )
+from engram_bench.system.secrets import hide_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "server-timeout",
-        "Seconds to wait for the server before a request is sent again.",
+        "Seconds for one request to the server: connection, answer, and every further try.",
         "120",
         positive_number,
         "SECONDS",
@@ -269,6 +270,7 @@ def read_settings(
     Raises:
         UsageError: An option cannot be read, or two of them make no sense together.
     """
+    hide_secrets(flags.get("engram_server_url"), ini.get("engram_server_url"))
     values: dict[str, Any] = {}
     for option in OPTIONS:
         flag = flags.get(option.dest)

@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
+from engram_bench.door import scrubbed
 from engram_bench.errors import StoreError
 
 
@@ -14,7 +15,7 @@ def write_atomic(path: Path, text: str) -> None:
 
     The text goes to a file beside *path*, is flushed to disk and renamed. No reader ever sees half a file, and after a
     failure such as a full disk the old file is still there. A lone surrogate, which UTF-8 cannot hold, is written as its
-    ``\udc80`` escape.
+    ``\udc80`` escape, and a secret of this process as ``HIDDEN``.
 
     Raises:
         StoreError: The file cannot be written (read-only, full, not a folder); the message names the file and the cause.
@@ -24,7 +25,7 @@ def write_atomic(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("xb") as file:
-                file.write(text.encode("utf-8", "backslashreplace"))
+                file.write(scrubbed(text).encode("utf-8", "backslashreplace"))
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)

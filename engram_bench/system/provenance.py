@@ -14,6 +14,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from engram_bench.door import HIDDEN, scrubbed
+
 LIBRARIES = (
     "engram-bench",
     "pytest",
@@ -32,10 +34,8 @@ LIBRARIES = (
 _SECRET_NAME = re.compile(r"(?i)(?:^|[-_])(?:token|secret|password|passwd|pwd|key|apikey|credentials?|auth)$")
 _SECRET_VALUE = re.compile(
     r"(?:hf_|sk-|gh[pousr]_|github_pat_|glpat-|AKIA)[A-Za-z0-9_-]{8,}"  # tokens that say what they are
-    r"|(?<=://)[^/@\s]+(?=@)"  # user:password of a URL
+    r"|(?<=://)[^/?#\s]+(?=@)"  # user:password of a URL
 )
-HIDDEN = "HIDDEN"
-"""Text in place of a secret."""
 
 
 def utc_now() -> str:
@@ -87,7 +87,7 @@ def command_line(argv: Sequence[str] | None = None) -> str:
         URL that looks like a password, key or token is ``HIDDEN``; the home folder is ``~``.
     """
     program, *arguments = sys.argv if argv is None else argv
-    text = " ".join([_program(program), *(shlex.quote(argument) for argument in _without_secrets(arguments))])
+    text = scrubbed(" ".join([_program(program), *(shlex.quote(argument) for argument in _without_secrets(arguments))]))
     home = str(Path.home())
     return re.sub(re.escape(home) + r"(?=[/\\'\"\s:,]|$)", "~", text) if len(home) > 1 else text
 

@@ -83,7 +83,7 @@ def test_mlx_lm_server_answers_with_the_exported_adapter(
     export_adapter(adapter, "mlx", tmp_path / "mlx", model=model)
     command = [sys.executable, "-m", "mlx_lm", "server", "--model", str(model.folder)]
     with serving([*command, "--adapter-path", str(tmp_path / "mlx")], tmp_path / "log") as url:
-        backend = ServerBackend(server_url=url, baseline_model="none", candidate_model="default_model")
+        backend = ServerBackend(server_url=url, baseline_model="default_model", candidate_model="default_model")
         any_model: Any = served_model("none")
 
         completions = backend.load(any_model, Path("default_model")).complete(PROMPTS, SETTINGS)

@@ -111,6 +111,7 @@ def test_command_is_this_one_by_default(monkeypatch: pytest.MonkeyPatch) -> None
         ("HF_TOKEN=abc123", "HF_TOKEN=HIDDEN"),
         ("hf_abcdefghijkl", "HIDDEN"),
         ("--server=https://me:word@host/v1", "--server=https://HIDDEN@host/v1"),
+        ("--server=https://me:w@rd@host/v1", "--server=https://HIDDEN@host/v1"),
         ("--engram-max-tokens=16", "--engram-max-tokens=16"),
         ("--engram-gate=accuracy >= 90%", "'--engram-gate=accuracy >= 90%'"),
     ],

@@ -6,7 +6,6 @@ import importlib
 import resource
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -19,6 +18,7 @@ from engram_bench.backends.machine.devices import FUSED_KERNELS, installed_versi
 from engram_bench.backends.machine.timing import shortest_s
 from engram_bench.backends.mlx.lazy_transformers import deferred_transformers
 from engram_bench.errors import BackendUnavailable
+from engram_bench.system.warning import warn
 
 OLDEST = {"mlx": (0, 32), "mlx-lm": (0, 32)}
 INSTALL = "pip install 'engram-bench[mlx]'"
@@ -42,7 +42,7 @@ def start() -> ModuleType:
         msg = f"backend 'mlx' cannot be imported ({error}): {INSTALL}"
         raise BackendUnavailable(msg) from error
     if warning and not is_accelerated():
-        warnings.warn(warning, stacklevel=2)
+        warn(warning)
     if not is_accelerated() and not fused_kernels().is_there:
         core.disable_compile()
     return core

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engram_bench.backends.server.chat_api import ChatApi
+from engram_bench.door import without_credentials
 from engram_bench.errors import BackendError, UnsupportedError
 from engram_bench.records import (
     Completion,
@@ -48,7 +49,7 @@ def missing_options(**options: object) -> str | None:
 
 def server_device(*, server_url: str = "", **_: object) -> DeviceInfo:
     """Address of the server. The server's own device and data type are unknown."""
-    return DeviceInfo(backend="server", device=server_url, dtype="as served")
+    return DeviceInfo(backend="server", device=without_credentials(server_url), dtype="as served")
 
 
 class ServedTokenizer:
@@ -102,7 +103,7 @@ class ServerBackend:
         baseline_model: Name of the bare model on the server.
         candidate_model: Name of the tuned model on the server.
         server_concurrency: Largest number of requests at once.
-        server_timeout: Seconds until a request is aborted and sent again.
+        server_timeout: Seconds for one request, its further tries included.
 
     Raises:
         BackendError: The address has no host or another scheme than http and https.
@@ -120,6 +121,7 @@ class ServerBackend:
         server_timeout: float = 120.0,
     ) -> None:
         self._url = server_url
+        self._is_checked = False
         self._baseline = baseline_model
         self._candidate = candidate_model
         self._api = ChatApi(
@@ -166,8 +168,15 @@ class ServerBackend:
     def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> ServerGenerator:
         """A generator of the served model: the bare model for None, else the model with the name *adapter*.
 
-        *fused* has no effect: the server decides how an adapter is served.
+        *fused* has no effect: the server decides how an adapter is served. The first call checks that the server has both
+        models, so that nothing is asked in vain.
+
+        Raises:
+            BackendError: The server cannot be reached, or lacks a model.
         """
+        if not self._is_checked:
+            self._api.check([name for name in (self._baseline, self._candidate) if name])
+            self._is_checked = True
         return ServerGenerator(self._api, str(adapter) if adapter is not None else self._baseline)
 
     def states(self, model: Model, sequences: Sequence[Sequence[int]], *, depth: float) -> NDArray[np.float32]:

@@ -6,17 +6,29 @@ Source: https://platform.openai.com/docs/api-reference/chat.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
+from functools import partial
+from typing import Any, TypeVar
 
-import httpx
-
+from engram_bench.backends.server.allowance import LARGEST_BODY, Allowance, OutOfTime, TooLarge
+from engram_bench.backends.server.replies import (
+    Answer,
+    Malformed,
+    answer_of,
+    names_of,
+    pause_of,
+    piece_of,
+    refusal_of,
+)
+from engram_bench.backends.server.threads import Overdue, in_threads
+from engram_bench.backends.server.wire import OK, Damaged, Refused, Reply, Unreachable, Wire
+from engram_bench.door import printable
 from engram_bench.errors import BackendError
 from engram_bench.records import Completion, GenerationSettings, Prompt
+
+T = TypeVar("T")
 
 TRIES = 4
 """Most times that a request is sent."""
@@ -26,6 +38,10 @@ LONGEST_PAUSE_S = 30.0
 """Longest pause between two tries, also where ``Retry-After`` names a longer one."""
 TRY_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """Status codes after which a request is sent again."""
+LIST_S = 10.0
+"""Longest time to wait for the server's list of models, which nothing depends on."""
+GREETING = Prompt("Hello")
+"""What a model is asked, for one token, to see whether the server has it."""
 
 
 class _Unfinished(Exception):
@@ -36,23 +52,15 @@ class _Unfinished(Exception):
         self.pause_s = pause_s
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    text: str
-    prompt_tokens: int
-    completion_tokens: int
-    is_cut: bool
-
-
 class ChatApi:
     """Client of one server, which threads may share.
 
     Args:
         url: Address of the server, ``http://host:port`` with or without ``/v1``.
         concurrency: Largest number of requests at once.
-        timeout_s: Seconds without an answer until a request is aborted; a connection gets at most 10 seconds.
+        timeout_s: Seconds for a request: connection, answer, and every further try with the pauses between them.
         key: Bearer token; none is sent if empty.
-        sleep: Function that waits between tries.
+        sleep: Function that waits between tries; None waits no longer than the request may take.
 
     Raises:
         BackendError: The address has no host or another scheme than http and https.
@@ -65,20 +73,12 @@ class ChatApi:
         concurrency: int = 8,
         timeout_s: float = 120.0,
         key: str = "",
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            msg = f"server: url {url!r}, expected http://host:port"
-            raise BackendError(msg)
-        self._url = url.rstrip("/").removesuffix("/v1") + "/v1"
+        self._wire = Wire(url, key=key, connections=concurrency)
         self._concurrency = concurrency
+        self._timeout_s = timeout_s
         self._sleep = sleep
-        self._client = httpx.Client(
-            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            trust_env=parts.hostname not in ("localhost", "127.0.0.1", "::1"),  # a proxy does not know this machine
-        )
 
     def complete(self, model: str, prompts: Sequence[Prompt], settings: GenerationSettings) -> list[Completion]:
         """One completion per prompt, in order. Each completion gets an equal share of the time.
@@ -88,15 +88,9 @@ class ChatApi:
                 reason and number of tries.
         """
         started = time.perf_counter()
-        with ThreadPoolExecutor(self._concurrency) as pool:
-            futures = [pool.submit(self._ask, model, prompt, settings) for prompt in prompts]
-            wait(futures, return_when=FIRST_EXCEPTION)
-            pool.shutdown(wait=True, cancel_futures=True)
-        failures = [future.exception() for future in futures if not future.cancelled() and future.exception()]
-        if failures and failures[0] is not None:
-            raise failures[0]
+        answers = self._at_once([partial(self._ask, model, prompt, settings) for prompt in prompts])
         share = (time.perf_counter() - started) / max(1, len(prompts))
-        return [_completion(future.result(), share) for future in futures]
+        return [_completion(answer, share) for answer in answers]
 
     def stream(self, model: str, prompt: Prompt, settings: GenerationSettings) -> Iterator[str]:
         """Text of one completion in pieces as they arrive.
@@ -104,73 +98,150 @@ class ChatApi:
         Raises:
             BackendError: The request failed, or the answer ended early. The request is sent once only.
         """
-        body = _body(model, prompt, settings) | {"stream": True}
+        body = _encoded(_body(model, prompt, settings) | {"stream": True})
         is_whole = False
         try:
-            with self._client.stream("POST", f"{self._url}/chat/completions", json=body) as response:
-                if response.status_code != httpx.codes.OK:
-                    response.read()
-                    raise self._refused(model, prompt, response)
-                for line in response.iter_lines():
-                    data = line.removeprefix("data:").strip()
-                    if not line.startswith("data:") or data == "[DONE]":
-                        continue
-                    choice = (json.loads(data).get("choices") or [{}])[0]
-                    is_whole = is_whole or bool(choice.get("finish_reason"))
-                    if piece := (choice.get("delta") or {}).get("content"):
-                        yield piece
-        except (httpx.HTTPError, ValueError, AttributeError, TypeError) as error:
-            raise self._failed(prompt, _words(error), tries=1) from error
+            for event in _events(self._wire.stream("/chat/completions", body, allowance := self._allowance())):
+                piece = piece_of(event)
+                is_whole = is_whole or piece.is_last
+                if piece.text:
+                    yield piece.text
+        except Refused as error:
+            raise self._refused(model, prompt, error.reply, allowance) from error
+        except OutOfTime as error:
+            raise self._failed(prompt, self._late, tries=1) from error
+        except (Unreachable, Damaged, TooLarge, Malformed) as error:
+            raise self._failed(prompt, str(error), tries=1) from error
         if not is_whole:
             raise self._failed(prompt, "the stream ended in the middle of an answer", tries=1)
 
     def models(self) -> list[str]:
         """Names of the models on the server; empty if the server does not list them."""
-        try:
-            listed = self._client.get(f"{self._url}/models").json()["data"]
-            return [str(model["id"]) for model in listed]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
-            return []
+        (names,) = self._at_once([self._listed])
+        return list(names)
+
+    def check(self, models: Sequence[str]) -> None:
+        """Check that the server has these models, before it is asked anything that counts.
+
+        A model that the server does not list is asked for one token: some servers list less than they have.
+
+        Raises:
+            BackendError: The server cannot be reached, or lacks a model; the message lists those that it knows.
+        """
+        self._at_once([partial(self._check, tuple(dict.fromkeys(models)))], each_s=(len(models) + 1) * self._timeout_s)
 
     def close(self) -> None:
         """Close the connections. A second call has no effect."""
-        self._client.close()
+        self._wire.close()
 
     # ── one request ─────────────────────────────────────────────────────────────────────────────
 
-    def _ask(self, model: str, prompt: Prompt, settings: GenerationSettings) -> _Answer:
-        body = _body(model, prompt, settings)
+    def _at_once(self, requests: Sequence[Callable[[threading.Event], T]], each_s: float | None = None) -> list[T]:
+        """What each request gives, in order; Ctrl-C and the first failure end all of them."""
+        stopped = threading.Event()
+        work = [partial(request, stopped) for request in requests]
+        limit_s = self._timeout_s if each_s is None else each_s
+        try:
+            return in_threads(work, workers=self._concurrency, limit_s=limit_s, stopped=stopped)
+        except Overdue as error:
+            msg = f"server {self._wire.url}: {self._late}"
+            raise BackendError(msg) from error
+
+    def _ask(self, model: str, prompt: Prompt, settings: GenerationSettings, stopped: threading.Event) -> Answer:
+        return self._request(model, prompt, settings, answer_of, self._allowance(stopped))
+
+    def _check(self, models: Sequence[str], stopped: threading.Event) -> None:
+        known = self._listed(stopped)
+        for model in models:
+            if model not in known:
+                self._request(
+                    model, GREETING, GenerationSettings(max_tokens=1), lambda _: None, self._allowance(stopped)
+                )
+
+    def _request(
+        self,
+        model: str,
+        prompt: Prompt,
+        settings: GenerationSettings,
+        read: Callable[[Reply], T],
+        allowance: Allowance,
+    ) -> T:
+        """What *read* finds in the reply to a question, which is sent again after a passing failure."""
+        body = _encoded(_body(model, prompt, settings))
+        reason = ""
         for attempt in range(1, TRIES + 1):
+            allowance.begin_try()
             try:
-                return self._try(model, prompt, body)
+                return self._try(model, prompt, body, read, allowance)
+            except OutOfTime as error:
+                raise self._failed(
+                    prompt, f"{self._late}{reason and f'; before that: {reason}'}", tries=attempt
+                ) from error
+            except (TooLarge, Damaged) as error:
+                raise self._failed(prompt, str(error), tries=attempt) from error
             except _Unfinished as error:
-                if attempt == TRIES:
-                    raise self._failed(prompt, str(error), tries=TRIES) from error
                 pause = error.pause_s if error.pause_s is not None else PAUSE_S * 2 ** (attempt - 1)
-                self._sleep(min(pause, LONGEST_PAUSE_S))
+                pause = min(pause, LONGEST_PAUSE_S)
+                reason = str(error)
+                if attempt == TRIES:
+                    raise self._failed(prompt, reason, tries=attempt) from error
+                if pause >= allowance.left_s:
+                    late = f"{reason}; no time is left for another try within {self._timeout_s:g} s"
+                    raise self._failed(prompt, late, tries=attempt) from error
+                (self._sleep or allowance.pause)(pause)
         raise AssertionError("unreachable")
 
-    def _try(self, model: str, prompt: Prompt, body: Mapping[str, Any]) -> _Answer:
+    def _try(self, model: str, prompt: Prompt, body: bytes, read: Callable[[Reply], T], allowance: Allowance) -> T:
         try:
-            response = self._client.post(f"{self._url}/chat/completions", json=body)
-        except httpx.TransportError as error:
-            raise _Unfinished(_words(error)) from error
-        if response.status_code in TRY_AGAIN:
-            raise _Unfinished(_status(response), _retry_after(response))
-        if response.status_code != httpx.codes.OK:
-            raise self._refused(model, prompt, response)
-        return _read(response)
+            reply = self._wire.send("/chat/completions", body, allowance)
+        except Unreachable as error:
+            raise _Unfinished(str(error)) from error
+        if reply.status in TRY_AGAIN:
+            raise _Unfinished(refusal_of(reply), pause_of(reply))
+        if reply.status != OK:
+            raise self._refused(model, prompt, reply, allowance)
+        try:
+            return read(reply)
+        except Malformed as error:
+            raise _Unfinished(str(error)) from error
+
+    def _listed(self, stopped: threading.Event) -> tuple[str, ...]:
+        return self._names(Allowance(min(LIST_S, self._timeout_s), stopped))
+
+    def _names(self, allowance: Allowance) -> tuple[str, ...]:
+        """Names of the models on the server; empty if the server does not list them."""
+        try:
+            return names_of(self._wire.send("/models", None, allowance))
+        except (Unreachable, Damaged, TooLarge, OutOfTime):
+            return ()
+
+    def _allowance(self, stopped: threading.Event | None = None) -> Allowance:
+        return Allowance(self._timeout_s, stopped)
+
+    # ── failures ────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _late(self) -> str:
+        return f"timed out after {self._timeout_s:g} s (--engram-server-timeout)"
 
     def _failed(self, prompt: Prompt, reason: str, *, tries: int) -> BackendError:
         times = f" after {tries} tries" if tries > 1 else ""
-        return BackendError(f"server {self._url}: no whole answer to {prompt.user[:40]!r}{times}: {reason}")
-
-    def _refused(self, model: str, prompt: Prompt, response: httpx.Response) -> BackendError:
-        known = ", ".join(self.models()[:8])
-        hint = f"; the server knows {known}" if known else ""
         return BackendError(
-            f"server {self._url}: model {model!r}, prompt {prompt.user[:40]!r}: refused with {_status(response)}{hint}"
+            f"server {self._wire.url}: no whole answer to '{printable(prompt.user, 40)}'{times}: {printable(reason, 400)}"
         )
+
+    def _refused(self, model: str, prompt: Prompt, reply: Reply, allowance: Allowance) -> BackendError:
+        allowance.begin_try()
+        known = ", ".join(printable(name, 80) for name in self._names(allowance.within(LIST_S))[:8])
+        hint = f"; the server knows {known}" if known else ""
+        asked = " cannot be asked" if prompt is GREETING else f", prompt '{printable(prompt.user, 40)}'"
+        return BackendError(
+            f"server {self._wire.url}: model '{printable(model, 80)}'{asked}: refused with {refusal_of(reply)}{hint}"
+        )
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body).encode()
 
 
 def _body(model: str, prompt: Prompt, settings: GenerationSettings) -> dict[str, Any]:
@@ -185,28 +256,28 @@ def _body(model: str, prompt: Prompt, settings: GenerationSettings) -> dict[str,
     }
 
 
-def _read(response: httpx.Response) -> _Answer:
-    """The answer in a successful response.
+def _events(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The data of each event of a stream, without the last one, which is ``[DONE]``.
 
-    Raises:
-        _Unfinished: The response is no chat completion, or the answer is not whole.
+    Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
-    try:
-        content = response.json()
-        choice = content["choices"][0]
-        text, reason = choice["message"]["content"], choice.get("finish_reason")
-        usage = content.get("usage") or {}
-        counts = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        reason = f"found {response.text[:80]!r}, expected a chat completion"
-        raise _Unfinished(reason) from error
-    if reason not in ("stop", "length") or not isinstance(text, str):
-        reason = f"not a whole answer (finish_reason {reason!r}, content {text!r:.60})"
-        raise _Unfinished(reason)
-    return _Answer(text, counts[0], counts[1], reason == "length")
+    rest, size = bytearray(), 0
+    for piece in pieces:
+        size += len(piece)
+        if size > LARGEST_BODY:
+            msg = f"the stream has more than {LARGEST_BODY / 2**20:.0f} MiB"
+            raise TooLarge(msg)
+        rest += piece
+        if b"\n" not in piece:
+            continue
+        *lines, last = bytes(rest).split(b"\n")
+        rest = bytearray(last)
+        for line in lines:
+            if line.startswith(b"data:") and (data := line.removeprefix(b"data:").strip()) != b"[DONE]":
+                yield data
 
 
-def _completion(answer: _Answer, seconds: float) -> Completion:
+def _completion(answer: Answer, seconds: float) -> Completion:
     return Completion(
         text=answer.text,
         prompt_tokens=answer.prompt_tokens,
@@ -214,25 +285,3 @@ def _completion(answer: _Answer, seconds: float) -> Completion:
         stop_reason="length" if answer.is_cut else "stop",
         seconds=seconds,
     )
-
-
-def _status(response: httpx.Response) -> str:
-    """Status code and the server's message, at most 120 characters of it."""
-    try:
-        error = response.json().get("error", response.text)
-        words = error.get("message", "") if isinstance(error, dict) else str(error)
-    except (ValueError, AttributeError):
-        words = response.text
-    return f"{response.status_code} {' '.join(words.split())[:120]}".strip()
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    try:
-        return max(0.0, float(response.headers["retry-after"]))
-    except (KeyError, ValueError):
-        return None
-
-
-def _words(error: Exception) -> str:
-    kind = "timed out" if isinstance(error, httpx.TimeoutException) else "connection failed"
-    return f"{kind} ({str(error) or type(error).__name__})"

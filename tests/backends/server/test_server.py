@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpcore
 import pytest
 
 from engram_bench.backends import registry
@@ -112,7 +113,7 @@ def pauses() -> list[float]:
 
 @pytest.fixture
 def api(server: FakeServer, pauses: list[float]) -> Iterator[ChatApi]:
-    made = ChatApi(server.url, timeout_s=5, sleep=pauses.append)
+    made = ChatApi(server.url, timeout_s=60, sleep=pauses.append)
     yield made
     made.close()
 
@@ -254,13 +255,13 @@ def test_a_slow_server_times_out(server: FakeServer, pauses: list[float]) -> Non
     server.pause_s = 0.3
     api = ChatApi(server.url, timeout_s=0.05, sleep=pauses.append)
 
-    with pytest.raises(BackendError, match=r"after 4 tries: timed out"):
+    with pytest.raises(BackendError, match=r"no whole answer to 'a': timed out after 0.05 s"):
         api.complete("bare", [Prompt("a")], SETTINGS)
     api.close()
 
 
 def test_a_server_that_is_down_is_named(pauses: list[float]) -> None:
-    api = ChatApi("http://127.0.0.1:9", timeout_s=2, sleep=pauses.append)
+    api = ChatApi("http://127.0.0.1:9", timeout_s=60, sleep=pauses.append)
 
     with pytest.raises(
         BackendError, match=r"server http://127.0.0.1:9/v1: .* after 4 tries: connection failed \(.*refused"
@@ -368,3 +369,174 @@ def test_the_registry_hands_the_options_over(server: FakeServer) -> None:
     assert backend.device().device == server.url
     assert registry.resolve_model("server", "bare").reference == "bare"
     backend.close()
+
+
+# ── which models are there ──────────────────────────────────────────────────────────────────────
+
+
+def test_a_model_that_is_listed_is_not_asked_for(server: FakeServer) -> None:
+    backend = ServerBackend(server_url=server.url, baseline_model="bare", candidate_model="tuned")
+
+    backend.load(MODEL, None)
+    backend.load(MODEL, Path("tuned"))
+
+    assert server.asked == []
+    backend.close()
+
+
+def test_models_of_the_server_are_listed(server: FakeServer, api: ChatApi) -> None:
+    assert api.models() == ["bare", "tuned"]
+
+
+def test_a_missing_candidate_is_found_before_the_baseline_is_asked(server: FakeServer) -> None:
+    server.script[0] = (404, {"error": {"message": "no such model"}}, {})
+    backend = ServerBackend(server_url=server.url, baseline_model="bare", candidate_model="tunde")
+
+    with pytest.raises(
+        BackendError,
+        match="model 'tunde' cannot be asked: refused with 404 no such model; the server knows bare, tuned",
+    ):
+        backend.load(MODEL, None)
+    assert [(body["model"], body["max_tokens"]) for body in server.asked] == [("tunde", 1)]
+    backend.close()
+
+
+def test_a_model_that_is_there_without_being_listed_is_taken(server: FakeServer) -> None:
+    backend = ServerBackend(server_url=server.url, baseline_model="bare", candidate_model="a/folder")
+
+    backend.load(MODEL, None)
+
+    assert [body["model"] for body in server.asked] == ["a/folder"]
+    backend.close()
+
+
+# ── addresses with user and password ────────────────────────────────────────────────────────────
+
+
+def test_user_and_password_of_the_address_are_sent_and_not_shown(server: FakeServer) -> None:
+    server.script[0] = (400, {"error": {"message": "no"}}, {})
+    url = server.url.replace("://", "://ann:swordf%40sh@")
+    backend = ServerBackend(server_url=url, baseline_model="bare", candidate_model="tuned")
+
+    with pytest.raises(BackendError, match=f"server {server.url}/v1: model") as caught:
+        backend.load(MODEL, None).complete([Prompt("a")], SETTINGS)
+
+    assert server.headers[0]["Authorization"] == "Basic YW5uOnN3b3JkZkBzaA=="
+    assert backend.device().device == server.url
+    assert "sword" not in str(caught.value)
+    backend.close()
+
+
+@pytest.mark.parametrize("url", ["http://ann:swordfish@", "ftp://ann:swordfish@host", "http://ann:swordfish@host:port"])
+def test_an_address_that_is_refused_is_shown_without_its_password(url: str) -> None:
+    with pytest.raises(BackendError, match="expected http://host:port") as caught:
+        ChatApi(url)
+
+    assert "swordfish" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["line\nbreak-key", "schlüssel-key"], ids=["newline", "no-ascii"])
+def test_a_key_that_no_header_can_hold_is_refused_without_telling_it(server: FakeServer, key: str) -> None:
+    with pytest.raises(BackendError, match="the key has characters that a header cannot hold") as caught:
+        ChatApi(server.url, key=key)
+
+    assert "-key" not in str(caught.value)
+
+
+def test_a_key_with_a_newline_at_its_end_is_sent_without_it(server: FakeServer) -> None:
+    api = ChatApi(server.url, key="sk-from-a-file\n")
+
+    api.complete("bare", [Prompt("a")], SETTINGS)
+
+    assert server.headers[0]["Authorization"] == "Bearer sk-from-a-file"
+    api.close()
+
+
+def test_a_proxy_of_the_environment_is_asked_except_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://ann:swordfish@127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "inside.example")
+    through = ChatApi("http://far.example", timeout_s=0.3)
+
+    with pytest.raises(BackendError, match="connection failed") as caught:
+        through.complete("bare", [Prompt("a")], SETTINGS)
+
+    assert isinstance(through._wire._pool, httpcore.HTTPProxy)
+    assert not isinstance(ChatApi("http://inside.example")._wire._pool, httpcore.HTTPProxy)
+    assert not isinstance(ChatApi("http://localhost:8000")._wire._pool, httpcore.HTTPProxy)
+    assert "swordfish" not in str(caught.value)
+
+
+# ── deadlines ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_tries_and_pauses_together_stay_within_the_timeout(server: FakeServer) -> None:
+    server.script = dict.fromkeys(range(9), (503, "", {}))
+    api = ChatApi(server.url, timeout_s=0.8)
+    started = time.monotonic()
+
+    with pytest.raises(BackendError, match=r"after 2 tries: 503; no time is left for another try within 0.8 s"):
+        api.complete("bare", [Prompt("a")], SETTINGS)
+
+    assert time.monotonic() - started < 1.5
+    api.close()
+
+
+def test_a_stream_ends_with_the_timeout(server: FakeServer) -> None:
+    server.pause_s = 0.5
+    api = ChatApi(server.url, timeout_s=0.1)
+
+    with pytest.raises(BackendError, match=r"timed out after 0.1 s"):
+        list(api.stream("bare", Prompt("a"), SETTINGS))
+    api.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('data: {"choices": 5}\n\n', "choices is 5, expected a list"),
+        ('data: {"choices": [{"delta": []}]}\n\n', r"choices\[0\].delta is a list, expected an object"),
+        ('data: {"choices": [{"delta": {"content": 4}}]}\n\n', "content is 4, expected a text"),
+        ("data: " + "[" * 100_000 + "\n\n", "nested too deeply"),
+        ("data: \ufffe\n\n", "no JSON"),
+        ("data: " + "x" * 3_000_000, "the stream has more than 2 MiB"),
+    ],
+    ids=["choices", "delta", "content", "deep", "no-json", "long"],
+)
+def test_a_malformed_stream_is_one_error(server: FakeServer, api: ChatApi, text: str, reason: str) -> None:
+    server.script[0] = (200, text, {"Content-Type": "text/event-stream"})
+
+    with pytest.raises(BackendError, match=reason):
+        list(api.stream("bare", Prompt("a"), SETTINGS))
+
+
+def test_two_streams_run_in_turn_in_one_thread(server: FakeServer, api: ChatApi) -> None:
+    pieces = ({"delta": {"content": "2"}}, {"delta": {"content": "3"}, "finish_reason": "stop"})
+    server.script = dict.fromkeys(range(2), (200, events(*pieces), {"Content-Type": "text/event-stream"}))
+    one, two = (api.stream("bare", Prompt(name), SETTINGS) for name in "ab")
+
+    assert [next(one), next(two), next(one), next(two)] == ["2", "2", "3", "3"]
+
+
+def test_what_is_sent_back_of_a_key_is_hidden_in_the_answer(server: FakeServer) -> None:
+    server.script[0] = (200, answer("your key is open-sesame-77"), {})
+    api = ChatApi(server.url, key="open-sesame-77")
+
+    assert api.complete("bare", [Prompt("a")], SETTINGS)[0].text == "your key is HIDDEN"
+    api.close()
+
+
+def test_one_connection_at_once_still_serves_both_streams_of_a_demo(server: FakeServer) -> None:
+    pieces = ({"delta": {"content": "2"}}, {"delta": {"content": "3"}, "finish_reason": "stop"})
+    server.script = dict.fromkeys(range(2), (200, events(*pieces), {"Content-Type": "text/event-stream"}))
+    api = ChatApi(server.url, concurrency=1, timeout_s=5)
+    one, two = (api.stream("bare", Prompt(name), SETTINGS) for name in "ab")
+
+    assert [next(one), next(two), next(one), next(two)] == ["2", "2", "3", "3"]
+    api.close()
+
+
+def test_a_timeout_longer_than_a_socket_can_wait_is_taken(server: FakeServer) -> None:
+    api = ChatApi(server.url, timeout_s=1e300)
+
+    assert api.complete("bare", [Prompt("a")], SETTINGS)[0].text == "bare says a"
+    api.close()
