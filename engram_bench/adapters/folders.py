@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engram_bench.system.files import sync
 from engram_bench.system.provenance import utc_now
+from engram_bench.system.reading import read_text
 
 
 @contextmanager
@@ -43,8 +44,8 @@ def locked(root: Path, name: str, wait_note: Callable[[str], None] | None = None
 def _read(holder: Path) -> str:
     """Who holds a lock; empty if it has just been given back."""
     try:
-        return holder.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        return read_text(holder, errors="replace")
+    except OSError:
         return ""
 
 

@@ -17,6 +17,8 @@ from engram_bench.memory.nearest import UNMATCHED, KnownQuestions
 from engram_bench.memory.table import RowTable
 from engram_bench.records.plain import to_json_lines
 from engram_bench.system.files import write_atomic
+from engram_bench.system.reading import read_json
+from engram_bench.system.tensor_files import read_arrays, write_arrays
 
 if TYPE_CHECKING:
     from engram_bench.models import Model
@@ -66,9 +68,11 @@ class StoredMemory:
 
 
 def save_memory(folder: Path, memory: StoredMemory) -> None:
-    """Write both files into *folder*, the description last."""
-    from safetensors.numpy import save_file
+    """Write both files into *folder*, the description last.
 
+    Raises:
+        StoreError: A file cannot be written; no half file is left.
+    """
     table = memory.table
     lengths = [len(rows) for rows in table.owned]
     tensors: dict[str, NDArray[Any]] = {
@@ -83,9 +87,7 @@ def save_memory(folder: Path, memory: StoredMemory) -> None:
         tensors |= _known_tensors(table.known)
     for block, layer in memory.layers.items():
         tensors |= {f"block.{block}.{name}": values for name, values in layer.values.items()}
-    partial = folder / f".{WEIGHTS_FILE}.partial"
-    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, partial)
-    partial.replace(folder / WEIGHTS_FILE)
+    write_arrays(folder / WEIGHTS_FILE, tensors)
     description = {
         "schema": SCHEMA,
         "config": asdict(table.config),
@@ -136,10 +138,8 @@ def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
 
 
 def _read_description(path: Path) -> dict[str, Any]:
-    import json
-
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = read_json(path, inside=path.parent)
     except OSError as error:
         msg = f"{path}: not found or not readable, expected a memory ({error.strerror})"
         raise AdapterError(msg) from error
@@ -154,15 +154,12 @@ def _read_description(path: Path) -> dict[str, Any]:
 
 
 def _read_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     try:
-        return dict(load_file(path))
+        return read_arrays(path, inside=path.parent)[0]
     except OSError as error:
         msg = f"{path}: not found or not readable, expected a memory's values ({error.strerror or error})"
         raise AdapterError(msg) from error
-    except (SafetensorError, ValueError) as error:
+    except ValueError as error:
         msg = f"{path}: cut off or damaged, expected a whole safetensors file ({error})"
         raise AdapterError(msg) from error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from engram_bench.errors import ModelError
 from engram_bench.system.progress import Progress
+from engram_bench.system.reading import read_json
 
 CACHE_VARIABLE = "ENGRAM_BENCH_CACHE"
 """Environment variable with the folder of the cache."""
@@ -85,7 +86,7 @@ def _build(target: Path, build: Callable[[Path], None]) -> None:
 
 
 def _is_complete(folder: Path) -> bool:
-    with suppress(OSError, ValueError, AttributeError):
-        sizes = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        sizes = read_json(folder / _MARKER)
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
     return False

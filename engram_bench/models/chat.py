@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 from engram_bench.errors import ModelError
 from engram_bench.models.folder import read_json, tokenizer_file
 from engram_bench.records import Prompt, TrainingExample
+from engram_bench.system.reading import MIB, read_bytes, read_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from engram_bench.models.template import ChatTemplate
+
+MAX_TOKENIZER_BYTES = 128 * MIB
+"""Largest ``tokenizer.json`` that is read; one of 256,000 tokens has 35 MB."""
 
 
 class ChatTokenizer:
@@ -126,7 +130,7 @@ class ChatTokenizer:
         """SHA-256 (hex) of everything that affects token ids and stops: template, tokenizer, special and stop tokens."""
         parts = [self.template.source, sorted(self._special_tokens.items()), sorted(self.stop_ids), self.end_of_turn_id]
         digest = sha256(json.dumps(parts).encode())
-        digest.update((self._folder / "tokenizer.json").read_bytes())
+        digest.update(read_bytes(self._folder / "tokenizer.json", limit=MAX_TOKENIZER_BYTES))
         return digest.hexdigest()
 
     # ── helpers ─────────────────────────────────────────────────────────────────────────────────
@@ -168,8 +172,13 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
 
     path = tokenizer_file(folder)
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises bare Exception
+        tokenizer = Tokenizer.from_buffer(read_bytes(path, limit=MAX_TOKENIZER_BYTES, inside=folder))
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror or error}"
+        raise ModelError(msg) from error
+    except BaseException as error:  # tokenizers raises bare Exception, and panics that are no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         msg = f"{path}: {error}, expected a tokenizer of the tokenizers library"
         raise ModelError(msg) from error
     tokenizer.no_truncation()
@@ -203,11 +212,19 @@ def _load_template(
 def _template_source(folder: Path, settings: Mapping[str, Any]) -> str | None:
     """Source of the template: its own file, else the entry ``default`` or the only one in the tokenizer's settings."""
     path = folder / "chat_template.jinja"
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
+    if path.exists():
+        try:
+            return read_text(path, inside=folder)
+        except (OSError, ValueError) as error:
+            msg = f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
+            raise ModelError(msg) from error
     stored = settings.get("chat_template")
     if isinstance(stored, list):
-        stored = {entry["name"]: entry["template"] for entry in stored}.get("default")
+        named = [entry for entry in stored if isinstance(entry, dict)]
+        stored = {str(entry.get("name")): entry.get("template") for entry in named}.get("default")
+    if stored is not None and not isinstance(stored, str):
+        msg = f"{folder}: chat_template is a {type(stored).__name__}, expected text"
+        raise ModelError(msg)
     return stored
 
 
@@ -218,7 +235,7 @@ def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 
-def _listed(value: int | Iterable[int] | None) -> list[int]:
+def _listed(value: object) -> list[int]:
     if value is None:
         return []
-    return [value] if isinstance(value, int) else list(value)
+    return [each for each in (value if isinstance(value, list) else [value]) if type(each) is int]

@@ -38,6 +38,8 @@ from engram_bench.errors import AdapterError, UnsupportedError
 from engram_bench.models.encoding import encode_examples
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
 from engram_bench.system.progress import Progress, no_progress
+from engram_bench.system.reading import read_json
+from engram_bench.system.tensor_files import read_arrays
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,7 +136,7 @@ class FakeBackend:
         learned: dict[str, str] = {}
         if adapter is not None:
             try:
-                learned = json.loads((adapter / "fake_answers.json").read_text("utf-8"))
+                learned = read_json(adapter / "fake_answers.json")
             except (OSError, ValueError) as error:
                 msg = f"{adapter}: expected an adapter of the fake backend, with a readable fake_answers.json"
                 raise AdapterError(msg) from error
@@ -179,10 +181,8 @@ def _write_adapter(folder: Path, learned: Mapping[str, str], recipe: Recipe) -> 
 
 def _is_random(folder: Path) -> bool:
     """Whether the adapter's numbers are finite and differ from those that :func:`_write_adapter` wrote."""
-    from safetensors.numpy import load_file
-
     weights = folder / "adapter_model.safetensors"
-    number = float(load_file(weights)["seed"][-1]) if weights.exists() else 1.0
+    number = float(read_arrays(weights)[0]["seed"][-1]) if weights.exists() else 1.0
     return math.isfinite(number) and number != 1.0
 
 
@@ -190,5 +190,5 @@ def _baseline_file() -> dict[str, Any]:
     path = os.environ.get("ENGRAM_FAKE_BASELINE")
     if not path:
         return {}
-    content: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
+    content: dict[str, Any] = read_json(Path(path))
     return content
