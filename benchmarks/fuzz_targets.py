@@ -431,12 +431,40 @@ def _spoil_file(path: Path, source: random.Random) -> None:
     data = path.read_bytes()
     if path.suffix == ".json":
         path.write_bytes(changed_json(data.decode(), source))
-    elif path.suffix == ".safetensors" and source.random() < 0.6:
+    elif path.suffix == ".safetensors" and source.random() < 0.8:
         length = int.from_bytes(data[:8], "little")
-        header = changed_json(data[8 : 8 + length].decode(), source)
-        path.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
+        header, values = data[8 : 8 + length].decode(), data[8 + length :]
+        kind = source.random()
+        if kind < 0.3:
+            written = changed_json(header, source)
+        elif kind < 0.6:
+            written = json.dumps(_retyped(json.loads(header), source)).encode()
+        else:  # numbers of the right size that mean something else
+            written, values = header.encode(), changed_bytes(values, source).ljust(len(values), b"\xff")[: len(values)]
+        path.write_bytes(len(written).to_bytes(8, "little") + written + values)
     else:
         path.write_bytes(changed_bytes(data, source))
+
+
+def _retyped(header: dict[str, Any], source: random.Random) -> dict[str, Any]:
+    """The header with one tensor as large as before, of another type, another shape or another name."""
+    name = source.choice([each for each in header if each != "__metadata__"])
+    entry = header.pop(name)
+    size = entry["data_offsets"][1] - entry["data_offsets"][0]
+    change = source.random()
+    if change < 0.4:
+        bits, names = source.choice(
+            ((8, ("U8", "I8", "BOOL")), (16, ("F16", "BF16", "I16")), (32, ("F32", "I32", "U32")))
+        )
+        entry |= {"dtype": source.choice(names), "shape": [size * 8 // bits]}
+    elif change < 0.8:
+        entry["shape"] = source.choice(
+            (entry["shape"][::-1], [1, *entry["shape"]], [*entry["shape"], 1], [0] if not size else [1])
+        )
+    return {
+        **header,
+        (name if change < 0.8 else source.choice(("x", name + "x", "block.99.rows", "a.lora_A.weight"))): entry,
+    }
 
 
 TARGETS = {

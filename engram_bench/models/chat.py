@@ -71,7 +71,7 @@ class ChatTokenizer:
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Token ids of each prompt as by :meth:`encode_prompt`, in order, computed on all cores."""
-        return self._encode_batch([self.template.render(prompt) for prompt in prompts])
+        return self._encode_batch(self.template.render_many(prompts))
 
     def encode_example(self, prompt: Prompt, answer: str) -> tuple[list[int], int]:
         """Token ids of prompt, stripped answer and end-of-turn token, and the index of the first answer token.
@@ -189,17 +189,17 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
 def _load_template(
     folder: Path, settings: Mapping[str, Any], special_tokens: Mapping[str, str]
 ) -> tuple[ChatTemplate, str]:
-    import jinja2
-
-    from engram_bench.models.template import FALLBACK, FIXED_DATE, ChatTemplate
+    from engram_bench.models.rendering import TemplateError, TemplateSyntaxError
+    from engram_bench.models.template import FALLBACK, ChatTemplate
+    from engram_bench.models.template_worker import FIXED_DATE
 
     source = _template_source(folder, settings)
     try:
         template = ChatTemplate(FALLBACK if source is None else source, special_tokens)
-    except jinja2.TemplateSyntaxError as error:
-        msg = f"{folder}: chat template line {error.lineno}: {error.message}"
+    except TemplateSyntaxError as error:
+        msg = f"{folder}: chat template line {error.line}: {error}"
         raise ModelError(msg) from error
-    except (jinja2.TemplateError, ValueError, TypeError) as error:
+    except (TemplateError, ValueError) as error:
         msg = f"{folder}: chat template cannot render a user's question: {error}"
         raise ModelError(msg) from error
     if source is None:
@@ -231,7 +231,7 @@ def _template_source(folder: Path, settings: Mapping[str, Any]) -> str | None:
 def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
     """Special tokens by name, as ``{"eos_token": "<|im_end|>"}``. A file stores text, or an object with ``content``."""
     tokens = {name: value for name, value in settings.items() if name.endswith("_token")}
-    texts = {name: value["content"] if isinstance(value, dict) else value for name, value in tokens.items()}
+    texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in tokens.items()}
     return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 

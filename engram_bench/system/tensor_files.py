@@ -162,7 +162,9 @@ def _header(path: Path, inside: Path | None) -> tuple[tuple[TensorEntry, ...], d
 
 def _entry(name: str, entry: Any, first: int) -> TensorEntry:
     """One entry, its types and its size checked."""
-    values = entry if isinstance(entry, dict) else {}
+    values: dict[str, Any] = entry if isinstance(entry, dict) else {}
+    shape: Any
+    offsets: Any
     dtype, shape, offsets = (values.get(key) for key in ("dtype", "shape", "data_offsets"))
     if not (isinstance(dtype, str) and _are_sizes(shape, MAX_RANK) and _are_sizes(offsets, 2) and len(offsets) == 2):
         msg = f"tensor {name[:60]!r} has no dtype, shape and two data_offsets, expected them"
