@@ -11,6 +11,7 @@ import json
 import random
 import shutil
 import sqlite3
+import warnings
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -499,7 +500,9 @@ def try_one(name: str, number: int, seed: int, whole: Path, folder: Path) -> Out
     folder.mkdir(parents=True)
     try:
         target.spoil(whole, folder, random.Random(f"{name} {number} {seed}"))
-        target.use(folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            target.use(folder)
     except EngramBenchError as error:
         long = f"{len(str(error)):,} characters" if len(str(error)) > 100_000 else ""
         return Outcome("fault", f"an error of {long}") if long else Outcome("refused", type(error).__name__)

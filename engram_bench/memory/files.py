@@ -113,14 +113,14 @@ def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
     tensors = _read_tensors(folder / WEIGHTS_FILE)
     try:
         config = _config(description["config"])
-        ends = tensors["owned_ends"].tolist()
+        ends = _part(tensors, "owned_ends", "iu").tolist()
         table = RowTable(
             config=config,
             keys=tensors["keys"],
             dead=tensors["dead"],
             patterns=tuple(description["patterns"]),
-            owned=tuple(np.split(tensors["owned_rows"].astype(np.int64), ends)[: len(ends)]),
-            classes=tensors["classes"].astype(np.int64) if "classes" in tensors else None,
+            owned=tuple(np.split(_part(tensors, "owned_rows", "iu"), ends)[: len(ends)]),
+            classes=_part(tensors, "classes", "iu") if "classes" in tensors else None,
             parts=tensors.get("known.parts"),
             known=_known(tensors, float(description["near"])) if description.get("near") is not None else None,
             vocabulary=int(description["vocabulary"]),
@@ -172,7 +172,24 @@ def _config(plain: Mapping[str, Any]) -> MemoryConfig:
 def _layer(tensors: Mapping[str, NDArray[Any]], block: int, scale: float) -> Layer:
     prefix = f"block.{block}."
     parts = {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
+    for name in parts:
+        _part(parts, name, "f")
     return Layer(parts.pop("rows"), parts.pop("projection"), scale, parts)
+
+
+def _part(tensors: Mapping[str, NDArray[Any]], name: str, kinds: str) -> NDArray[Any]:
+    """An array of one of these kinds of numbers (``dtype.kind``); whole ones as 64 bits.
+
+    Raises:
+        ValueError: The array holds other numbers, or ends that do not rise.
+    """
+    values = tensors[name]
+    if values.dtype.kind not in kinds or (
+        name.endswith("ends") and (values.ndim != 1 or (np.diff(values, prepend=0) < 0).any())
+    ):
+        msg = f"{name} has {values.dtype} numbers of shape {values.shape}, expected {' or '.join(kinds)} in rising order for ends"
+        raise ValueError(msg)
+    return values if "f" in kinds else values.astype(np.int64)
 
 
 def _known_tensors(known: KnownQuestions) -> dict[str, NDArray[Any]]:
@@ -188,15 +205,15 @@ def _known_tensors(known: KnownQuestions) -> dict[str, NDArray[Any]]:
 
 
 def _known(tensors: Mapping[str, NDArray[Any]], threshold: float) -> KnownQuestions:
-    parts = np.split(tensors["known.tokens"], tensors["known.ends"])[:-1]
+    parts = np.split(_part(tensors, "known.tokens", "iu"), _part(tensors, "known.ends", "iu"))[:-1]
     return KnownQuestions(
         questions=tuple(tuple(part.tolist()) for part in parts),
-        owners=tensors["known.owners"].astype(np.int64),
-        classes=tensors["classes"].astype(np.int64),
+        owners=_part(tensors, "known.owners", "iu"),
+        classes=_part(tensors, "classes", "iu"),
         parts=tensors["known.parts"],
         weighed=tensors["known.weighed"],
-        which=tensors["known.which"],
-        whether=tensors["known.whether"],
+        which=_part(tensors, "known.which", "f"),
+        whether=_part(tensors, "known.whether", "f"),
         threshold=threshold,
     )
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from engram_bench.errors import StoreError
+from engram_bench.errors import StoreError, UsageError
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -57,6 +57,19 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     except OSError as error:
         msg = f"{path}: cannot be written: {error.strerror or error}"
         raise StoreError(msg) from error
+
+
+def expanded(text: str) -> Path:
+    """The path in a text, with ``~`` and ``~user`` replaced by the home folder.
+
+    Raises:
+        UsageError: There is no such user, or this user has no home folder.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        msg = f"{text}: no such user or no home folder, expected a path"
+        raise UsageError(msg) from error
 
 
 def sync(path: Path) -> None:
