@@ -15,7 +15,7 @@ from engram_bench.errors import AdapterError, BackendError
 from engram_bench.memory.config import DESCRIPTION_FILE, MemoryConfig, checked
 from engram_bench.memory.nearest import UNMATCHED, KnownQuestions
 from engram_bench.memory.table import RowTable
-from engram_bench.records.plain import to_json_lines
+from engram_bench.records.plain import from_plain, to_json_lines
 from engram_bench.system.files import write_atomic
 from engram_bench.system.reading import read_json
 from engram_bench.system.tensor_files import read_arrays, write_arrays
@@ -118,17 +118,17 @@ def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
             config=config,
             keys=tensors["keys"],
             dead=tensors["dead"],
-            patterns=tuple(description["patterns"]),
+            patterns=_names(description["patterns"]),
             owned=tuple(np.split(_part(tensors, "owned_rows", "iu"), ends)[: len(ends)]),
             classes=_part(tensors, "classes", "iu") if "classes" in tensors else None,
-            parts=tensors.get("known.parts"),
+            parts=_part(tensors, "known.parts", "iu").astype(np.int8) if "known.parts" in tensors else None,
             known=_known(tensors, float(description["near"])) if description.get("near") is not None else None,
             vocabulary=int(description["vocabulary"]),
             pad=int(description["pad"]),
         )
         layers = {block: _layer(tensors, block, float(description["scales"][str(block)])) for block in config.layers}
         memory = StoredMemory(table, layers, description["base_fingerprint"], description["template_fingerprint"])
-    except (KeyError, TypeError, ValueError, BackendError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, BackendError) as error:
         msg = f"{folder}: {DESCRIPTION_FILE} and {WEIGHTS_FILE} do not make a memory ({error!r})"
         raise AdapterError(msg) from error
     _check(folder, memory)
@@ -165,8 +165,7 @@ def _read_tensors(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _config(plain: Mapping[str, Any]) -> MemoryConfig:
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
-    return checked(MemoryConfig(**values))
+    return checked(from_plain(MemoryConfig, plain))
 
 
 def _layer(tensors: Mapping[str, NDArray[Any]], block: int, scale: float) -> Layer:
@@ -177,6 +176,13 @@ def _layer(tensors: Mapping[str, NDArray[Any]], block: int, scale: float) -> Lay
     return Layer(parts.pop("rows"), parts.pop("projection"), scale, parts)
 
 
+def _names(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        msg = f"patterns is a {type(values).__name__}, expected a list of texts"
+        raise ValueError(msg)
+    return tuple(values)
+
+
 def _part(tensors: Mapping[str, NDArray[Any]], name: str, kinds: str) -> NDArray[Any]:
     """An array of one of these kinds of numbers (``dtype.kind``); whole ones as 64 bits.
 
@@ -184,12 +190,16 @@ def _part(tensors: Mapping[str, NDArray[Any]], name: str, kinds: str) -> NDArray
         ValueError: The array holds other numbers, or ends that do not rise.
     """
     values = tensors[name]
-    if values.dtype.kind not in kinds or (
-        name.endswith("ends") and (values.ndim != 1 or (np.diff(values, prepend=0) < 0).any())
-    ):
-        msg = f"{name} has {values.dtype} numbers of shape {values.shape}, expected {' or '.join(kinds)} in rising order for ends"
+    if "f" in kinds and values.dtype.kind == "f":
+        return values
+    if values.dtype.kind not in kinds or values.ndim != 1:
+        msg = f"{name} has {values.dtype} numbers of shape {values.shape}, expected {'floats' if 'f' in kinds else 'whole ones in a row'}"
         raise ValueError(msg)
-    return values if "f" in kinds else values.astype(np.int64)
+    whole = values.astype(np.int64)
+    if name.endswith("ends") and (np.diff(whole, prepend=0) < 0).any():
+        msg = f"{name} do not rise, expected them to"
+        raise ValueError(msg)
+    return whole
 
 
 def _known_tensors(known: KnownQuestions) -> dict[str, NDArray[Any]]:
@@ -210,7 +220,7 @@ def _known(tensors: Mapping[str, NDArray[Any]], threshold: float) -> KnownQuesti
         questions=tuple(tuple(part.tolist()) for part in parts),
         owners=_part(tensors, "known.owners", "iu"),
         classes=_part(tensors, "classes", "iu"),
-        parts=tensors["known.parts"],
+        parts=_part(tensors, "known.parts", "iu").astype(np.int8),
         weighed=tensors["known.weighed"],
         which=_part(tensors, "known.which", "f"),
         whether=_part(tensors, "known.whether", "f"),
@@ -230,6 +240,10 @@ def _check(folder: Path, memory: StoredMemory) -> None:
         raise AdapterError(msg)
     if len(table.owned) != len(table.patterns):
         msg = f"{path}: rows of {len(table.owned)} patterns, expected {len(table.patterns)} by {DESCRIPTION_FILE}"
+        raise AdapterError(msg)
+    num_rows = min(map(table.num_rows, memory.layers), default=0)
+    if any(len(rows) and not 0 <= rows.min() <= rows.max() < num_rows for rows in table.owned):
+        msg = f"{path}: a pattern owns a row beyond the {num_rows} that there are, expected one of these"
         raise AdapterError(msg)
     for block, layer in memory.layers.items():
         wanted = (table.num_rows(block), table.config.row_size)
