@@ -46,6 +46,7 @@ PIECES = (
 )
 """Single pieces; every two of the first forty are tried, too."""
 PHRASES = (
+    "\u0308\u0316",
     "</think>",
     "[THINK]",
     "1 000",

@@ -193,7 +193,8 @@ def _part(tensors: Mapping[str, NDArray[Any]], name: str, kinds: str) -> NDArray
     if "f" in kinds and values.dtype.kind == "f":
         return values
     if values.dtype.kind not in kinds or values.ndim != 1:
-        msg = f"{name} has {values.dtype} numbers of shape {values.shape}, expected {'floats' if 'f' in kinds else 'whole ones in a row'}"
+        wanted = "floats" if "f" in kinds else "whole ones in a row"
+        msg = f"{name} has {values.dtype} numbers of shape {values.shape}, expected {wanted}"
         raise ValueError(msg)
     whole = values.astype(np.int64)
     if name.endswith("ends") and (np.diff(whole, prepend=0) < 0).any():
