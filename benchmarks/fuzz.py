@@ -72,7 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _work(kinds[0], args.seed, Path(args.work))
     if args.number is not None:
         return _repeat(kinds[0], args.number, args.seed)
-    tallies = {kind: tally(kind, range(args.each), args.seed) for kind in kinds}
+    tallies = {}
+    for kind in kinds:
+        tallies[kind] = tally(kind, range(args.each), args.seed)
+        print(f"{kind}: {dict(tallies[kind].counts)} {dict(tallies[kind].first)}", file=sys.stderr, flush=True)
     rows = [
         (
             kind,

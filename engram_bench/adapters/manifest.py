@@ -146,7 +146,7 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
         path = folder / name
         try:
             size = path.stat().st_size
-            found = StoredFile(_sha256(path), size) if size == expected.size else None
+            found = StoredFile(sha256_of(path, inside=folder), size) if size == expected.size else None
         except OSError as error:
             msg = f"{path}: {error.strerror or error}, but {MANIFEST_FILE} lists it; {_REMEDY}"
             raise AdapterError(msg) from error
@@ -184,11 +184,10 @@ def _read_object(path: Path) -> dict[str, object]:
 
 def _describe(folder: Path, paths: Iterable[Path]) -> dict[str, StoredFile]:
     try:
-        return {path.relative_to(folder).as_posix(): StoredFile(_sha256(path), path.stat().st_size) for path in paths}
+        return {
+            path.relative_to(folder).as_posix(): StoredFile(sha256_of(path, inside=folder), path.stat().st_size)
+            for path in paths
+        }
     except OSError as error:
         msg = f"{error.filename or folder}: cannot be read: {error.strerror or error}"
         raise AdapterError(msg) from error
-
-
-def _sha256(path: Path) -> str:
-    return sha256_of(path)
