@@ -90,7 +90,7 @@ def survived(environment: Environment) -> tuple[bool, str, str, str]:
     odd = (first, second)
     no_traceback = all("Traceback" not in output and "INTERNALERROR" not in output for _, output in (*odd, last))
     passed = all(_has_passed(run) for run in (*odd, last)) if not environment.may_fail else _has_passed(last)
-    return no_traceback and passed, *(_last_line(run) for run in (*odd, last))
+    return no_traceback and passed, _last_line(first), _last_line(second), _last_line(last)
 
 
 def _run(root: Path, environment: Environment) -> tuple[int, str]:

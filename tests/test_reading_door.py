@@ -36,6 +36,8 @@ OWN_FILES = {
     ("cli/init.py", "open"): "the project's own files, extended in place",
     ("cli/__init__.py", "open"): "os.devnull",
     ("system/files.py", "open"): "files and folders to be flushed, and new files",
+    ("models/rendering.py", "loads"): "an answer of the package's own process",
+    ("models/template_worker.py", "loads"): "a request of the package itself",
     ("backends/server/chat_api.py", "loads"): "an answer of a server, bounded by its connection",
 }
 """Calls that read nothing of others."""

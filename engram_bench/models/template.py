@@ -1,7 +1,9 @@
 """Chat templates, which turn a prompt into the text that a model was trained to continue.
 
 A template belongs to a downloaded model and cannot be trusted: it is rendered within bounds on time and memory
-(:mod:`engram_bench.models.rendering`), with the settings of :mod:`engram_bench.models.template_worker`.
+(:mod:`engram_bench.models.rendering`), with the settings of :mod:`engram_bench.models.template_worker`. As in transformers,
+``tools`` and ``documents`` are None, the special tokens that the model names are texts, and all other variables, such as
+``enable_thinking``, are undefined.
 """
 
 from __future__ import annotations
@@ -92,4 +94,10 @@ class ChatTemplate:
         return self._template.render(**self._variables(messages, add_generation_prompt=add_generation_prompt))
 
     def _variables(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> dict[str, Any]:
-        return {"messages": messages, "add_generation_prompt": add_generation_prompt, **self._special_tokens}
+        return {
+            "messages": messages,
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+            **self._special_tokens,
+        }

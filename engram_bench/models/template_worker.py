@@ -31,20 +31,34 @@ def environment() -> Any:
     """The sandboxed environment that templates are compiled in."""
     import jinja2
     from jinja2.ext import Extension, loopcontrols
+    from jinja2.nodes import CallBlock
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class GenerationTag(Extension):
-        """Tag ``{% generation %}…{% endgeneration %}``, which marks the text of the assistant; only its content counts."""
+        """Tag ``{% generation %}…{% endgeneration %}``, which marks the assistant's text for trainers; its content counts.
+
+        The content is a block of its own, as in transformers: what it sets is unset after it.
+        """
 
         tags = {"generation"}  # noqa: RUF012  Jinja's interface
 
         def parse(self, parser: Any) -> Any:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return CallBlock(self.call_method("_content"), [], [], body).set_lineno(line)
 
-    def to_json(value: Any, **options: Any) -> str:
+        def _content(self, caller: Any) -> Any:
+            return caller()
+
+    def to_json(
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: int | None = None,
+        separators: tuple[str, str] | None = None,
+        sort_keys: bool = False,
+    ) -> str:
         """JSON as transformers writes it; Jinja's own filter would escape HTML."""
-        return json.dumps(value, **{"ensure_ascii": False, **options})
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
     def raise_exception(message: str) -> NoReturn:
         raise jinja2.TemplateError(message)
