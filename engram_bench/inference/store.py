@@ -169,7 +169,7 @@ class CompletionStore:
         from filelock import FileLock
 
         with ExitStack() as held:
-            with suppress(OSError):
+            with suppress(OSError, NotImplementedError):
                 lock_file = self._beside(f".{hashlib.sha256(name.encode()).hexdigest()[:12]}.lock")
                 held.enter_context(FileLock(lock_file))
             yield

@@ -47,7 +47,9 @@ def open_regular(path: Path, *, inside: Path | None = None) -> BufferedReader:
     """
     if inside is not None:
         check_inside(path, inside)
-    descriptor = os.open(path, os.O_RDONLY | _flag("O_NONBLOCK") | _flag("O_CLOEXEC") | _flag("O_BINARY"))
+    _check_kind(path.stat().st_mode, path)  # opening a device may already change it
+    flags = ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
+    descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in flags))
     try:
         _check_kind(os.fstat(descriptor).st_mode, path)
         return os.fdopen(descriptor, "rb")
@@ -181,11 +183,6 @@ def _check_kind(mode: int, path: Path) -> None:
     if not stat.S_ISREG(mode):
         reason = f"{_KINDS.get(stat.S_IFMT(mode), 'no regular file')}, expected a regular file"
         raise OSError(errno.EINVAL, reason, str(path))
-
-
-def _flag(name: str) -> int:
-    """A flag of ``os.open``; 0 where this platform has no such flag."""
-    return int(getattr(os, name, 0))
 
 
 def _bounded_int(digits: str) -> int:
