@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engram_bench.errors import ModelError
 from engram_bench.models.folder import read_json, tokenizer_file
 from engram_bench.records import Prompt, TrainingExample
-from engram_bench.system.reading import MIB, read_bytes, read_text
+from engram_bench.system.reading import MIB, check_values, read_bytes, read_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_TOKENIZER_BYTES = 128 * MIB
 """Largest ``tokenizer.json`` that is read; one of 256,000 tokens has 35 MB."""
+MAX_TOKENIZER_VALUES = 8_000_000
+"""Most values of a ``tokenizer.json``, twice those of 256,000 tokens."""
 
 
 class ChatTokenizer:
@@ -172,7 +174,9 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
 
     path = tokenizer_file(folder)
     try:
-        tokenizer = Tokenizer.from_buffer(read_bytes(path, limit=MAX_TOKENIZER_BYTES, inside=folder))
+        data = read_bytes(path, limit=MAX_TOKENIZER_BYTES, inside=folder)
+        check_values(data, MAX_TOKENIZER_VALUES)
+        tokenizer = Tokenizer.from_buffer(data)
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror or error}"
         raise ModelError(msg) from error

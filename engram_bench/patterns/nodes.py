@@ -12,6 +12,8 @@ MAX_DEPTH = 16
 """Deepest nesting of a file; a pattern file needs four levels."""
 MAX_SCALAR = 400
 """Longest number, date or truth value, in characters; a longer word is text. Reading ``1:1:1:…`` costs its length squared."""
+MAX_EVENTS = 1_500_000
+"""Most values of a file, keys and brackets included; 100,000 patterns have a million."""
 MAX_EXPANSION = 10
 """Largest number of values that aliases may stand for, per value written in the file."""
 
@@ -113,6 +115,9 @@ class _Builder:
         """The first document's root."""
         for written, event in enumerate(events):
             line = event.start_mark.line + 1
+            if written > MAX_EVENTS:
+                found = f"more than {MAX_EVENTS:,} values: write large sets as .jsonl"
+                raise UnreadableError(line, found)
             match event:
                 case yaml.DocumentStartEvent() if self._root is not None:
                     raise UnreadableError(line, "a second document, expected one per file")

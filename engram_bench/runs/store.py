@@ -17,8 +17,8 @@ __all__ = ["find_run", "list_runs", "load_run", "save_run", "write_atomic"]
 
 _NAME = re.compile(r"(\d{4,})-[0-9A-Za-z-]+\.json")
 _LOCK_TIMEOUT_S = 60.0
-MAX_RUN_BYTES = 512 * MIB
-"""Largest run file that is read, several times that of 100,000 cases."""
+MAX_RUN_BYTES = 256 * MIB
+"""Largest run file that is read, twice that of 100,000 cases."""
 
 
 def save_run(run: Run, report_dir: Path) -> Run:

@@ -24,6 +24,8 @@ MAX_DEPTH = 64
 """Deepest nesting of JSON; the deepest file of any known tool has a dozen levels."""
 MAX_DIGITS = 300
 """Longest whole number of JSON, in digits: as a float it is still finite. Tokenizers state lengths of 31 digits."""
+MAX_VALUES = 3_000_000
+"""Most values of a JSON text as :func:`check_values` weighs them, so that a small file cannot become gigabytes of objects."""
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -123,20 +125,26 @@ def read_json(path: Path, *, limit: int = MAX_TEXT_BYTES, inside: Path | None = 
 
 
 def parse_json(
-    data: bytes | str, *, deepest: int = MAX_DEPTH, pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None
+    data: bytes | str,
+    *,
+    deepest: int = MAX_DEPTH,
+    most_values: int = MAX_VALUES,
+    pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
 ) -> Any:
     """The value of a JSON text, with bounds on depth and numbers.
 
     Args:
         data: Text, or its bytes in UTF-8.
         deepest: Most levels of lists and objects.
+        most_values: Most values, see :func:`check_values`.
         pairs_hook: Function that makes an object of its keys and values; None makes a ``dict``.
 
     Raises:
-        ValueError: The text is not JSON or not UTF-8, is nested too deeply, or has a number of more than :data:`MAX_DIGITS`
-            digits. Errors of *pairs_hook* pass through.
+        ValueError: The text is not JSON or not UTF-8, is nested too deeply, has too many values, or has a number of more than
+            :data:`MAX_DIGITS` digits. Errors of *pairs_hook* pass through.
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    check_values(raw, most_values)
     # A hook for numbers makes parsing slower, so there is one only where a long row of digits stands somewhere.
     read_int = _bounded_int if b"0" * MAX_DIGITS in raw.translate(_DIGITS) else None
     text = raw.decode("utf-8-sig") if isinstance(data, bytes) else data
@@ -147,6 +155,19 @@ def parse_json(
     if _may_be_deep(raw, deepest):
         check_depth(value, deepest)
     return value
+
+
+def check_values(raw: bytes, most: int) -> None:
+    """Check that a JSON text has at most so many values, where a list or an object weighs four times as much as another value.
+
+    Commas and brackets are counted, those inside texts as well. Nothing is built.
+
+    Raises:
+        ValueError: The text has more.
+    """
+    if len(raw) > most and (found := raw.count(b",") + 4 * (raw.count(b"[") + raw.count(b"{"))) > most:
+        msg = f"{found:,} values, expected at most {most:,}"
+        raise ValueError(msg)
 
 
 def check_depth(value: Any, deepest: int = MAX_DEPTH) -> None:

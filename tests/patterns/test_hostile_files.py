@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engram_bench.errors import PatternFileError
+from engram_bench.patterns import nodes
 from engram_bench.patterns.load import load_pattern_file
 
 NUMBER = "line 4: pattern 'port': output is 22 without quotes"
@@ -88,3 +89,11 @@ def test_a_named_pipe_is_refused(tmp_path: Path, name: str) -> None:
 
     with pytest.raises(PatternFileError, match="a named pipe, expected a regular file"):
         load_pattern_file(tmp_path / name, root=tmp_path)
+
+
+def test_a_yaml_file_of_too_many_values_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "MAX_EVENTS", 1000)
+    (tmp_path / "a.yaml").write_text("name: a\npatterns: [" + "a," * 1000 + "]\n")
+
+    with pytest.raises(PatternFileError, match=r"line 2: more than 1,000 values: write large sets as \.jsonl"):
+        load_pattern_file(tmp_path / "a.yaml", root=tmp_path)

@@ -110,3 +110,10 @@ def test_a_number_of_too_many_digits_is_refused_and_a_long_text_of_digits_is_not
 def test_what_is_no_json_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_json(data)
+
+
+def test_a_text_of_too_many_values_is_refused_before_it_is_built() -> None:
+    assert parse_json("[" + "[]," * 300 + "[]]", most_values=2000) == [[]] * 301
+
+    with pytest.raises(ValueError, match="2,104 values, expected at most 1,000"):
+        parse_json("[" + "[]," * 420 + "0]", most_values=1000)
