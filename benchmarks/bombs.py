@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def read_one(name: str) -> tuple[str, float, float]:
-    """How one input ended, its processor seconds, and its peak memory (MB) above that of a whole model, the rendering process included."""
+    """How one input ended, its processor seconds, and its peak memory (MB) above that of a whole model."""
     import resource
 
     with tempfile.TemporaryDirectory() as folder:

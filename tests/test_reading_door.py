@@ -28,7 +28,6 @@ LIBRARIES = {
 }
 """Functions of libraries that open a file themselves, or read a text without bounds."""
 CHECKED_BEFORE = {
-    ("models/gguf_metadata.py", "GGUFReader"): "open_gguf walks over all counts of the file first",
     ("backends/torch/llama/files.py", "safe_open"): "resolve_model has checked every header of the folder",
 }
 """Libraries that get a path which was checked in the lines before."""

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engram_bench.errors import ModelError
-from engram_bench.models.gguf_metadata import Metadata, open_gguf
+from engram_bench.models.gguf_metadata import GgufFile, GgufTensor, Metadata, open_gguf
 from engram_bench.models.weights import LazyTensor, write_safetensors
 from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     import numpy as np
-    from gguf import GGUFReader, ReaderTensor
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
@@ -131,7 +130,7 @@ def _short(value: float) -> float:
 # ── weights ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _tensors(source: Path, reader: GGUFReader, config: Mapping[str, Any]) -> list[LazyTensor]:
+def _tensors(source: Path, reader: GgufFile, config: Mapping[str, Any]) -> list[LazyTensor]:
     found = {tensor.name: tensor for tensor in reader.tensors}
     blocks = range(config["num_hidden_layers"])
     expected = [
@@ -145,9 +144,7 @@ def _tensors(source: Path, reader: GGUFReader, config: Mapping[str, Any]) -> lis
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     permuted = heads if config["model_type"] == "llama" else {}
     return [
-        LazyTensor(
-            _name(source, name), tuple(reversed(tensor.shape.tolist())), partial(_values, source, tensor, permuted)
-        )
+        LazyTensor(_name(source, name), tensor.shape, partial(_values, source, tensor, permuted))
         for name, tensor in found.items()
     ]
 
@@ -163,7 +160,7 @@ def _name(source: Path, name: str) -> str:
     return f"{modules[part]}.{kind}" if block is None else f"model.layers.{block}.{modules[part]}.{kind}"
 
 
-def _values(source: Path, tensor: ReaderTensor, permuted: Mapping[str, int]) -> NDArray[np.float32]:
+def _values(source: Path, tensor: GgufTensor, permuted: Mapping[str, int]) -> NDArray[np.float32]:
     """Values in fp32, with rotary rows in transformers' order. llama.cpp interleaves the two halves of each head."""
     import numpy as np
     from gguf.quants import dequantize

@@ -195,8 +195,10 @@ def _scalar(event: Any, line: int) -> Node:
 
     The signs ``=`` and ``<<`` are texts: a pattern file has neither default values nor merged mappings.
     """
+    if len(event.value) > MAX_SCALAR:
+        return Node(line, event.value)
     tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit) if event.tag in (None, "!") else event.tag
-    if tag.removeprefix(_YAML) not in _SCALARS or len(event.value) > MAX_SCALAR:
+    if tag.removeprefix(_YAML) not in _SCALARS:
         return Node(line, event.value)
     try:
         return Node(line, _SCALARS[tag.removeprefix(_YAML)](_RESOLVER, yaml.ScalarNode(tag, event.value)), event.value)

@@ -38,7 +38,7 @@ HOSTILE = {
     "array": (head(fields=1) + array(0, 2**50) + b"a" * 40, "an array of 1125899906842624 values"),
     "many-values": (
         head(fields=1) + array(0, MAX_ELEMENTS + 1) + b"a" * (MAX_ELEMENTS + 9),
-        "arrays of 1000001 values",
+        "arrays of 2000001 values",
     ),
     "array-in-array": (head(fields=1) + array(9, 3) + b"a" * 90, "an array of values of type 9"),
     "type": (head(fields=1) + text("a") + struct.pack("<I", 99) + b"a" * 9, "a value of type 99"),
