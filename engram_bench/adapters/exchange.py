@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from engram_bench.adapters.store import Adapter
 from engram_bench.errors import AdapterError, UsageError
 from engram_bench.models.tensors import linear_shapes, stored_tensors
 from engram_bench.records import Recipe
+from engram_bench.system.files import expanded
 from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ FORMATS = {
     "gguf-lora": "adapter.gguf: llama.cpp --lora",
 }
 """Name of an export format → what it holds and who reads it."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+"""Name of a stored adapter: a folder of its own beside the others."""
 HUB_FILES = ("*.safetensors", "*.json")
 
 
@@ -97,10 +101,14 @@ def import_adapter(
         progress: Callable that receives the start and the end of a download.
 
     Raises:
+        UsageError: The name is not that of a folder below *root*.
         AdapterError: Nothing there, no LoRA, pickled weights, another rank than its configuration says, layers the model
             does not have or of other sizes, or another adapter has that name.
     """
-    path = Path(source).expanduser()
+    if name is not None and not _NAME.fullmatch(name):
+        msg = f"--name: got {name!r}, expected letters, digits, '.', '_' and '-', the first a letter or digit"
+        raise UsageError(msg)
+    path = expanded(source)
     folder = path if path.exists() else _from_hub(source, progress)
     updates = _read(folder)
     check_fits(folder, updates, linear_shapes(stored_tensors(model.folder)))

@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_bench.errors import AdapterError
+from engram_bench.system.files import write_atomic
+from engram_bench.system.reading import MAX_TEXT_BYTES, read_bytes, read_json
+from engram_bench.system.tensor_files import read_tensor_header, write_arrays
 
 Floats = NDArray[np.float32]
 KINDS: Mapping[str, Any] = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
@@ -23,7 +26,7 @@ def read_config(path: Path) -> dict[str, Any]:
         AdapterError: The file is missing or holds something else.
     """
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = read_json(path, inside=path.parent)
     except OSError as error:
         msg = f"{path}: not found or not readable, expected an adapter folder ({error.strerror})"
         raise AdapterError(msg) from error
@@ -56,17 +59,19 @@ def non_finite(path: Path) -> list[str]:
 
 def _stored(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
     """Name, and type, shape and bytes, of every tensor."""
-    import safetensors
-
     try:
-        stored: list[tuple[str, Mapping[str, Any]]] = safetensors.deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+        entries = read_tensor_header(path, inside=path.parent)
+        data = memoryview(read_bytes(path, limit=max((entry.end for entry in entries), default=MAX_TEXT_BYTES)))
     except OSError as error:
         msg = f"{path}: not found or not readable, expected LoRA weights in safetensors ({error.strerror})"
         raise AdapterError(msg) from error
-    except safetensors.SafetensorError as error:
+    except ValueError as error:
         msg = f"{path}: cut off or damaged, expected a whole safetensors file ({error})"
         raise AdapterError(msg) from error
-    return stored
+    return [
+        (entry.name, {"dtype": entry.dtype, "shape": entry.shape, "data": data[entry.start : entry.end]})
+        for entry in entries
+    ]
 
 
 def _is_float(tensor: Mapping[str, Any]) -> bool:
@@ -93,17 +98,19 @@ def _floats(path: Path, name: str, tensor: Mapping[str, Any]) -> Floats:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Floats]) -> None:
-    """Write *tensors* as float32 safetensors; *path* is replaced once they are all there."""
-    from safetensors.numpy import save_file
+    """Write *tensors* as float32 safetensors; *path* is replaced once they are all there.
 
-    whole = {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
-    partial = path.with_name(f".{path.name}.partial")
-    save_file(whole, partial, metadata={"format": "pt"})
-    partial.replace(path)
+    Raises:
+        StoreError: The file cannot be written; no half file is left.
+    """
+    whole = {name: np.asarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
+    write_arrays(path, whole, metadata={"format": "pt"})
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write *content* as indented JSON; *path* is replaced once it is all there."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    """Write *content* as indented JSON; *path* is replaced once it is all there.
+
+    Raises:
+        StoreError: The file cannot be written; no half file is left.
+    """
+    write_atomic(path, json.dumps(content, indent=2) + "\n")

@@ -7,11 +7,12 @@ import platform
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engram_bench.system.files import sync
 from engram_bench.system.provenance import utc_now
+from engram_bench.system.reading import read_text
 
 
 @contextmanager
@@ -31,9 +32,10 @@ def locked(root: Path, name: str, wait_note: Callable[[str], None] | None = None
         wait_note(f"adapter {name}: waiting for {_read(holder) or 'another process'}")
         lock.acquire()
     try:
-        holder.write_text(
-            f"process {os.getpid()} on {platform.node()}, which holds it since {utc_now()}", encoding="utf-8"
-        )
+        with suppress(OSError):  # a courtesy to those who wait: a full disk has an error of its own
+            holder.write_text(
+                f"process {os.getpid()} on {platform.node()}, which holds it since {utc_now()}", encoding="utf-8"
+            )
         yield
     finally:
         holder.unlink(missing_ok=True)
@@ -43,8 +45,8 @@ def locked(root: Path, name: str, wait_note: Callable[[str], None] | None = None
 def _read(holder: Path) -> str:
     """Who holds a lock; empty if it has just been given back."""
     try:
-        return holder.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        return read_text(holder, errors="replace")
+    except OSError:
         return ""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,6 +11,7 @@ from engram_bench.errors import AdapterError, StoreError
 from engram_bench.records import Recipe, TrainingRecord
 from engram_bench.records.plain import from_plain, to_json_lines, to_plain
 from engram_bench.system.files import sync, write_atomic
+from engram_bench.system.reading import read_json, sha256_of
 
 MANIFEST_FILE = "manifest.json"
 MANIFEST_SCHEMA = 1
@@ -124,6 +124,8 @@ def stored_files(folder: Path) -> dict[str, StoredFile]:
     Raises:
         AdapterError: There is no safetensors file among them.
     """
+    for part in folder.rglob(".*.part"):  # begun by a process that was killed; whoever trains here holds the lock
+        part.unlink(missing_ok=True)
     paths = sorted(folder.rglob("*"))
     files = _describe(folder, (path for path in paths if path.is_file() and path != folder / MANIFEST_FILE))
     if not any(name.endswith(".safetensors") for name in files):
@@ -144,7 +146,7 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
         path = folder / name
         try:
             size = path.stat().st_size
-            found = StoredFile(_sha256(path), size) if size == expected.size else None
+            found = StoredFile(sha256_of(path, inside=folder), size) if size == expected.size else None
         except OSError as error:
             msg = f"{path}: {error.strerror or error}, but {MANIFEST_FILE} lists it; {_REMEDY}"
             raise AdapterError(msg) from error
@@ -167,11 +169,11 @@ _REMEDY = "bring the file back, or delete the folder to train again"
 
 def _read_object(path: Path) -> dict[str, object]:
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = read_json(path, inside=path.parent)
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror or error}"
         raise AdapterError(msg) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         msg = f"{path}: not whole JSON: {error}"
         raise AdapterError(msg) from error
     if not isinstance(plain, dict):
@@ -182,12 +184,10 @@ def _read_object(path: Path) -> dict[str, object]:
 
 def _describe(folder: Path, paths: Iterable[Path]) -> dict[str, StoredFile]:
     try:
-        return {path.relative_to(folder).as_posix(): StoredFile(_sha256(path), path.stat().st_size) for path in paths}
+        return {
+            path.relative_to(folder).as_posix(): StoredFile(sha256_of(path, inside=folder), path.stat().st_size)
+            for path in paths
+        }
     except OSError as error:
         msg = f"{error.filename or folder}: cannot be read: {error.strerror or error}"
         raise AdapterError(msg) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

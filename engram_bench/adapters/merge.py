@@ -14,6 +14,7 @@ from engram_bench.models.folder import read_json
 from engram_bench.models.tensors import StoredTensor, stored_tensors
 from engram_bench.models.weights import LazyTensor, write_safetensors
 from engram_bench.system.progress import Progress, no_progress
+from engram_bench.system.reading import check_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,7 @@ def write_merged(source: Path, updates: Updates, folder: Path, *, progress: Prog
     for pattern in COPIED:
         for path in source.glob(pattern):
             if not path.name.endswith(".safetensors.index.json"):
+                check_regular(path, inside=source)
                 shutil.copyfile(path, folder / path.name)
     (folder / "config.json").write_text(
         json.dumps(

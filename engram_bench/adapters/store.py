@@ -20,7 +20,7 @@ from pathlib import Path
 from engram_bench.adapters import manifest as adapter_manifest
 from engram_bench.adapters.folders import discard, locked, publish
 from engram_bench.adapters.manifest import MANIFEST_FILE, MANIFEST_SCHEMA, Manifest
-from engram_bench.errors import AdapterError
+from engram_bench.errors import AdapterError, StoreError
 from engram_bench.records import Recipe, TrainingExample, TrainingRecord
 from engram_bench.records.plain import canonical_json, from_plain, to_plain
 from engram_bench.records.training import LATER_FIELDS
@@ -232,8 +232,9 @@ def _train_into_place(
     partial.mkdir(parents=True, exist_ok=True)
     try:
         record = train(partial)
-    except OSError as error:
-        msg = f"{partial}: training stopped: {error.strerror or error}"
+    except (OSError, StoreError) as error:
+        reason = getattr(error, "strerror", None) or error
+        msg = f"{partial}: training stopped: {reason}"
         raise AdapterError(msg) from error
     manifest = Manifest(
         schema=MANIFEST_SCHEMA,

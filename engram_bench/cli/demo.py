@@ -34,6 +34,7 @@ from engram_bench.patterns.wordings import normalise_prompt
 from engram_bench.records import Case, GenerationSettings, PatternSet, Prompt, Side
 from engram_bench.session.bench import COMPARED, Bench
 from engram_bench.session.plan import free_case
+from engram_bench.system.reading import read_text
 
 PROMPTS, QUICK_PROMPTS = 6, 3
 QUICK_STEPS = 30
@@ -124,8 +125,8 @@ def _from_file(path: Path, bench: Bench) -> list[Case]:
         loaded = load_pattern_file(path)
         return [*accuracy_cases(loaded), *retention_cases(loaded)]
     try:
-        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in read_text(path).splitlines()]
+    except (OSError, ValueError) as error:
         msg = f"--prompts: {path}: cannot be read: {getattr(error, 'strerror', None) or error}"
         raise UsageError(msg) from error
     known = _known(bench.sets)

@@ -12,6 +12,7 @@ from engram_bench.door import printable
 from engram_bench.errors import UsageError
 from engram_bench.patterns.render import training_examples, write_chat_jsonl
 from engram_bench.session.sets import load_sets
+from engram_bench.system.reading import read_bytes
 
 OUT = "data/engram"
 """Default folder of the training data, relative to the current folder."""
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         msg = f"{', '.join(map(str, settings.patterns))}: no pattern of kind memory, expected at least one to train on"
         raise UsageError(msg)
     files = write_chat_jsonl(examples, Path(args.out), valid_share=args.valid_share, seed=settings.seed)
-    lines = {path: path.read_text("utf-8").count("\n") for path in files}
+    lines = {path: read_bytes(path, limit=path.stat().st_size).count(b"\n") for path in files}
     patterns = len({example.pattern_id for example in examples})
     if args.json:
         counts = {path.stem: {"path": str(path), "examples": count} for path, count in lines.items()}

@@ -18,6 +18,7 @@ from engram_bench.cli.console import say, say_json
 from engram_bench.cli.project import pytest_config
 from engram_bench.door import printable
 from engram_bench.patterns.schema import schema_text
+from engram_bench.system.reading import read_text
 
 PACKAGE = Path(__file__).parents[1]
 """Folder of the package. A wheel holds the shipped patterns inside this folder, a checkout beside it."""
@@ -92,7 +93,7 @@ def scaffold(root: Path, *, example: bool = False) -> Iterator[Outcome]:
     patterns = root / "patterns"
     if example:
         for path in shipped_patterns():
-            yield _make(root, f"patterns/{path.name}", path.read_text("utf-8"))
+            yield _make(root, f"patterns/{path.name}", read_text(path))
     elif any(path.suffix in (".yaml", ".yml", ".jsonl") for path in patterns.glob("*")):
         yield Outcome("patterns/", "kept", "has pattern files")
     else:
@@ -142,7 +143,7 @@ def _configure_pytest(root: Path) -> Outcome:
 
 def _ignore(root: Path) -> Outcome:
     path = root / ".gitignore"
-    there = path.read_text("utf-8").splitlines() if path.exists() else []
+    there = read_text(path).splitlines() if path.exists() else []
     names = {line.strip().strip("/") for line in there}
     missing = [line for line in IGNORED if line.strip("/") not in names]
     if not missing:

@@ -12,6 +12,7 @@ from typing import Any
 
 from engram_bench.errors import UsageError
 from engram_bench.session.options import OPTIONS, Settings, read_settings
+from engram_bench.system.reading import read_text
 
 _SECTIONS = {
     "pytest.toml": ("pytest",),
@@ -81,10 +82,10 @@ def _read(path: Path, table: tuple[str, ...]) -> Mapping[str, Any] | None:
     """The keys of the file's pytest table; None without such a table. ``pytest.ini`` counts even when it is empty."""
     try:
         if path.suffix == ".toml":
-            return _toml_keys(tomllib.loads(path.read_text("utf-8")), table)
+            return _toml_keys(tomllib.loads(read_text(path)), table)
         parser = configparser.ConfigParser(interpolation=None, allow_no_value=True)
-        parser.read_string(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, configparser.Error) as error:
+        parser.read_string(read_text(path))
+    except (OSError, UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError, configparser.Error) as error:
         msg = f"{path}: cannot be read: {str(error).splitlines()[0]}"
         raise UsageError(msg) from error
     if table[0] in parser:

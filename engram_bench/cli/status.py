@@ -17,6 +17,7 @@ from engram_bench.reporting.status import status_markdown
 from engram_bench.runs.history import read_history
 from engram_bench.runs.store import find_run, load_run
 from engram_bench.system.files import write_atomic
+from engram_bench.system.reading import read_text
 
 BEGIN, END = "<!-- engram-bench status: begin -->", "<!-- engram-bench status: end -->"
 
@@ -65,9 +66,9 @@ def _newest(report_dir: Path) -> list[Path]:
 def _between_markers(path: Path, text: str) -> str:
     """The text of the file with *text* between its marker lines."""
     try:
-        page = path.read_text("utf-8")
-    except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror or error}"
+        page = read_text(path)
+    except (OSError, ValueError) as error:
+        msg = f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
         raise StoreError(msg) from error
     head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)

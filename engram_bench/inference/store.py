@@ -5,41 +5,38 @@ A cache and nothing more. Where it cannot be kept (read-only, full, damaged) wor
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
-import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from engram_bench.inference.store_file import (
+    BUSY_TIMEOUT_S,
+    Connection,
+    Unusable,
+    completion_of,
+    completion_row,
+    connect,
+    figures_of,
+    figures_row,
+    is_damage,
+)
 from engram_bench.records import Completion, GenerationSettings
 from engram_bench.records.plain import canonical_json
 from engram_bench.system.warning import warn
 
 STORE_FILE = "completions.sqlite"
-STORE_VERSION = 1
-"""``PRAGMA user_version`` of the file. A file of another version is moved aside."""
 
 T = TypeVar("T")
-_BUSY_TIMEOUT_S = 30.0
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_CREATE = """
-CREATE TABLE IF NOT EXISTS completions (
-    key TEXT PRIMARY KEY,
-    text BLOB NOT NULL,
-    prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL,
-    stop_reason TEXT NOT NULL CHECK (stop_reason IN ('stop', 'length')),
-    seconds REAL NOT NULL
-) WITHOUT ROWID
-"""
-_CREATE_FIGURES = "CREATE TABLE IF NOT EXISTS figures (key TEXT PRIMARY KEY, figures TEXT NOT NULL) WITHOUT ROWID"
 _SELECT = """
-SELECT key, text, prompt_tokens, completion_tokens, stop_reason, seconds
+SELECT key, text, prompt_tokens, completion_tokens, stop_reason, seconds, checksum
 FROM completions WHERE key IN (SELECT value FROM json_each(?))
 """
+_SELECT_FIGURES = "SELECT key, figures, checksum FROM figures WHERE key IN (SELECT value FROM json_each(?))"
 
 
 def completion_key(
@@ -82,38 +79,39 @@ class StoreStats:
     """Bytes of the file, write-ahead log included."""
 
 
-class _Unusable(Exception):
-    """The file is not a store of this version; the message says what the file is."""
 
 
 class CompletionStore:
     """The store in one file, made with its folder if missing. One object for one thread; any number of processes.
 
     Never raises for what happens to the file: *warn* gets one sentence, :meth:`get_many` finds nothing,
-    :meth:`put_many` keeps nothing. A damaged file is moved to ``<name>.damaged`` and a new one begun.
+    :meth:`put_many` keeps nothing. A damaged file is moved to ``<name>.damaged`` and a new one begun, once for all processes
+    that have it open.
     """
 
     def __init__(self, path: Path, *, warn: Callable[[str], None] = warn) -> None:
         self.path = path
         self._warn = warn
-        self._connection = self._open()
+        self._connection: Connection | None = None
+        self._opened: tuple[int, int] | None = None
+        self._open()
 
     def get_many(self, keys: Sequence[str]) -> dict[str, Completion]:
         """The stored completions among *keys*, by key; keys that are not stored are left out."""
 
         def read(connection: sqlite3.Connection) -> dict[str, Completion]:
             rows = connection.execute(_SELECT, (canonical_json(tuple(keys)),))
-            return dict(map(_from_row, rows))
+            return dict(map(completion_of, rows))
 
         return self._with_connection(read, {})
 
     def put_many(self, completions: Mapping[str, Completion]) -> None:
         """Keep all the completions or, if interrupted, none. A key that is stored keeps its first completion."""
-        rows = [_to_row(key, completion) for key, completion in completions.items()]
+        rows = [completion_row(key, completion) for key, completion in completions.items()]
 
         def write(connection: sqlite3.Connection) -> None:
             with connection:
-                connection.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)", rows)
+                connection.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
         self._with_connection(write, None)
 
@@ -121,19 +119,18 @@ class CompletionStore:
         """The stored figures among *keys*, by key: numbers that were computed from a model's outputs."""
 
         def read(connection: sqlite3.Connection) -> dict[str, list[float]]:
-            query = "SELECT key, figures FROM figures WHERE key IN (SELECT value FROM json_each(?))"
-            rows = connection.execute(query, (canonical_json(tuple(keys)),))
-            return {key: json.loads(figures) for key, figures in rows}
+            rows = connection.execute(_SELECT_FIGURES, (canonical_json(tuple(keys)),))
+            return dict(map(figures_of, rows))
 
         return self._with_connection(read, {})
 
     def put_figures(self, figures: Mapping[str, Sequence[float]]) -> None:
         """Keep all the figures or, if interrupted, none. A key that is stored keeps its first ones."""
-        rows = [(key, json.dumps(list(values))) for key, values in figures.items()]
+        rows = [figures_row(key, list(values)) for key, values in figures.items()]
 
         def write(connection: sqlite3.Connection) -> None:
             with connection:
-                connection.executemany("INSERT OR IGNORE INTO figures VALUES (?, ?)", rows)
+                connection.executemany("INSERT OR IGNORE INTO figures VALUES (?, ?, ?)", rows)
 
         self._with_connection(write, None)
 
@@ -141,9 +138,8 @@ class CompletionStore:
         """The number of completions and the size of the file; zeros where nothing is kept."""
 
         def count(connection: sqlite3.Connection) -> StoreStats:
-            (number,) = connection.execute("SELECT count(*) FROM completions").fetchone()
-            files = (self.path, self._beside("-wal"))
-            return StoreStats(number, sum(file.stat().st_size for file in files if file.exists()))
+            (number,) = connection.execute("SELECT count(*) FROM completions WHERE key IS NOT NULL").fetchone()
+            return StoreStats(number, sum(map(_size, (self.path, self._beside("-wal")))))
 
         return self._with_connection(count, StoreStats(0, 0))
 
@@ -151,6 +147,8 @@ class CompletionStore:
         """Delete every completion and figure, free the disk space, and return the number of completions there were."""
 
         def delete(connection: sqlite3.Connection) -> int:
+            if (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise Unusable(found)
             with connection:
                 number = connection.execute("DELETE FROM completions").rowcount
                 connection.execute("DELETE FROM figures")
@@ -169,13 +167,15 @@ class CompletionStore:
         from filelock import FileLock
 
         with ExitStack() as held:
-            with suppress(OSError):
+            with suppress(OSError, NotImplementedError):
                 lock_file = self._beside(f".{hashlib.sha256(name.encode()).hexdigest()[:12]}.lock")
                 held.enter_context(FileLock(lock_file))
             yield
 
     def close(self) -> None:
         """Close the file; afterwards the store finds and keeps nothing. Safe to call twice."""
+        if self._connection is not None and self._identity() != self._opened:
+            self._leave()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -188,37 +188,70 @@ class CompletionStore:
 
     # ── trouble ─────────────────────────────────────────────────────────────────────────────────
 
-    def _with_connection(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-        if self._connection is None:
-            return otherwise
-        try:
-            return work(self._connection)
-        except sqlite3.Error as error:
-            self.close()
-            if _is_damage(error):
-                self._connection = self._open(thorough=True)
-            else:
-                self._warn(f"{self.path}: {error}; completions are not stored")
-            return otherwise
+    def _with_connection(self, work: Callable[[Connection], T], otherwise: T) -> T:
+        """What *work* gives; after a damaged file was moved aside, what it gives with the new one."""
+        if self._connection is not None and self._identity() != self._opened:
+            self._leave()  # another process has moved the file aside
+            self._open()
+        for is_again in (False, True):
+            if self._connection is None:
+                return otherwise
+            try:
+                self._connection.begin()
+                return work(self._connection)
+            except (sqlite3.Error, Unusable) as error:
+                if not is_damage(error) or is_again:
+                    self.close()
+                    self._warn(f"{self.path}: {error}; completions are not stored")
+                    return otherwise
+                self._replace(error)
+        return otherwise
 
-    def _open(self, *, thorough: bool = False) -> sqlite3.Connection | None:
-        """A connection to a whole store, after moving a damaged one aside; None where none can be kept."""
+    def _open(self, damage: Exception | None = None) -> None:
+        """Connect to a whole store, after moving a damaged one aside; to none where none can be kept.
+
+        Args:
+            damage: What is wrong with the file that this object had open; None finds out when connecting.
+        """
         from filelock import FileLock
 
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Under a lock: of two processes that meet a damaged file, the second must find the first one's new file.
-            with FileLock(self._beside(".lock"), timeout=_BUSY_TIMEOUT_S):
+            with FileLock(self._beside(".lock"), timeout=BUSY_TIMEOUT_S):
+                if damage is not None and self._identity() == self._opened:
+                    self._move_aside(damage)
                 try:
-                    return _connect(self.path, thorough=thorough)
-                except (_Unusable, sqlite3.DatabaseError) as error:
-                    if not _is_damage(error):
+                    self._connection = connect(self.path, thorough=damage is not None)
+                except (Unusable, sqlite3.Error) as error:
+                    if not is_damage(error):
                         raise
                     self._move_aside(error)
-                    return _connect(self.path, thorough=False)
-        except (OSError, sqlite3.Error) as error:
+                    self._connection = connect(self.path, thorough=False)
+                self._opened = self._identity()
+        except (OSError, NotImplementedError, sqlite3.Error, Unusable) as error:  # filelock lacks some file systems
             self._warn(f"{self.path}: {error}; completions are not stored")
-            return None
+
+    def _replace(self, damage: Exception) -> None:
+        self._leave()
+        self._open(damage)
+
+    def _leave(self) -> None:
+        """Forget the connection without closing it.
+
+        SQLite deletes the write-ahead log by its name when a file is closed. The name may be that of the new file's log by
+        now, so the object lives until the process ends.
+        """
+        if self._connection is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+            self._connection = None
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Device and number of the file that has the store's name now; None where there is none."""
+        with suppress(OSError):
+            found = self.path.stat()
+            return found.st_dev, found.st_ino
+        return None
 
     def _move_aside(self, reason: Exception) -> None:
         aside = self._beside(".damaged")
@@ -231,39 +264,7 @@ class CompletionStore:
         return self.path.with_name(self.path.name + suffix)
 
 
-def _to_row(key: str, each: Completion) -> tuple[object, ...]:
-    """The columns of a row; text is stored as bytes because SQLite's text holds no lone surrogate."""
-    text = each.text.encode("utf-8", "surrogatepass")
-    return (key, text, each.prompt_tokens, each.completion_tokens, each.stop_reason, each.seconds)
-
-
-def _from_row(row: tuple[Any, ...]) -> tuple[str, Completion]:
-    key, text, *rest = row
-    return key, Completion(text.decode("utf-8", "surrogatepass"), *rest)
-
-
-def _connect(path: Path, *, thorough: bool) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last rows, never the file
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and version != STORE_VERSION:
-            msg = f"version {version}, expected {STORE_VERSION}"
-            raise _Unusable(msg)
-        if thorough and (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise _Unusable(found)
-        with connection:
-            connection.execute(_CREATE)
-            connection.execute(_CREATE_FIGURES)
-            connection.execute(f"PRAGMA user_version = {STORE_VERSION}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _is_damage(error: Exception) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0)
-    return isinstance(error, _Unusable) or code & 0xFF in _DAMAGED  # the low byte is the primary code
+def _size(file: Path) -> int:
+    with suppress(OSError):
+        return file.stat().st_size
+    return 0

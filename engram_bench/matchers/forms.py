@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from functools import cache
+from itertools import groupby
 
 _LIGATURES = range(0xFB00, 0xFB07)
 """ﬀ to ﬆ."""
@@ -21,7 +22,15 @@ def fold_forms(text: str) -> str:
     """
     if text.isascii():
         return text
-    return unicodedata.normalize("NFC", "".join(map(_folded, text)))
+    return unicodedata.normalize("NFC", _in_order("".join(map(_folded, text))))
+
+
+def _in_order(text: str) -> str:
+    """The text with long rows of accents in canonical order, as NFC puts them; Python's own sort costs a row's length squared."""
+    if len(text) < 1000:
+        return text
+    rows = groupby(text, key=lambda character: unicodedata.combining(character) != 0)
+    return "".join("".join(sorted(row, key=unicodedata.combining) if is_accent else row) for is_accent, row in rows)
 
 
 @cache

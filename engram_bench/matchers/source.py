@@ -24,8 +24,9 @@ _MAX_STARTS = 20
 """Brackets tried as the start of a JSON value in running text; without a bound ``[[[[…`` costs its length squared."""
 
 _BRACKET = re.compile(r"[\[{]")
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-"""A string, or a bracket outside of strings."""
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?P<end>"|\\?\Z)|[\[\]{}]', re.DOTALL)
+"""A string, which may be open at the end of the text, or a bracket outside of strings."""
+_ANY_BRACKET = re.compile(r"[\[\]{}]")
 
 _NOT_SOURCE = (SyntaxError, ValueError, RecursionError, MemoryError, InvalidOperation)
 """What ``ast`` and ``json`` raise on text that is not source, is too deep or has a number of too many digits."""
@@ -129,8 +130,13 @@ def _embedded(text: str) -> Iterator[Any]:
 
 def _closed_at(text: str, start: int) -> int:
     """Where the bracket at *start* is closed, brackets in double quotes aside; the end of the text if nowhere."""
-    depth = 0
-    for token in _TOKEN.finditer(text, start):
+    depth, at, tokens = 0, start, _TOKEN
+    while token := tokens.search(text, at):
+        at = token.end()
+        if token[0][0] == '"':
+            if token["end"] != '"':  # then no later quote ends a string either, and each would be read to the end
+                tokens, at = _ANY_BRACKET, token.start() + 1
+            continue
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
         if depth <= 0:
             return token.end()

@@ -15,8 +15,10 @@ from engram_bench.errors import AdapterError, BackendError
 from engram_bench.memory.config import DESCRIPTION_FILE, MemoryConfig, checked
 from engram_bench.memory.nearest import UNMATCHED, KnownQuestions
 from engram_bench.memory.table import RowTable
-from engram_bench.records.plain import to_json_lines
+from engram_bench.records.plain import from_plain, to_json_lines
 from engram_bench.system.files import write_atomic
+from engram_bench.system.reading import read_json
+from engram_bench.system.tensor_files import read_arrays, write_arrays
 
 if TYPE_CHECKING:
     from engram_bench.models import Model
@@ -66,9 +68,11 @@ class StoredMemory:
 
 
 def save_memory(folder: Path, memory: StoredMemory) -> None:
-    """Write both files into *folder*, the description last."""
-    from safetensors.numpy import save_file
+    """Write both files into *folder*, the description last.
 
+    Raises:
+        StoreError: A file cannot be written; no half file is left.
+    """
     table = memory.table
     lengths = [len(rows) for rows in table.owned]
     tensors: dict[str, NDArray[Any]] = {
@@ -83,9 +87,7 @@ def save_memory(folder: Path, memory: StoredMemory) -> None:
         tensors |= _known_tensors(table.known)
     for block, layer in memory.layers.items():
         tensors |= {f"block.{block}.{name}": values for name, values in layer.values.items()}
-    partial = folder / f".{WEIGHTS_FILE}.partial"
-    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, partial)
-    partial.replace(folder / WEIGHTS_FILE)
+    write_arrays(folder / WEIGHTS_FILE, tensors)
     description = {
         "schema": SCHEMA,
         "config": asdict(table.config),
@@ -111,22 +113,22 @@ def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
     tensors = _read_tensors(folder / WEIGHTS_FILE)
     try:
         config = _config(description["config"])
-        ends = tensors["owned_ends"].tolist()
+        ends = _part(tensors, "owned_ends", "iu").tolist()
         table = RowTable(
             config=config,
             keys=tensors["keys"],
             dead=tensors["dead"],
-            patterns=tuple(description["patterns"]),
-            owned=tuple(np.split(tensors["owned_rows"].astype(np.int64), ends)[: len(ends)]),
-            classes=tensors["classes"].astype(np.int64) if "classes" in tensors else None,
-            parts=tensors.get("known.parts"),
+            patterns=_names(description["patterns"]),
+            owned=tuple(np.split(_part(tensors, "owned_rows", "iu"), ends)[: len(ends)]),
+            classes=_part(tensors, "classes", "iu") if "classes" in tensors else None,
+            parts=_part(tensors, "known.parts", "iu").astype(np.int8) if "known.parts" in tensors else None,
             known=_known(tensors, float(description["near"])) if description.get("near") is not None else None,
             vocabulary=int(description["vocabulary"]),
             pad=int(description["pad"]),
         )
         layers = {block: _layer(tensors, block, float(description["scales"][str(block)])) for block in config.layers}
         memory = StoredMemory(table, layers, description["base_fingerprint"], description["template_fingerprint"])
-    except (KeyError, TypeError, ValueError, BackendError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, BackendError) as error:
         msg = f"{folder}: {DESCRIPTION_FILE} and {WEIGHTS_FILE} do not make a memory ({error!r})"
         raise AdapterError(msg) from error
     _check(folder, memory)
@@ -136,10 +138,8 @@ def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
 
 
 def _read_description(path: Path) -> dict[str, Any]:
-    import json
-
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = read_json(path, inside=path.parent)
     except OSError as error:
         msg = f"{path}: not found or not readable, expected a memory ({error.strerror})"
         raise AdapterError(msg) from error
@@ -154,28 +154,53 @@ def _read_description(path: Path) -> dict[str, Any]:
 
 
 def _read_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     try:
-        return dict(load_file(path))
+        return read_arrays(path, inside=path.parent)[0]
     except OSError as error:
         msg = f"{path}: not found or not readable, expected a memory's values ({error.strerror or error})"
         raise AdapterError(msg) from error
-    except (SafetensorError, ValueError) as error:
+    except ValueError as error:
         msg = f"{path}: cut off or damaged, expected a whole safetensors file ({error})"
         raise AdapterError(msg) from error
 
 
 def _config(plain: Mapping[str, Any]) -> MemoryConfig:
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
-    return checked(MemoryConfig(**values))
+    return checked(from_plain(MemoryConfig, plain))
 
 
 def _layer(tensors: Mapping[str, NDArray[Any]], block: int, scale: float) -> Layer:
     prefix = f"block.{block}."
     parts = {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
+    for name in parts:
+        _part(parts, name, "f")
     return Layer(parts.pop("rows"), parts.pop("projection"), scale, parts)
+
+
+def _names(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        msg = f"patterns is a {type(values).__name__}, expected a list of texts"
+        raise ValueError(msg)
+    return tuple(values)
+
+
+def _part(tensors: Mapping[str, NDArray[Any]], name: str, kinds: str) -> NDArray[Any]:
+    """An array of one of these kinds of numbers (``dtype.kind``); whole ones as 64 bits.
+
+    Raises:
+        ValueError: The array holds other numbers, or ends that do not rise.
+    """
+    values = tensors[name]
+    if "f" in kinds and values.dtype.kind == "f":
+        return values
+    if values.dtype.kind not in kinds or values.ndim != 1:
+        wanted = "floats" if "f" in kinds else "whole ones in a row"
+        msg = f"{name} has {values.dtype} numbers of shape {values.shape}, expected {wanted}"
+        raise ValueError(msg)
+    whole = values.astype(np.int64)
+    if name.endswith("ends") and (np.diff(whole, prepend=0) < 0).any():
+        msg = f"{name} do not rise, expected them to"
+        raise ValueError(msg)
+    return whole
 
 
 def _known_tensors(known: KnownQuestions) -> dict[str, NDArray[Any]]:
@@ -191,15 +216,15 @@ def _known_tensors(known: KnownQuestions) -> dict[str, NDArray[Any]]:
 
 
 def _known(tensors: Mapping[str, NDArray[Any]], threshold: float) -> KnownQuestions:
-    parts = np.split(tensors["known.tokens"], tensors["known.ends"])[:-1]
+    parts = np.split(_part(tensors, "known.tokens", "iu"), _part(tensors, "known.ends", "iu"))[:-1]
     return KnownQuestions(
         questions=tuple(tuple(part.tolist()) for part in parts),
-        owners=tensors["known.owners"].astype(np.int64),
-        classes=tensors["classes"].astype(np.int64),
-        parts=tensors["known.parts"],
+        owners=_part(tensors, "known.owners", "iu"),
+        classes=_part(tensors, "classes", "iu"),
+        parts=_part(tensors, "known.parts", "iu").astype(np.int8),
         weighed=tensors["known.weighed"],
-        which=tensors["known.which"],
-        whether=tensors["known.whether"],
+        which=_part(tensors, "known.which", "f"),
+        whether=_part(tensors, "known.whether", "f"),
         threshold=threshold,
     )
 
@@ -216,6 +241,10 @@ def _check(folder: Path, memory: StoredMemory) -> None:
         raise AdapterError(msg)
     if len(table.owned) != len(table.patterns):
         msg = f"{path}: rows of {len(table.owned)} patterns, expected {len(table.patterns)} by {DESCRIPTION_FILE}"
+        raise AdapterError(msg)
+    num_rows = min(map(table.num_rows, memory.layers), default=0)
+    if any(len(rows) and not 0 <= rows.min() <= rows.max() < num_rows for rows in table.owned):
+        msg = f"{path}: a pattern owns a row beyond the {num_rows} that there are, expected one of these"
         raise AdapterError(msg)
     for block, layer in memory.layers.items():
         wanted = (table.num_rows(block), table.config.row_size)

@@ -10,7 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engram_bench.errors import ModelError
+from engram_bench.system.files import expanded
 from engram_bench.system.progress import Progress
+from engram_bench.system.reading import read_json
 
 CACHE_VARIABLE = "ENGRAM_BENCH_CACHE"
 """Environment variable with the folder of the cache."""
@@ -18,12 +20,21 @@ _MARKER = "complete.json"
 
 
 def default_cache_dir() -> Path:
-    """Folder for models and answers: ``ENGRAM_BENCH_CACHE``, else the user's cache folder on this platform."""
+    """Folder for models and answers: ``ENGRAM_BENCH_CACHE``, else the user's cache folder on this platform.
+
+    Raises:
+        ModelError: There is no home folder.
+        UsageError: The variable names a user that there is not.
+    """
     if chosen := os.environ.get(CACHE_VARIABLE):
-        return Path(chosen).expanduser().absolute()
+        return expanded(chosen).absolute()
     from platformdirs import user_cache_path
 
-    return user_cache_path("engram-bench", appauthor=False)
+    try:
+        return user_cache_path("engram-bench", appauthor=False)
+    except RuntimeError as error:
+        msg = f"no home folder for models and answers, expected one; set {CACHE_VARIABLE} to a folder"
+        raise ModelError(msg) from error
 
 
 def build_once(target: Path, build: Callable[[Path], None], *, progress: Progress) -> Path:
@@ -85,7 +96,7 @@ def _build(target: Path, build: Callable[[Path], None]) -> None:
 
 
 def _is_complete(folder: Path) -> bool:
-    with suppress(OSError, ValueError, AttributeError):
-        sizes = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        sizes = read_json(folder / _MARKER)
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
     return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Any
 from engram_bench.errors import ModelError
 from engram_bench.models.folder import read_json, tokenizer_file
 from engram_bench.records import Prompt, TrainingExample
+from engram_bench.system.reading import MIB, check_values, read_bytes, read_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from engram_bench.models.template import ChatTemplate
+
+MAX_TOKENIZER_BYTES = 128 * MIB
+"""Largest ``tokenizer.json`` that is read; one of 256,000 tokens has 35 MB."""
+MAX_TOKENIZER_VALUES = 8_000_000
+"""Most values of a ``tokenizer.json``, twice those of 256,000 tokens."""
 
 
 class ChatTokenizer:
@@ -67,7 +73,7 @@ class ChatTokenizer:
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Token ids of each prompt as by :meth:`encode_prompt`, in order, computed on all cores."""
-        return self._encode_batch([self.template.render(prompt) for prompt in prompts])
+        return self._encode_batch(self.template.render_many(prompts))
 
     def encode_example(self, prompt: Prompt, answer: str) -> tuple[list[int], int]:
         """Token ids of prompt, stripped answer and end-of-turn token, and the index of the first answer token.
@@ -126,7 +132,7 @@ class ChatTokenizer:
         """SHA-256 (hex) of everything that affects token ids and stops: template, tokenizer, special and stop tokens."""
         parts = [self.template.source, sorted(self._special_tokens.items()), sorted(self.stop_ids), self.end_of_turn_id]
         digest = sha256(json.dumps(parts).encode())
-        digest.update((self._folder / "tokenizer.json").read_bytes())
+        digest.update(read_bytes(self._folder / "tokenizer.json", limit=MAX_TOKENIZER_BYTES))
         return digest.hexdigest()
 
     # ── helpers ─────────────────────────────────────────────────────────────────────────────────
@@ -168,8 +174,15 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
 
     path = tokenizer_file(folder)
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises bare Exception
+        data = read_bytes(path, limit=MAX_TOKENIZER_BYTES, inside=folder)
+        check_values(data, MAX_TOKENIZER_VALUES)
+        tokenizer = Tokenizer.from_buffer(data)
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror or error}"
+        raise ModelError(msg) from error
+    except BaseException as error:  # tokenizers raises bare Exception, and panics that are no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         msg = f"{path}: {error}, expected a tokenizer of the tokenizers library"
         raise ModelError(msg) from error
     tokenizer.no_truncation()
@@ -180,17 +193,17 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
 def _load_template(
     folder: Path, settings: Mapping[str, Any], special_tokens: Mapping[str, str]
 ) -> tuple[ChatTemplate, str]:
-    import jinja2
-
-    from engram_bench.models.template import FALLBACK, FIXED_DATE, ChatTemplate
+    from engram_bench.models.rendering import TemplateError, TemplateSyntaxError
+    from engram_bench.models.template import FALLBACK, ChatTemplate
+    from engram_bench.models.template_worker import FIXED_DATE
 
     source = _template_source(folder, settings)
     try:
         template = ChatTemplate(FALLBACK if source is None else source, special_tokens)
-    except jinja2.TemplateSyntaxError as error:
-        msg = f"{folder}: chat template line {error.lineno}: {error.message}"
+    except TemplateSyntaxError as error:
+        msg = f"{folder}: chat template line {error.line}: {error}"
         raise ModelError(msg) from error
-    except (jinja2.TemplateError, ValueError, TypeError) as error:
+    except (TemplateError, ValueError) as error:
         msg = f"{folder}: chat template cannot render a user's question: {error}"
         raise ModelError(msg) from error
     if source is None:
@@ -203,22 +216,30 @@ def _load_template(
 def _template_source(folder: Path, settings: Mapping[str, Any]) -> str | None:
     """Source of the template: its own file, else the entry ``default`` or the only one in the tokenizer's settings."""
     path = folder / "chat_template.jinja"
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
+    if path.exists():
+        try:
+            return read_text(path, inside=folder)
+        except (OSError, ValueError) as error:
+            msg = f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
+            raise ModelError(msg) from error
     stored = settings.get("chat_template")
     if isinstance(stored, list):
-        stored = {entry["name"]: entry["template"] for entry in stored}.get("default")
+        named = [entry for entry in stored if isinstance(entry, dict)]
+        stored = {str(entry.get("name")): entry.get("template") for entry in named}.get("default")
+    if stored is not None and not isinstance(stored, str):
+        msg = f"{folder}: chat_template is a {type(stored).__name__}, expected text"
+        raise ModelError(msg)
     return stored
 
 
 def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
     """Special tokens by name, as ``{"eos_token": "<|im_end|>"}``. A file stores text, or an object with ``content``."""
     tokens = {name: value for name, value in settings.items() if name.endswith("_token")}
-    texts = {name: value["content"] if isinstance(value, dict) else value for name, value in tokens.items()}
+    texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in tokens.items()}
     return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 
-def _listed(value: int | Iterable[int] | None) -> list[int]:
+def _listed(value: object) -> list[int]:
     if value is None:
         return []
-    return [value] if isinstance(value, int) else list(value)
+    return [each for each in (value if isinstance(value, list) else [value]) if type(each) is int]

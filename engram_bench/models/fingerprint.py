@@ -6,10 +6,11 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 
 from engram_bench.models.folder import weight_files
+from engram_bench.system.reading import read_json, sha256_of
 
 
 def weights_fingerprint(folder: Path, *, cache: Path) -> str:
@@ -34,8 +35,7 @@ def gguf_fingerprint(path: Path, *, cache: Path) -> str:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 (hex) of the content of a file, computed at every call."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def _remembered(files: Sequence[Path], compute: Callable[[], str], cache: Path) -> str:
@@ -48,7 +48,7 @@ def _remembered(files: Sequence[Path], compute: Callable[[], str], cache: Path) 
     ]
     memory = cache / "fingerprints" / f"{sha256(str(stamps[0][0]).encode()).hexdigest()[:16]}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
-        stored = json.loads(memory.read_text(encoding="utf-8"))
+        stored = read_json(memory)
         if stored["files"] == stamps:
             return str(stored["sha256"])
     value = compute()

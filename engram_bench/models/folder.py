@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from engram_bench.errors import ModelError
+from engram_bench.system.reading import read_json as read_json_within
+from engram_bench.system.tensor_files import read_tensor_header
 
 
 def check_folder(folder: Path) -> None:
@@ -54,7 +55,11 @@ def check_weights(folder: Path) -> None:
     for path in files:
         _check_length(path)
     for index in folder.glob("*.safetensors.index.json"):
-        for name in sorted(set(read_json(index).get("weight_map", {}).values())):
+        shards = read_json(index).get("weight_map", {})
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+            msg = f"{index}: weight_map is no object of file names, expected one"
+            raise ModelError(msg)
+        for name in sorted(set(shards.values())):
             if not (folder / name).is_file():
                 msg = f"{folder}: no {name}, which {index.name} names"
                 raise ModelError(msg)
@@ -71,10 +76,13 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: The file holds no JSON, or no object.
     """
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json_within(path, inside=path.parent)
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror or error}"
+        raise ModelError(msg) from error
     except ValueError as error:
         msg = f"{path}: {error}, expected JSON"
         raise ModelError(msg) from error
@@ -85,16 +93,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _check_length(path: Path) -> None:
-    found = path.stat().st_size
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length) if length <= found else b"")
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
-        msg = f"{path}: no safetensors header in {found} bytes, expected one"
+        read_tensor_header(path, inside=path.parent)
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror or error}"
         raise ModelError(msg) from error
-    expected = 8 + length + max(ends, default=0)
-    if found != expected:
-        msg = f"{path}: found {found} bytes, expected {expected}; download or copy it again"
-        raise ModelError(msg)
+    except ValueError as error:
+        msg = f"{path}: {error}"
+        raise ModelError(msg) from error

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engram_bench.errors import ModelError
+from engram_bench.models.gguf_metadata import GgufFile, GgufTensor, Metadata, open_gguf
 from engram_bench.models.weights import LazyTensor, write_safetensors
 from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     import numpy as np
-    from gguf import GGUFReader, ReaderTensor
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
@@ -64,8 +64,8 @@ def convert_gguf(source: Path, folder: Path, *, progress: Progress = no_progress
             scaling is not supported.
         OSError: *folder* cannot be written.
     """
-    reader = _open(source)
-    metadata = _Metadata(source, reader)
+    reader = open_gguf(source)
+    metadata = Metadata(source, reader)
     config = _config(metadata, [tensor.name for tensor in reader.tensors])
     tensors = _tensors(source, reader, config)
     tokenizer, tokenizer_config = _tokenizer(metadata)
@@ -75,84 +75,47 @@ def convert_gguf(source: Path, folder: Path, *, progress: Progress = no_progress
     tokens = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     _write_json(folder / "generation_config.json", {name: token for name, token in tokens.items() if token is not None})
     tokenizer.save(str(folder / "tokenizer.json"))
-    if template := metadata.get("tokenizer.chat_template"):
+    if template := metadata.get("tokenizer.chat_template", str):
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     write_safetensors(folder / "model.safetensors", tensors, progress=progress)
-
-
-class _Metadata:
-    """Fields of one file by name, read on demand; ``{arch}.`` in a name stands for the architecture."""
-
-    def __init__(self, source: Path, reader: GGUFReader) -> None:
-        self.source = source
-        self._fields = reader.fields
-        self.architecture = ""
-        self.architecture = str(self["general.architecture"])
-
-    def get(self, name: str, default: Any = None) -> Any:
-        field = self._fields.get(name.format(arch=self.architecture))
-        return default if field is None else field.contents()
-
-    def __getitem__(self, name: str) -> Any:
-        value = self.get(name)
-        if value is None:
-            msg = f"{self.source}: no field {name.format(arch=self.architecture)}, expected one"
-            raise ModelError(msg)
-        return value
-
-    def expect(self, what: str, found: object, known: Iterable[Any]) -> None:
-        """Check that a value is known.
-
-        Raises:
-            ModelError: The value *found* is not among *known*.
-        """
-        values = sorted(known)
-        if found not in values:
-            msg = f"{self.source}: {what} {found!r}, expected {' or '.join(map(str, values))}"
-            raise ModelError(msg)
-
-
-def _open(source: Path) -> GGUFReader:
-    from gguf import GGUFReader
-
-    try:
-        return GGUFReader(source)
-    except (ValueError, IndexError, KeyError, OverflowError) as error:
-        size = source.stat().st_size
-        msg = f"{source}: found {size} bytes ({error}), expected a whole GGUF file"
-        raise ModelError(msg) from error
 
 
 # ── config ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _config(metadata: _Metadata, names: list[str]) -> dict[str, Any]:
+def _config(metadata: Metadata, names: list[str]) -> dict[str, Any]:
     metadata.expect("architecture", metadata.architecture, _ARCHITECTURES)
-    heads, hidden = metadata["{arch}.attention.head_count"], metadata["{arch}.embedding_length"]
-    head_size = metadata.get("{arch}.attention.key_length", hidden // heads)
-    metadata.expect("rotary size", metadata.get("{arch}.rope.dimension_count", head_size), [head_size])
-    metadata.expect("rope scaling", metadata.get("{arch}.rope.scaling.type", "none"), ["none"])
-    eos = [metadata["tokenizer.ggml.eos_token_id"], metadata.get("tokenizer.ggml.eot_token_id")]
-    stops = list(dict.fromkeys(token for token in eos if token is not None))
+    heads, hidden = metadata.whole("{arch}.attention.head_count"), metadata.whole("{arch}.embedding_length")
+    head_size = metadata.whole("{arch}.attention.key_length", max(1, hidden // heads))
+    metadata.expect("rotary size", metadata.whole("{arch}.rope.dimension_count", head_size), [head_size])
+    metadata.expect("rope scaling", metadata.text("{arch}.rope.scaling.type", "none"), ["none"])
+    num_tokens = len(metadata.listed("tokenizer.ggml.tokens", str))
+    stops = list(
+        dict.fromkeys(metadata.token(f"tokenizer.ggml.{name}_token_id", num_tokens) for name in ("eos", "eot"))
+    )
+    stops = [token for token in stops if token is not None]
+    if not stops:
+        msg = f"{metadata.source}: no field tokenizer.ggml.eos_token_id, expected one"
+        raise ModelError(msg)
     return {
         "architectures": [_ARCHITECTURES[metadata.architecture]],
         "model_type": metadata.architecture,
-        "vocab_size": len(metadata["tokenizer.ggml.tokens"]),
+        "vocab_size": num_tokens,
         "hidden_size": hidden,
-        "intermediate_size": metadata["{arch}.feed_forward_length"],
-        "num_hidden_layers": metadata["{arch}.block_count"],
+        "intermediate_size": metadata.whole("{arch}.feed_forward_length"),
+        "num_hidden_layers": metadata.whole("{arch}.block_count", most=len(names)),
         "num_attention_heads": heads,
-        "num_key_value_heads": metadata.get("{arch}.attention.head_count_kv", heads),
+        "num_key_value_heads": metadata.whole("{arch}.attention.head_count_kv", heads, most=heads),
         "head_dim": head_size,
-        "max_position_embeddings": metadata["{arch}.context_length"],
-        "rope_theta": _short(metadata.get("{arch}.rope.freq_base", 10_000.0)),
-        "rms_norm_eps": _short(metadata["{arch}.attention.layer_norm_rms_epsilon"]),
+        "max_position_embeddings": metadata.whole("{arch}.context_length"),
+        "rope_theta": _short(metadata.number("{arch}.rope.freq_base", 10_000.0)),
+        "rms_norm_eps": _short(metadata.number("{arch}.attention.layer_norm_rms_epsilon")),
         "hidden_act": "silu",
         "attention_bias": "blk.0.attn_q.bias" in names,
         "tie_word_embeddings": "output.weight" not in names,
-        "bos_token_id": metadata.get("tokenizer.ggml.bos_token_id"),
+        "bos_token_id": metadata.token("tokenizer.ggml.bos_token_id", num_tokens),
         "eos_token_id": stops[0] if len(stops) == 1 else stops,
-        "pad_token_id": metadata.get("tokenizer.ggml.padding_token_id"),
+        "pad_token_id": metadata.token("tokenizer.ggml.padding_token_id", num_tokens),
         "dtype": "float32",
     }
 
@@ -167,7 +130,7 @@ def _short(value: float) -> float:
 # ── weights ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _tensors(source: Path, reader: GGUFReader, config: Mapping[str, Any]) -> list[LazyTensor]:
+def _tensors(source: Path, reader: GgufFile, config: Mapping[str, Any]) -> list[LazyTensor]:
     found = {tensor.name: tensor for tensor in reader.tensors}
     blocks = range(config["num_hidden_layers"])
     expected = [
@@ -181,9 +144,7 @@ def _tensors(source: Path, reader: GGUFReader, config: Mapping[str, Any]) -> lis
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     permuted = heads if config["model_type"] == "llama" else {}
     return [
-        LazyTensor(
-            _name(source, name), tuple(reversed(tensor.shape.tolist())), partial(_values, source, tensor, permuted)
-        )
+        LazyTensor(_name(source, name), tensor.shape, partial(_values, source, tensor, permuted))
         for name, tensor in found.items()
     ]
 
@@ -199,19 +160,22 @@ def _name(source: Path, name: str) -> str:
     return f"{modules[part]}.{kind}" if block is None else f"model.layers.{block}.{modules[part]}.{kind}"
 
 
-def _values(source: Path, tensor: ReaderTensor, permuted: Mapping[str, int]) -> NDArray[np.float32]:
+def _values(source: Path, tensor: GgufTensor, permuted: Mapping[str, int]) -> NDArray[np.float32]:
     """Values in fp32, with rotary rows in transformers' order. llama.cpp interleaves the two halves of each head."""
     import numpy as np
     from gguf.quants import dequantize
 
     try:
         array = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
-    except NotImplementedError as error:
+    except (NotImplementedError, ValueError) as error:
         msg = f"{source}: {tensor.name} is {tensor.tensor_type.name}, expected a quantization the gguf package can undo"
         raise ModelError(msg) from error
     heads = next((heads for part, heads in permuted.items() if f".{part}." in tensor.name), None)
     if heads is None:
         return array
+    if array.ndim != 2 or len(array) % (2 * heads):
+        msg = f"{source}: {tensor.name} has shape {array.shape}, expected rows for {heads} heads"
+        raise ModelError(msg)
     pairs = array.reshape(heads, array.shape[0] // heads // 2, 2, -1)  # (heads, half, 2, in)
     return pairs.swapaxes(1, 2).reshape(array.shape)
 
@@ -219,17 +183,24 @@ def _values(source: Path, tensor: ReaderTensor, permuted: Mapping[str, int]) -> 
 # ── tokenizer ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _tokenizer(metadata: _Metadata) -> tuple[Tokenizer, dict[str, Any]]:
+def _tokenizer(metadata: Metadata) -> tuple[Tokenizer, dict[str, Any]]:
     """The byte-level BPE tokenizer in the metadata, and a ``tokenizer_config.json`` with its special tokens."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    metadata.expect("tokenizer", metadata["tokenizer.ggml.model"], ["gpt2"])
-    pre = metadata["tokenizer.ggml.pre"]
+    metadata.expect("tokenizer", metadata.text("tokenizer.ggml.model"), ["gpt2"])
+    pre = metadata.text("tokenizer.ggml.pre")
     metadata.expect("pre-tokenizer", pre, _SPLITS)
-    tokens, types = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
-    merges = [tuple(merge.split(" ", 1)) for merge in metadata["tokenizer.ggml.merges"]]
+    tokens, types = metadata.listed("tokenizer.ggml.tokens", str), metadata.listed("tokenizer.ggml.token_type", int)
+    merges = [tuple(merge.split(" ", 1)) for merge in metadata.listed("tokenizer.ggml.merges", str)]
+    if len(types) != len(tokens) or any(len(merge) != 2 for merge in merges):
+        msg = f"{metadata.source}: {len(types)} token types for {len(tokens)} tokens, or a merge of one part, expected as many"
+        raise ModelError(msg)
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pre == "llama-bpe"))
+    try:
+        tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pre == "llama-bpe"))
+    except Exception as error:  # tokenizers raises bare Exception
+        msg = f"{metadata.source}: {error}, expected tokens and merges of a byte-level BPE tokenizer"
+        raise ModelError(msg) from error
     steps: list[Any] = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not _SPLITS[pre])]
     if _SPLITS[pre]:
         steps.insert(0, pre_tokenizers.Split(Regex(_SPLITS[pre]), "isolated"))
@@ -243,11 +214,13 @@ def _tokenizer(metadata: _Metadata) -> tuple[Tokenizer, dict[str, Any]]:
         if kind in (_CONTROL, _USER_DEFINED):
             tokenizer.add_tokens([AddedToken(token, special=kind == _CONTROL, normalized=False)])
     names = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-    ids = {f"{name}_token": metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in names.items()}
+    ids = {
+        f"{name}_token": metadata.token(f"tokenizer.ggml.{key}_token_id", len(tokens)) for name, key in names.items()
+    }
     config = {name: tokens[token] for name, token in ids.items() if token is not None}
     # Not GPT2Tokenizer: transformers would replace the splitting of digits with its own.
     config |= {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-    return tokenizer, config | {"model_max_length": metadata["{arch}.context_length"]}
+    return tokenizer, config | {"model_max_length": metadata.whole("{arch}.context_length")}
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

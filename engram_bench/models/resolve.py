@@ -15,6 +15,7 @@ from engram_bench.models.folder import check_folder
 from engram_bench.models.gguf_convert import CONVERTER_VERSION, convert_gguf
 from engram_bench.models.model import Model
 from engram_bench.models.presets import DEFAULT_MODEL, PRESETS, Preset
+from engram_bench.system.files import expanded
 from engram_bench.system.progress import Progress, no_progress
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", re.ASCII)
@@ -38,7 +39,7 @@ def resolve_model(
     """
     cache = cache or default_cache_dir()
     preset = PRESETS.get(reference.lower())
-    path = Path(reference).expanduser()
+    path = expanded(reference)
     if preset:
         folder = _of_preset(preset, cache, progress)
     elif path.is_dir():

@@ -1,24 +1,18 @@
 """Chat templates, which turn a prompt into the text that a model was trained to continue.
 
-Templates are rendered with the Jinja settings, filters and tags of transformers, in a sandbox: a template belongs to a
-downloaded model and cannot be trusted. Source of the conventions: ``transformers/utils/chat_template_utils.py``, version
-5.17.
+A template belongs to a downloaded model and cannot be trusted: it is rendered within bounds on time and memory
+(:mod:`engram_bench.models.rendering`), with the settings of :mod:`engram_bench.models.template_worker`. As in transformers,
+``tools`` and ``documents`` are None, the special tokens that the model names are texts, and all other variables, such as
+``enable_thinking``, are undefined.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any
 
-import jinja2
-from jinja2.ext import Extension, loopcontrols
-from jinja2.nodes import Node
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
+from engram_bench.models.rendering import BoundedTemplate, TemplateError
 from engram_bench.records import Prompt
 
 FALLBACK = (
@@ -33,9 +27,6 @@ FALLBACK = (
 The text ends with a newline, so that an answer needs no leading space. The end-of-text token ends the answer.
 """
 
-FIXED_DATE = datetime(2024, 7, 26)
-"""Date that templates get as today's date, which is Llama 3's default. A prompt must be the same in training and tests."""
-
 _MARKER = "Qx7userZtext9"
 
 
@@ -47,14 +38,14 @@ class ChatTemplate:
         special_tokens: Special tokens by name, which the template may use.
 
     Raises:
-        jinja2.TemplateError: The source is broken or unsafe, or refuses a single user turn.
+        TemplateError: The source is broken or unsafe, refuses a single user turn, or takes more time or memory than it may.
         ValueError: The rendered text lacks the user's text.
     """
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         self.source = source
         self._special_tokens = special_tokens
-        self._template = _environment().from_string(source)
+        self._template = BoundedTemplate(source)
         self.uses_date = "strftime_now" in source
         self.takes_system = self._shows_system()
         self.around(None)
@@ -62,6 +53,11 @@ class ChatTemplate:
     def render(self, prompt: Prompt) -> str:
         """Text of a prompt up to the answer. A system turn that the template does not take opens the user's turn."""
         return self._render(self._messages(prompt), add_generation_prompt=True)
+
+    def render_many(self, prompts: Sequence[Prompt]) -> list[str]:
+        """Texts of prompts as by :meth:`render`, in order, at a tenth of the time."""
+        messages = map(self._messages, prompts)
+        return self._template.render_many([self._variables(each, add_generation_prompt=True) for each in messages])
 
     @lru_cache(maxsize=256)  # noqa: B019  a template lives as long as its model
     def around(self, system: str | None) -> tuple[str, str]:
@@ -77,7 +73,7 @@ class ChatTemplate:
         messages = [*self._messages(Prompt("?")), {"role": "assistant", "content": _MARKER}]
         try:
             return self._render(messages, add_generation_prompt=False).rpartition(_MARKER)[2]
-        except jinja2.TemplateError:
+        except TemplateError:
             return ""
 
     def _messages(self, prompt: Prompt) -> list[dict[str, str]]:
@@ -91,39 +87,17 @@ class ChatTemplate:
         messages = [{"role": "system", "content": _MARKER}, {"role": "user", "content": "?"}]
         try:
             return _MARKER in self._render(messages, add_generation_prompt=True)
-        except jinja2.TemplateError:
+        except TemplateError:
             return False
 
     def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-        return self._template.render(
-            messages=messages, add_generation_prompt=add_generation_prompt, **self._special_tokens
-        )
+        return self._template.render(**self._variables(messages, add_generation_prompt=add_generation_prompt))
 
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = FIXED_DATE.strftime
-    return environment
-
-
-class _GenerationTag(Extension):
-    """Tag ``{% generation %}…{% endgeneration %}``, which marks the assistant's text for trainers; only its content counts."""
-
-    tags = {"generation"}  # noqa: RUF012  Jinja's interface
-
-    def parse(self, parser: Parser) -> list[Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _to_json(value: Any, **options: Any) -> str:
-    """JSON as transformers writes it; Jinja's own filter would escape HTML."""
-    return json.dumps(value, **{"ensure_ascii": False, **options})
-
-
-def _raise(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
+    def _variables(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> dict[str, Any]:
+        return {
+            "messages": messages,
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+            **self._special_tokens,
+        }

@@ -5,7 +5,6 @@ Source of the format: https://github.com/huggingface/safetensors#format.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from engram_bench.errors import ModelError
 from engram_bench.models.folder import check_weights, weight_files
+from engram_bench.system.reading import open_regular
+from engram_bench.system.tensor_files import read_tensor_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +51,7 @@ class StoredTensor:
                 f"{self.path}: {self.name} is {self.dtype}, expected {', '.join(kinds)} (a model that is not quantized)"
             )
             raise ModelError(msg)
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             file.seek(self.start)
             values = np.frombuffer(file.read(self.end - self.start), kinds[self.dtype])
         if self.dtype == "BF16":
@@ -67,13 +68,8 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     check_weights(folder)
     found = {}
     for path in weight_files(folder):
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                start, end = (8 + length + offset for offset in entry["data_offsets"])
-                found[name] = StoredTensor(path, name, entry["dtype"], tuple(entry["shape"]), start, end)
+        for entry in read_tensor_header(path):
+            found[entry.name] = StoredTensor(path, entry.name, entry.dtype, entry.shape, entry.start, entry.end)
     return found
 
 

@@ -58,7 +58,8 @@ def _worded(detail: Mapping[str, Any], row: FileRow, model: type[BaseModel]) -> 
     expected = _EXPECTED.get(kind, detail["msg"]).format(**detail.get("ctx", {}))
     written = row.unquoted(location)
     if kind == "string_type" and written:
-        return f'{name} is {written} without quotes, which YAML reads as {_read_as(value)}, expected text: "{written}"'
+        shown = written if len(written) <= 60 else written[:59] + "…"
+        return f'{name} is {shown} without quotes, which YAML reads as {_read_as(value)}, expected text: "{shown}"'
     return f"{name} is {describe(value)}, expected {expected}" if name else f"{describe(value)}, expected {expected}"
 
 

@@ -10,6 +10,10 @@ import yaml
 
 MAX_DEPTH = 16
 """Deepest nesting of a file; a pattern file needs four levels."""
+MAX_SCALAR = 400
+"""Longest number, date or truth value, in characters; a longer word is text. Reading ``1:1:1:…`` costs its length squared."""
+MAX_EVENTS = 1_500_000
+"""Most values of a file, keys and brackets included; 100,000 patterns have a million."""
 MAX_EXPANSION = 10
 """Largest number of values that aliases may stand for, per value written in the file."""
 
@@ -60,13 +64,13 @@ class Node:
 
 
 def parse_yaml(text: str, mistakes: list[Mistake]) -> Node | None:
-    """The tree of a YAML text; None for a text without a document. A repeated key is added to *mistakes*.
+    """The tree of a YAML text; None for a text without a document. Repeated keys and tags are added to *mistakes*.
 
     The tree is built from the parser's events, not by a loader: no tag can build an object, nesting and alias expansion
     have bounds (PyYAML's C composer overflows the stack on 100,000 open brackets), and repeated keys are found.
 
     Raises:
-        UnreadableError: The text is not YAML, has several documents or a tag, is nested too deeply, or has aliases that
+        UnreadableError: The text is not YAML, has several documents, is nested too deeply, or has aliases that
             stand for too many values.
     """
     try:
@@ -111,10 +115,14 @@ class _Builder:
         """The first document's root."""
         for written, event in enumerate(events):
             line = event.start_mark.line + 1
+            if written > MAX_EVENTS:
+                found = f"more than {MAX_EVENTS:,} values: write large sets as .jsonl"
+                raise UnreadableError(line, found)
             match event:
                 case yaml.DocumentStartEvent() if self._root is not None:
                     raise UnreadableError(line, "a second document, expected one per file")
                 case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
+                    self._check_tag(event, line)
                     if len(self._open) == MAX_DEPTH:
                         found = f"nested deeper than {MAX_DEPTH} levels, expected a pattern file"
                         raise UnreadableError(line, found)
@@ -125,6 +133,7 @@ class _Builder:
                     node, _ = self._open.pop()
                     self._add(node)
                 case yaml.ScalarEvent():
+                    self._check_tag(event, line)
                     node = _scalar(event, line)
                     self._name(event, node)
                     self._add(node)
@@ -137,6 +146,10 @@ class _Builder:
                         )
                         raise UnreadableError(line, found)
         return self._root
+
+    def _check_tag(self, event: Any, line: int) -> None:
+        if event.tag not in _TAGS:
+            self._mistakes.append((line, f"tag {describe(event.tag)}, expected plain text"))
 
     def _name(self, event: Any, node: Node) -> None:
         if event.anchor is not None:
@@ -178,15 +191,25 @@ class _Builder:
 
 
 def _scalar(event: Any, line: int) -> Node:
-    """The node of a text, number, truth value, date or null, by the rules of YAML 1.1."""
-    tag = event.tag if event.tag not in (None, "!") else _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit)
-    if tag == "tag:yaml.org,2002:str":
+    """The node of a text, number, truth value, date or null, by the rules of YAML 1.1.
+
+    The signs ``=`` and ``<<`` are texts: a pattern file has neither default values nor merged mappings.
+    """
+    if len(event.value) > MAX_SCALAR:
         return Node(line, event.value)
-    construct = yaml.SafeLoader.yaml_constructors.get(tag)
-    if construct is None:
-        found = f"tag {tag!r}, expected plain text"
-        raise UnreadableError(line, found)
+    tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit) if event.tag in (None, "!") else event.tag
+    if tag.removeprefix(_YAML) not in _SCALARS:
+        return Node(line, event.value)
     try:
-        return Node(line, construct(_RESOLVER, yaml.ScalarNode(tag, event.value)), event.value)
-    except ValueError:  # 2024-02-31 looks like a date
-        return Node(line, event.value)
+        return Node(line, _SCALARS[tag.removeprefix(_YAML)](_RESOLVER, yaml.ScalarNode(tag, event.value)), event.value)
+    except (ValueError, LookupError, AttributeError, OverflowError):
+        return Node(line, event.value)  # 2024-02-31 looks like a date, and !!bool may stand before any word
+
+
+_YAML = "tag:yaml.org,2002:"
+_SCALARS: dict[str, Any] = {
+    name: yaml.SafeLoader.yaml_constructors[_YAML + name] for name in ("null", "bool", "int", "float", "timestamp")
+}
+"""Constructor of each kind of scalar that is something other than text."""
+_TAGS = (None, "!", *(_YAML + name for name in ("str", "map", "seq", *_SCALARS)))
+"""Tags that a value may have."""

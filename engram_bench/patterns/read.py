@@ -9,7 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from engram_bench.patterns.nodes import Location, Mistake, Node, UnreadableError, describe, parse_yaml
+from engram_bench.patterns.nodes import MAX_DEPTH, Location, Mistake, Node, UnreadableError, describe, parse_yaml
+from engram_bench.system.reading import check_regular, open_regular, parse_json, read_bytes
 
 MAX_YAML_BYTES = 64 * 2**20
 """Largest YAML file; a larger set belongs in JSONL, which is read line by line."""
@@ -53,11 +54,11 @@ def read_yaml(path: Path) -> Document:
         UnreadableError: The file is not YAML, not a mapping, too large, nested too deeply, or has aliases for too many
             values.
     """
-    if (size := path.stat().st_size) > MAX_YAML_BYTES:
+    if (size := check_regular(path)) > MAX_YAML_BYTES:
         found = f"{size:,} bytes, expected at most {MAX_YAML_BYTES:,}: write large sets as .jsonl"
         raise UnreadableError(0, found)
     mistakes: list[Mistake] = []
-    root = parse_yaml(_decode(path.read_bytes()), mistakes)
+    root = parse_yaml(_decode(read_bytes(path, limit=MAX_YAML_BYTES)), mistakes)
     if root is None:
         raise UnreadableError(1, "the file is empty, expected a mapping with 'name' and 'patterns'")
     if not isinstance(root.value, dict):
@@ -101,8 +102,7 @@ def _decode(data: bytes) -> str:
 
 
 def _json_rows(path: Path, mistakes: list[Mistake]) -> Iterator[FileRow]:
-    decode = json.JSONDecoder(object_pairs_hook=_unique).decode
-    with path.open("rb") as lines:
+    with open_regular(path) as lines:
         number = 0
         while data := lines.readline(MAX_LINE_BYTES + 1):
             number += 1
@@ -112,11 +112,9 @@ def _json_rows(path: Path, mistakes: list[Mistake]) -> Iterator[FileRow]:
             if data.isspace():
                 continue
             try:
-                yield FileRow(decode(_decode(data)), number)
+                yield FileRow(parse_json(_decode(data), deepest=MAX_DEPTH, pairs_hook=_unique), number)
             except UnreadableError as error:
                 mistakes.append((number, str(error)))
-            except RecursionError:
-                mistakes.append((number, "nested too deeply, expected one JSON object"))
             except ValueError as error:
                 found = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
                 mistakes.append((number, f"not JSON: {found}"))
@@ -130,8 +128,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """
     values = dict(pairs)
     if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        found = f"key {repeated!r} is repeated"
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        found = f"key {describe(repeated)} is repeated"
         raise ValueError(found)
     return values

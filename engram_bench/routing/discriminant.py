@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_bench.errors import AdapterError
+from engram_bench.system.tensor_files import read_arrays, write_arrays
 
 Vectors = NDArray[np.float32]
 
@@ -59,12 +60,8 @@ class Discriminant:
 
     def save(self, path: Path) -> None:
         """Write the discriminant to a safetensors file, whole or not at all."""
-        from safetensors.numpy import save
-
-        partial = path.with_name(f".{path.name}.partial")
         tensors = {"weights": self.weights, "negatives": self.negatives, "bias": np.array([self.bias], np.float32)}
-        partial.write_bytes(save({name: np.ascontiguousarray(v, np.float32) for name, v in tensors.items()}))
-        partial.replace(path)
+        write_arrays(path, {name: np.asarray(values, np.float32) for name, values in tensors.items()})
 
     @classmethod
     def load(cls, path: Path) -> Discriminant:
@@ -73,13 +70,10 @@ class Discriminant:
         Raises:
             AdapterError: The file is damaged.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         try:
-            tensors = load_file(path)
+            tensors, _ = read_arrays(path, inside=path.parent)
             found = cls(tensors["weights"], float(tensors["bias"][0]), tensors["negatives"])
-        except (OSError, SafetensorError, KeyError, IndexError, ValueError) as error:
+        except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
             msg = f"{path}: cut off or damaged, expected a router ({error!r}); delete the file to have it fitted again"
             raise AdapterError(msg) from error
         return found

@@ -12,13 +12,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
 from engram_bench.records import Case, CaseResult, Run
 from engram_bench.records.plain import RecordMismatch, from_plain, to_json_lines, to_plain
+from engram_bench.system.reading import parse_json
 
+MAX_RUN_VALUES = 16_000_000
+"""Most values of a run file, twice those of 100,000 cases."""
 RUN_SCHEMA = 1
 """Number of the format. A change that an older reader would misread raises it; a new field with a default does not."""
 
@@ -32,18 +34,14 @@ def run_to_json(run: Run) -> str:
     return to_json_lines(plain)
 
 
-def run_from_json(text: str) -> Run:
+def run_from_json(text: str | bytes) -> Run:
     """The run that :func:`run_to_json` wrote.
 
     Raises:
         ValueError: The text is cut, is not JSON or has another schema; the message says where, what was found and what
             was expected.
     """
-    try:
-        plain = json.loads(text)
-    except RecursionError:
-        msg = "found JSON nested too deeply, expected a run"
-        raise ValueError(msg) from None
+    plain = parse_json(text, most_values=MAX_RUN_VALUES)
     if not isinstance(plain, dict) or "schema" not in plain:
         msg = "found no schema number, expected the JSON object of a run"
         raise ValueError(msg)

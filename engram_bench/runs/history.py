@@ -6,7 +6,6 @@ change of the run files. The index is a cache: where it is missing, damaged or c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from engram_bench.runs.store import list_runs, load_run
 from engram_bench.scoring.comparison import compare
 from engram_bench.scoring.gate_grammar import ALIASES
 from engram_bench.system.files import write_atomic
+from engram_bench.system.reading import read_json
 
 INDEX_FILE = ".index.json"
 INDEX_SCHEMA = 1
@@ -136,8 +136,8 @@ def _point(measure: Measure) -> Point | None:
 
 def _read_index(path: Path) -> tuple[_Indexed, ...]:
     kind: Any = tuple[_Indexed, ...]
-    with suppress(OSError, ValueError, RecursionError):
-        plain = json.loads(path.read_text("utf-8"))
+    with suppress(OSError, ValueError):
+        plain = read_json(path)
         if isinstance(plain, dict) and plain.get("schema") == INDEX_SCHEMA:
             found: tuple[_Indexed, ...] = from_plain(kind, plain.get("runs"))
             return found

@@ -11,11 +11,14 @@ from engram_bench.errors import StoreError, UsageError
 from engram_bench.records import Provenance, Run
 from engram_bench.runs.format import run_from_json, run_to_json
 from engram_bench.system.files import write_atomic
+from engram_bench.system.reading import MIB, read_bytes
 
 __all__ = ["find_run", "list_runs", "load_run", "save_run", "write_atomic"]
 
 _NAME = re.compile(r"(\d{4,})-[0-9A-Za-z-]+\.json")
 _LOCK_TIMEOUT_S = 60.0
+MAX_RUN_BYTES = 256 * MIB
+"""Largest run file that is read, twice that of 100,000 cases."""
 
 
 def save_run(run: Run, report_dir: Path) -> Run:
@@ -48,7 +51,7 @@ def load_run(path: Path) -> Run:
         StoreError: The file cannot be read, is cut, is not a run or has another schema; the message names the file.
     """
     try:
-        run = run_from_json(path.read_text(encoding="utf-8"))
+        run = run_from_json(read_bytes(path, limit=MAX_RUN_BYTES))
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror or error}"
         raise StoreError(msg) from error

@@ -7,7 +7,6 @@ the completion store, so a second run trains and asks only what is new. Speed is
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -32,6 +31,7 @@ from engram_bench.speed.cases import SpeedCase
 from engram_bench.speed.lab import SpeedLab
 from engram_bench.system import provenance
 from engram_bench.system.files import write_atomic
+from engram_bench.system.reading import read_json
 
 if TYPE_CHECKING:
     from engram_bench.session.route import Route
@@ -109,7 +109,7 @@ def load_variants(path: Path) -> VariantTable:
         StoreError: The file cannot be read or holds something else.
     """
     try:
-        return from_plain(VariantTable, json.loads(path.read_text("utf-8")))
+        return from_plain(VariantTable, read_json(path))
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror or error}"
         raise StoreError(msg) from error

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from engram_bench.errors import BackendError
+from engram_bench.system.reading import read_text
 
 _STATUS = Path("/proc/self/status")
 _RESET_PEAK = Path("/proc/self/clear_refs")
@@ -55,7 +56,7 @@ def pin() -> Conditions:
 def clock_mhz() -> float | None:
     """The mean clock (MHz) of the cores now; None where the system does not report it."""
     try:
-        found = re.findall(r"^cpu MHz\s*:\s*([0-9.]+)", _CPU.read_text("utf-8"), re.MULTILINE)
+        found = re.findall(r"^cpu MHz\s*:\s*([0-9.]+)", read_text(_CPU, errors="replace"), re.MULTILINE)
     except OSError:
         return None
     return fmean(map(float, found)) if found else None
@@ -78,7 +79,7 @@ def peak_memory_mb() -> float | None:
         peak = device.max_memory_allocated() if hasattr(device, "max_memory_allocated") else device.get_peak_memory()
         return float(peak) / 1e6
     try:
-        found = re.search(r"^VmHWM:\s*(\d+) kB", _STATUS.read_text("utf-8"), re.MULTILINE)
+        found = re.search(r"^VmHWM:\s*(\d+) kB", read_text(_STATUS, errors="replace"), re.MULTILINE)
     except OSError:
         return _rusage_mb()
     return int(found[1]) * 1024 / 1e6 if found else None

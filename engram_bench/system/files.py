@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from engram_bench.door import scrubbed
-from engram_bench.errors import StoreError
+from engram_bench.errors import StoreError, UsageError
 
 
 def write_atomic(path: Path, text: str) -> None:
     r"""Write *text* to *path* as UTF-8, and create the folder where it is missing.
 
-    The text goes to a file beside *path*, is flushed to disk and renamed. No reader ever sees half a file, and after a
-    failure such as a full disk the old file is still there. A lone surrogate, which UTF-8 cannot hold, is written as its
-    ``\udc80`` escape, and a secret of this process as ``HIDDEN``.
+    No reader ever sees half a file, and after a failure such as a full disk the old file is still there. A lone surrogate,
+    which UTF-8 cannot hold, is written as its ``\udc80`` escape, and a secret of this process as ``HIDDEN``.
+
+    Raises:
+        StoreError: As :func:`replacing`.
+    """
+    with replacing(path) as file:
+        file.write(scrubbed(text).encode("utf-8", "backslashreplace"))
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """A new file, open for writing, that takes the place of *path* when the block ends without an error.
+
+    The new file stands beside *path* and is renamed. After a failure, such as a full disk, it is deleted and *path* is what it
+    was. The folder is created where it is missing.
+
+    Args:
+        path: File to replace.
+        durable: Whether to wait until file and name are on the disk, so that a power cut cannot lose them.
 
     Raises:
         StoreError: The file cannot be written (read-only, full, not a folder); the message names the file and the cause.
@@ -25,17 +45,32 @@ def write_atomic(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("xb") as file:
-                file.write(scrubbed(text).encode("utf-8", "backslashreplace"))
+                yield file
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             part.replace(path)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        sync(path.parent)
+        if durable:
+            sync(path.parent)
     except OSError as error:
         msg = f"{path}: cannot be written: {error.strerror or error}"
         raise StoreError(msg) from error
+
+
+def expanded(text: str) -> Path:
+    """The path in a text, with ``~`` and ``~user`` replaced by the home folder.
+
+    Raises:
+        UsageError: There is no such user, or this user has no home folder.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        msg = f"{text}: no such user or no home folder, expected a path"
+        raise UsageError(msg) from error
 
 
 def sync(path: Path) -> None:

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from engram_bench.door import HIDDEN, scrubbed
+from engram_bench.system.reading import read_text
 
 LIBRARIES = (
     "engram-bench",
@@ -115,7 +116,7 @@ def _processor() -> str:
         except (OSError, subprocess.SubprocessError):
             return platform.machine()
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        text = read_text(Path("/proc/cpuinfo"), errors="replace")
     except OSError:
         text = ""
     found = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", text, re.MULTILINE)

@@ -318,3 +318,26 @@ def test_a_quantized_tensor_has_no_floats(tmp_path: Path) -> None:
 
     with pytest.raises(ModelError, match=r"a.0.weight is I8, expected F32"):
         stored_tensors(tmp_path)["a.0.weight"].read()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "..", ".hidden", "-x", "a\\b", "a\n", "x" * 201, "~root"])
+def test_a_name_that_is_no_folder_beside_the_others_is_refused(name: str, model: Model, tmp_path: Path) -> None:
+    write_folder(tmp_path / "mine", updates())
+
+    with pytest.raises(UsageError, match=r"--name: got .*, expected letters, digits"):
+        import_adapter(str(tmp_path / "mine"), tmp_path / "adapters", model=model, name=name)
+    assert not (tmp_path / "adapters").exists()
+
+
+def test_a_home_that_there_is_not_is_one_error(model: Model, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="~nosuchuser/x: no such user or no home folder, expected a path"):
+        import_adapter("~nosuchuser/x", tmp_path, model=model)
+
+
+def test_a_file_of_an_adapter_that_is_a_link_out_of_its_folder_is_refused(model: Model, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "mine", updates())
+    (folder / "adapter_config.json").rename(tmp_path / "secret.json")
+    (folder / "adapter_config.json").symlink_to(tmp_path / "secret.json")
+
+    with pytest.raises(AdapterError, match=r"a link to .*secret\.json, expected a file inside the folder|not found"):
+        import_adapter(str(folder), tmp_path / "adapters", model=model)

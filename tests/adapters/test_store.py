@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engram_bench.adapters.store import AdapterIdentity, list_adapters, load, obtain, prune
-from engram_bench.errors import AdapterError, BackendError
+from engram_bench.errors import AdapterError, BackendError, StoreError
 from engram_bench.records import Prompt, Recipe, TrainingRecord
 from tests.processes import run_python, run_python_on_small_disk, run_python_without_permission, start_python, wait_for
 from tests.stored_values import EXAMPLE, IDENTITY, RECORD, train
@@ -552,3 +552,23 @@ def test_only_the_lock_file_outlives_the_lock(root: Path) -> None:
     obtain(root, IDENTITY, train)
 
     assert [path.name for path in (root / ".locks").iterdir()] == [f"{NAME}.lock"]
+
+
+def test_a_training_whose_file_cannot_be_written_names_folder_and_file(root: Path) -> None:
+    full = StoreError(f"{root}/training_state.safetensors: cannot be written: No space left on device")
+
+    with pytest.raises(AdapterError, match=rf"\.partial/{NAME}: training stopped: .*training_state.*No space left"):
+        obtain(root, IDENTITY, stop_with(full))
+    assert not (root / NAME).exists()
+    assert obtain(root, IDENTITY, train).name == NAME
+
+
+def test_what_a_killed_writer_left_is_no_part_of_the_adapter(root: Path) -> None:
+    def train_after_a_kill(folder: Path) -> TrainingRecord:
+        (folder / ".adapter_model.safetensors.1-f00.part").write_bytes(b"half")
+        return train(folder)
+
+    adapter = obtain(root, IDENTITY, train_after_a_kill)
+
+    assert not any(name.endswith(".part") for name in adapter.manifest.files)
+    assert not list(adapter.path.glob(".*.part"))

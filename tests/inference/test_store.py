@@ -310,7 +310,7 @@ def test_store_of_another_version_is_moved_aside(path: Path) -> None:
         assert store.get_many(["a"]) == {}
 
     assert warnings == [
-        f"{path}: version 9, expected 1; moved to completions.sqlite.damaged, completions are computed again"
+        f"{path}: version 9, expected 2; moved to completions.sqlite.damaged, completions are computed again"
     ]
 
 

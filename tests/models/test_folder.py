@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from engram_bench.errors import ModelError
+from engram_bench.models.chat import ChatTokenizer
 from engram_bench.models.fingerprint import weights_fingerprint
 from engram_bench.models.folder import check_folder
+from engram_bench.models.resolve import resolve_model
 from tests.tiny_models import make_tiny_llama
 
 
@@ -99,3 +102,37 @@ def test_pickled_weights_are_refused_by_name(tmp_path: Path) -> None:
 
     with pytest.raises(ModelError, match=r"pytorch_model\.bin, expected \*\.safetensors"):
         check_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "tokenizer_config.json"])
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "model").mkdir()
+    folder = make_tiny_llama(tmp_path / "model")
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(ModelError, match=r"a link to .*elsewhere, expected a file inside the folder"):
+        ChatTokenizer(resolve_model(str(folder), cache=tmp_path / "cache").folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", ["special_tokens_map.json", "chat_template.jinja", "further.safetensors"])
+def test_a_named_pipe_in_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "model").mkdir()
+    folder = make_tiny_llama(tmp_path / "model")
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+
+    with pytest.raises(ModelError, match="a named pipe, expected a regular file"):
+        ChatTokenizer(resolve_model(str(folder), cache=tmp_path / "cache").folder)
+
+
+@pytest.mark.parametrize(
+    "shards", [[1], {"a": 1}, {"a": ["model.safetensors"]}, None], ids=["list", "number", "lists", "null"]
+)
+def test_an_index_without_file_names_is_refused(tmp_path: Path, shards: object) -> None:
+    folder = make_tiny_llama(tmp_path)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+
+    with pytest.raises(ModelError, match="weight_map is no object of file names"):
+        check_folder(folder)

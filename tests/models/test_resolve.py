@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engram_bench.errors import ModelError
-from engram_bench.models import DEFAULT_MODEL, PRESETS, Model, Preset, resolve_model
+from engram_bench.errors import ModelError, UsageError
+from engram_bench.models import DEFAULT_MODEL, PRESETS, Model, Preset, default_cache_dir, resolve_model
 from engram_bench.models.presets import PackagedGguf
 from engram_bench.records import Prompt
 from tests.tiny_gguf import write_gguf
@@ -242,3 +242,17 @@ def test_file_of_another_kind_is_refused(tmp_path: Path, cache: Path) -> None:
 
     with pytest.raises(ModelError, match=r"neither a folder nor a \.gguf file"):
         resolve_model(str(tmp_path / "model.bin"), cache=cache)
+
+
+def test_a_home_that_there_is_not_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="~nosuchuser/model: no such user or no home folder, expected a path"):
+        resolve_model("~nosuchuser/model", cache=tmp_path)
+
+
+def test_a_cache_without_a_home_folder_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ENGRAM_BENCH_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+
+    with pytest.raises(ModelError, match="no home folder for models and answers, expected one; set ENGRAM_BENCH_CACHE"):
+        default_cache_dir()

@@ -379,7 +379,7 @@ JSON_LINES = {
         ['{"input": "a?", "output": "\\ud800"}\n'],
         r"line 1: pattern 'a?': output is '\ud800', expected text without lone surrogates",
     ),
-    "deep": (["[" * 100_000 + "\n"], "line 1: nested too deeply, expected one JSON object"),
+    "deep": (["[" * 100_000 + "\n"], "line 1: not JSON: nested deeper than 16 levels"),
     "long-line": (
         [{"input": "a" * 2**20, "output": "x"}],
         "line 1: more than 1,048,576 bytes, expected one pattern per line",

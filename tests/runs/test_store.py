@@ -155,7 +155,7 @@ def test_run_that_is_not_there_is_an_error_that_says_what_is(tmp_path: Path, ref
     [
         ("", "Expecting value: line 1 column 1"),
         (run_to_json(RUN)[:-30], "Unterminated string starting at: line"),
-        ("[" * 100_000, "found JSON nested too deeply, expected a run"),
+        ("[" * 100_000, "nested deeper than 64 levels"),
         ("[]", "found no schema number, expected the JSON object of a run"),
         ('{"metrics": {}}', "found no schema number, expected the JSON object of a run"),
         ('{"schema": 2}', "schema: found 2, expected 1; another version of engram-bench wrote the file"),

@@ -27,6 +27,8 @@ from engram_bench.models.encoding import Encoded
 from engram_bench.records import Recipe
 from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import Progress
+from engram_bench.system.reading import parse_json
+from engram_bench.system.tensor_files import read_arrays, write_arrays
 
 STATE_FILE = "training_state.safetensors"
 STATE_EVERY_S = 15.0
@@ -254,30 +256,23 @@ class Trainer:
         self._learner.save(folder, base)
 
     def _save_state(self, path: Path, identity: str) -> None:
-        from safetensors.numpy import save_file
-
         metadata = {
             "identity": identity,
             "done": json.dumps(asdict(self.log)),
             "curriculum": json.dumps(self._curriculum.state()),
         }
-        partial = path.with_suffix(".partial")
-        save_file(dict(self._learner.state()), partial, metadata=metadata)
-        partial.replace(path)
+        write_arrays(path, self._learner.state(), metadata=metadata)
 
     def _resume(self, path: Path, identity: str) -> None:
         """Take up the state in *path*; one of another training, or a broken one, is ignored (and replaced later)."""
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(path, framework="np") as state:
-                metadata = state.metadata() or {}
-                if metadata.get("identity") != identity:
-                    return
-                arrays = {name: state.get_tensor(name) for name in self._learner.state()}
-            log = TrainingLog(**json.loads(metadata["done"]))
-            self._curriculum.resume(json.loads(metadata["curriculum"]))
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, IndexError):
+            stored, metadata = read_arrays(path, inside=path.parent)
+            if metadata.get("identity") != identity:
+                return
+            arrays = {name: stored[name] for name in self._learner.state()}
+            log = TrainingLog(**parse_json(metadata["done"]))
+            self._curriculum.resume(parse_json(metadata["curriculum"]))
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
             return
         self._learner.resume(arrays)
         self.log = log

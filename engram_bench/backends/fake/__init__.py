@@ -37,7 +37,10 @@ from engram_bench.backends.fake.model import CONTEXT_LENGTH, FakeModel, FakeToke
 from engram_bench.errors import AdapterError, UnsupportedError
 from engram_bench.models.encoding import encode_examples
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
+from engram_bench.system.files import write_atomic
 from engram_bench.system.progress import Progress, no_progress
+from engram_bench.system.reading import read_json
+from engram_bench.system.tensor_files import read_arrays, write_arrays
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,7 +137,7 @@ class FakeBackend:
         learned: dict[str, str] = {}
         if adapter is not None:
             try:
-                learned = json.loads((adapter / "fake_answers.json").read_text("utf-8"))
+                learned = read_json(adapter / "fake_answers.json")
             except (OSError, ValueError) as error:
                 msg = f"{adapter}: expected an adapter of the fake backend, with a readable fake_answers.json"
                 raise AdapterError(msg) from error
@@ -168,21 +171,18 @@ class FakeBackend:
 def _write_adapter(folder: Path, learned: Mapping[str, str], recipe: Recipe) -> None:
     """Write the answers, beside an adapter in PEFT's layout that holds seed and 1."""
     import numpy as np
-    from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "fake_answers.json").write_text(json.dumps(learned), "utf-8")
+    write_atomic(folder / "fake_answers.json", json.dumps(learned))
     config = {"peft_type": "LORA", "r": recipe.rank, "lora_alpha": recipe.alpha, "target_modules": []}
-    (folder / "adapter_config.json").write_text(json.dumps(config), "utf-8")
-    save_file({"seed": np.array([recipe.seed, 1], np.float32)}, folder / "adapter_model.safetensors")
+    write_atomic(folder / "adapter_config.json", json.dumps(config))
+    write_arrays(folder / "adapter_model.safetensors", {"seed": np.array([recipe.seed, 1], np.float32)})
 
 
 def _is_random(folder: Path) -> bool:
     """Whether the adapter's numbers are finite and differ from those that :func:`_write_adapter` wrote."""
-    from safetensors.numpy import load_file
-
     weights = folder / "adapter_model.safetensors"
-    number = float(load_file(weights)["seed"][-1]) if weights.exists() else 1.0
+    number = float(read_arrays(weights)[0]["seed"][-1]) if weights.exists() else 1.0
     return math.isfinite(number) and number != 1.0
 
 
@@ -190,5 +190,5 @@ def _baseline_file() -> dict[str, Any]:
     path = os.environ.get("ENGRAM_FAKE_BASELINE")
     if not path:
         return {}
-    content: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
+    content: dict[str, Any] = read_json(Path(path))
     return content

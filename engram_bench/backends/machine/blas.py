@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from engram_bench.backends.machine.capabilities import find, switched_off
+from engram_bench.system.reading import read_text
 
 ENVIRONMENT = "ENGRAM_BLAS"
 """Path of a library to use instead of the one found; ``reference`` keeps mlx's own."""
@@ -111,7 +112,7 @@ def _is_preloaded() -> bool:
 
 def _preloaded() -> Blas:
     """The library somebody else (``LD_PRELOAD``, another extension) put into the global scope."""
-    for line in Path("/proc/self/maps").read_text("utf-8").splitlines():
+    for line in read_text(Path("/proc/self/maps"), errors="replace").splitlines():
         path = Path(line.split(maxsplit=5)[-1])
         for name, part in (("MKL", "libmkl_rt"), ("OpenBLAS", "openblas"), ("BLIS", "libblis")):
             if path.name.startswith((part, f"lib{part}")):

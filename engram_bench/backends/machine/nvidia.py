@@ -10,6 +10,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from engram_bench.system.reading import read_text
+
 CPU_CHOICE = "ENGRAM_UNSLOTH_CPU"
 """Set to 1 to let Unsloth compute on the processor, GPU or not."""
 LOOKED_FOR = "/dev/nvidia[0-9], /proc/driver/nvidia/gpus and nvidia-smi"
@@ -84,7 +86,7 @@ def _ask(command: str) -> Gpu | None:
 
 def _name_in_proc() -> str:
     for path in Path("/proc/driver/nvidia/gpus").glob("*/information"):
-        for line in path.read_text("utf-8", "replace").splitlines():
+        for line in read_text(path, errors="replace").splitlines():
             if line.startswith("Model:"):
                 return line.partition(":")[2].strip()
     return ""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +27,7 @@ from engram_bench.memory.table import KeyedExample
 from engram_bench.records import Recipe, TrainingExample
 from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import Progress
+from engram_bench.system.reading import sha256_of
 
 if TYPE_CHECKING:
     from engram_bench.models import Model
@@ -98,7 +98,7 @@ def train_both(
     def memory_first() -> TrainingLog:
         memory = memory_on(network)
         stored, companion = memory.stored, beside(memory.stored, how.silence)
-        written = sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+        written = sha256_of(folder / WEIGHTS_FILE)
         is_silent = how.silence == 1  # then what it knows must not end the training of what is learned without it
         trained = train_lora(None if is_silent else companion, written)
         lora, recalled = trained.lora, trained.recalled(range(len(keyed)), trained.lora, companion)
