@@ -37,7 +37,7 @@ OWN_FILES = {
     ("system/files.py", "open"): "files and folders to be flushed, and new files",
     ("models/rendering.py", "loads"): "an answer of the package's own process",
     ("models/template_worker.py", "loads"): "a request of the package itself",
-    ("backends/server/chat_api.py", "loads"): "an answer of a server, bounded by its connection",
+    ("backends/server/replies.py", "loads"): "an answer of a server, bounded by its connection",
 }
 """Calls that read nothing of others."""
 

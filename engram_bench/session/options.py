@@ -24,6 +24,7 @@ from engram_bench.session.parsing import (
     shortcuts,
     whole_number,
 )
+from engram_bench.system.reading import read_bytes
 from engram_bench.system.secrets import hide_secrets
 
 
@@ -288,14 +289,22 @@ def read_settings(
 
 def _recipe(values: Mapping[str, Any], *, root: Path, base: Path, prefix: str) -> dict[str, Any]:
     """The user's recipe; without one nothing of recipes is imported."""
-    homes = ((root / "engram.toml", b"recipe"), (root / "pyproject.toml", b"tool.engram-bench"))
+    is_asked = values["recipe"] or values["set"]
     if not (
-        values["recipe"] or values["set"] or any(home.is_file() and word in home.read_bytes() for home, word in homes)
+        is_asked or _mentions(root / "engram.toml", b"recipe") or _mentions(root / "pyproject.toml", b"engram-bench")
     ):
         return {}
     from engram_bench.session.recipe_file import read_recipe
 
     return read_recipe(values["recipe"], values["set"], root=root, base=base, prefix=prefix)
+
+
+def _mentions(path: Path, word: bytes) -> bool:
+    """Whether a file has the word somewhere; one that cannot be read is left to its reader."""
+    try:
+        return path.is_file() and word in read_bytes(path)
+    except OSError:
+        return True
 
 
 def _check_together(settings: Settings, prefix: str) -> None:

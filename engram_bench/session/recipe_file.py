@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from engram_bench.adapters.kind_names import split_kind
 from engram_bench.errors import UsageError
 from engram_bench.session.option import PREFIX
+from engram_bench.system.reading import read_text
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
@@ -181,8 +182,8 @@ def _of_file(path: Path) -> Mapping[str, Any]:
 
 def _toml(path: Path) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return tomllib.loads(read_text(path))
+    except (OSError, ValueError) as error:
         msg = f"{path}: cannot be read: {str(error).splitlines()[0]}"
         raise UsageError(msg) from error
 
