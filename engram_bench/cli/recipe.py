@@ -106,7 +106,7 @@ def _fields(args: argparse.Namespace, name: str) -> dict[str, Any]:
     if epochs := settings.recipe.get("num_train_epochs"):
         fields |= {"num_train_epochs": epochs}
         del fields["steps"]
-    return json.loads(json.dumps(fields))  # type: ignore[no-any-return]  # tuples become lists
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
 def _settings(args: argparse.Namespace, name: str) -> Settings:
