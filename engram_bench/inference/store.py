@@ -79,8 +79,6 @@ class StoreStats:
     """Bytes of the file, write-ahead log included."""
 
 
-
-
 class CompletionStore:
     """The store in one file, made with its folder if missing. One object for one thread; any number of processes.
 
