@@ -77,7 +77,7 @@ def changed_bytes(data: bytes, source: random.Random) -> bytes:
 
 
 def changed_json(text: str, source: random.Random) -> bytes:
-    """The JSON text with one to three values, keys or places changed; now and then with changed bytes."""
+    """The JSON text with one to three values, keys or positions changed; now and then with changed bytes."""
     if source.random() < 0.2:
         return changed_bytes(text.encode(), source)
     if source.random() < 0.1:
@@ -117,7 +117,7 @@ def hostile_value(source: random.Random) -> Any:
 
 
 def _changed_value(value: Any, source: random.Random) -> Any:
-    """A JSON value with one place in it changed."""
+    """A JSON value with one position in it changed."""
     places = list(_places(value))
     if not places:
         return hostile_value(source)

@@ -28,7 +28,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """A new file, open for writing, that takes the place of *path* when the block ends without an error.
+    """A new file, open for writing, that replaces *path* when the block ends without an error.
 
     The new file stands beside *path* and is renamed. After a failure, such as a full disk, it is deleted and *path* is what it
     was. The folder is created where it is missing.
