@@ -6,7 +6,6 @@ import re
 import reprlib
 from pathlib import Path
 
-from engram_bench.adapters.files import read_config, tensor_shapes
 from engram_bench.adapters.peft_rules import applied, beyond_plain, pair_of
 from engram_bench.errors import AdapterError
 
@@ -28,6 +27,9 @@ def adapter_files(folder: Path) -> tuple[Path, Path]:
     Raises:
         AdapterError: The folder holds no such adapter; says what it holds, and the options that take it where there are some.
     """
+    if not folder.is_dir():
+        msg = f"{folder}: no such folder, expected an adapter of PEFT or mlx-lm"
+        raise AdapterError(msg)
     weights = next((folder / name for name in (PEFT_WEIGHTS, MLX_WEIGHTS) if (folder / name).is_file()), None)
     if weights is not None and (folder / PEFT_CONFIG).is_file():
         return folder / PEFT_CONFIG, weights
@@ -56,6 +58,8 @@ def beyond_lora(folder: Path) -> str:
     Raises:
         AdapterError: There is no adapter of PEFT or mlx-lm, or a file cannot be read.
     """
+    from engram_bench.adapters.files import read_config, tensor_shapes  # numpy, which naming an adapter does not need
+
     config_file, weights = adapter_files(folder)
     config, tensors = read_config(config_file), tensor_shapes(weights)
     if weights.name == PEFT_WEIGHTS:
@@ -96,6 +100,8 @@ def remark(folder: Path) -> str:
         return f"{reason}: {library} itself computes the adapter, exactly and more slowly"
     if is_mlx(folder):
         return ""
+    from engram_bench.adapters.files import read_config, tensor_shapes
+
     config_file, weights = adapter_files(folder)
     names = sorted({pair[0] for tensor in tensor_shapes(weights) if (pair := pair_of(tensor))})
     left_out = sorted(set(names) - set(applied(config_file, read_config(config_file), names)))

@@ -1,21 +1,22 @@
 """Chat templates, which turn a prompt into the text that a model was trained to continue.
 
-Templates are rendered with the Jinja settings, filters and tags of transformers, in a sandbox: a template belongs to a
-downloaded model and cannot be trusted. Source of the conventions: ``transformers/utils/chat_template_utils.py``, version
-5.17.
+Templates are rendered with the Jinja settings, filters, tags and variables of transformers, in a sandbox: a template belongs
+to a downloaded model and cannot be trusted. As in transformers, ``tools`` and ``documents`` are None, the special tokens that
+the model names are texts, and all other variables, such as ``enable_thinking``, are undefined. Source of the conventions:
+``transformers/utils/chat_template_utils.py``, version 5.17.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NoReturn
 
 import jinja2
 from jinja2.ext import Extension, loopcontrols
-from jinja2.nodes import Node
+from jinja2.nodes import CallBlock, Node
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -77,7 +78,7 @@ class ChatTemplate:
         messages = [*self._messages(Prompt("?")), {"role": "assistant", "content": _MARKER}]
         try:
             return self._render(messages, add_generation_prompt=False).rpartition(_MARKER)[2]
-        except jinja2.TemplateError:
+        except (jinja2.TemplateError, TypeError, ValueError):
             return ""
 
     def _messages(self, prompt: Prompt) -> list[dict[str, str]]:
@@ -91,12 +92,16 @@ class ChatTemplate:
         messages = [{"role": "system", "content": _MARKER}, {"role": "user", "content": "?"}]
         try:
             return _MARKER in self._render(messages, add_generation_prompt=True)
-        except jinja2.TemplateError:
+        except (jinja2.TemplateError, TypeError, ValueError):
             return False
 
     def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
         return self._template.render(
-            messages=messages, add_generation_prompt=add_generation_prompt, **self._special_tokens
+            messages=messages,
+            tools=None,
+            documents=None,
+            add_generation_prompt=add_generation_prompt,
+            **self._special_tokens,
         )
 
 
@@ -111,18 +116,31 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 class _GenerationTag(Extension):
-    """Tag ``{% generation %}…{% endgeneration %}``, which marks the assistant's text for trainers; only its content counts."""
+    """Tag ``{% generation %}…{% endgeneration %}``, which marks the assistant's text for trainers; only its content counts.
+
+    The content is a block of its own, as in transformers: what it sets is unset after it.
+    """
 
     tags = {"generation"}  # noqa: RUF012  Jinja's interface
 
-    def parse(self, parser: Parser) -> list[Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def parse(self, parser: Parser) -> Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return CallBlock(self.call_method("_content"), [], [], body).set_lineno(line)
+
+    def _content(self, caller: Callable[[], str]) -> str:
+        return caller()
 
 
-def _to_json(value: Any, **options: Any) -> str:
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     """JSON as transformers writes it; Jinja's own filter would escape HTML."""
-    return json.dumps(value, **{"ensure_ascii": False, **options})
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _raise(message: str) -> NoReturn:
