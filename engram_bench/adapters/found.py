@@ -67,8 +67,10 @@ def beyond_lora(folder: Path) -> str:
     kind = config.get("fine_tune_type", "lora")
     if kind != "lora":
         return f"fine_tune_type is {reprlib.repr(kind)}"
-    other = [name for name, shape in tensors.items() if not re.fullmatch(r".+\.lora_[ab]", name) or len(shape) != 2]
-    return f"it has a tensor {other[0][:100]!r}" if other else ""
+    for name, shape in tensors.items():
+        if not re.fullmatch(r".+\.\d+\..+\.lora_[ab]", name) or len(shape) != 2:
+            return f"it has a tensor {name[:100]!r}"
+    return ""
 
 
 def needs_peft(folder: Path) -> bool:

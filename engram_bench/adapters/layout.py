@@ -155,10 +155,14 @@ def read_mlx(folder: Path) -> dict[str, LoraUpdate]:
         name, half = key.rsplit(".lora_", 1)
         halves.setdefault(name, {})[half] = tensor.T
     pairs = _matched(folder / MLX_WEIGHTS, halves)
-    other = {name: len(a) for name, (a, _) in pairs.items() if len(a) != parameters.get("rank", len(a))}
-    for name, rank in other.items():
-        msg = f"{path}: lora_parameters.rank {parameters['rank']}, but the weights of {name} have rank {rank}"
-        raise AdapterError(msg)
+    keys = parameters.get("keys")
+    for name, (a, _) in pairs.items():
+        if len(a) != parameters.get("rank", len(a)):
+            msg = f"{path}: lora_parameters.rank {parameters['rank']}, but the weights of {name} have rank {len(a)}"
+            raise AdapterError(msg)
+        if isinstance(keys, list) and name not in keys and _in_block(name) not in keys:
+            msg = f"{path}: lora_parameters.keys lacks {_in_block(name)}, but the weights have it; mlx-lm refuses this"
+            raise AdapterError(msg)
     return {name: LoraUpdate(a, b, float(parameters["scale"])) for name, (a, b) in pairs.items()}
 
 
@@ -173,13 +177,18 @@ def write_mlx(folder: Path, updates: Updates, *, num_layers: int) -> None:
         tensors[f"{name}.lora_a"] = update.a.T
         tensors[f"{name}.lora_b"] = update.b.T
     write_tensors(folder / MLX_WEIGHTS, tensors)
-    keys = sorted({name.split(".layers.")[-1].partition(".")[2] for name in updates})
+    keys = sorted({_in_block(name) for name in updates})
     config = {
         "fine_tune_type": "lora",
         "num_layers": num_layers,
         "lora_parameters": {"rank": rank, "scale": scale, "dropout": 0.0, "keys": keys},
     }
     write_json(folder / MLX_CONFIG, config)
+
+
+def _in_block(name: str) -> str:
+    """Path of a layer inside its block: ``self_attn.q_proj``."""
+    return name.rsplit(".layers.", maxsplit=1)[-1].partition(".")[2]
 
 
 def uniform(updates: Updates) -> tuple[int, float, dict[str, LoraUpdate]]:

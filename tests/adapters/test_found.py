@@ -85,6 +85,28 @@ def test_layers_that_peft_leaves_out_are_left_out_and_said(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"fine_tune_type": "full"},
+            "fine_tune_type is 'full', which is more than plain LoRA: expected --engram-backend=mlx",
+        ),
+        ({"lora_parameters": {"rank": 2, "alpha": 8}}, "lora_parameters.scale is None, expected a number"),
+        ({"lora_parameters": [1]}, "lora_parameters.scale is None, expected a number"),
+        ({"lora_parameters": {"scale": 1.0, "keys": ["self_attn.q_proj"]}}, "keys lacks self_attn.v_proj"),
+    ],
+    ids=["full", "alpha", "list", "keys"],
+)
+def test_configuration_of_mlx_that_is_no_lora_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    folder = mlx(tmp_path / "mine")
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    with pytest.raises(AdapterError, match=re.escape(message)):
+        read_updates(folder)
+
+
 @pytest.mark.parametrize("name", ["facts-1a2b", "facts"], ids=["name", "start"])
 def test_name_finds_the_stored_adapter(tmp_path: Path, name: str) -> None:
     stored = peft(tmp_path / "adapters" / "facts-1a2b")

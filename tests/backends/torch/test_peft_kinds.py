@@ -21,6 +21,7 @@ import torch
 
 from engram_bench.adapters import peft_rules
 from engram_bench.adapters.found import remark
+from engram_bench.adapters.layout import read_peft, write_mlx
 from engram_bench.adapters.peft_rules import applied
 from engram_bench.backends.torch import CpuBackend
 from engram_bench.backends.torch.peft_generator import PeftGenerator
@@ -315,6 +316,15 @@ def test_pickle_beside_the_weights_is_never_read(folder: Path, model: Model, bac
     (folder / "adapter_model.bin").write_bytes(b"\x80\x04 no pickle")
 
     assert backend.load(model, folder).complete(PROMPTS[:1], GREEDY)
+
+
+def test_folder_of_mlx_is_the_same_lora(plain: Path, model: Model, backend: CpuBackend, tmp_path: Path) -> None:
+    write_mlx(tmp_path, read_peft(plain), num_layers=2)
+    ids = model.tokenizer.encode_prompts(PROMPTS[:2])
+
+    for fused in (False, True):
+        theirs, ours = (backend.load(model, folder, fused=fused).log_probs(ids) for folder in (plain, tmp_path))
+        np.testing.assert_array_equal(theirs, ours)
 
 
 @pytest.mark.parametrize("kind", ["PREFIX_TUNING", "LILY", "dora"])
