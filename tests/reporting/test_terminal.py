@@ -33,7 +33,7 @@ def test_a_small_run_reads_like_this() -> None:
 
 
 def test_a_note_on_the_adapter_has_a_line_of_its_own() -> None:
-    run = run_of(*both("facts/a", True, True))
+    run = run_of(both("facts/a", True, True))
     noted = replace(run, provenance=replace(run.provenance, adapter_note="use_dora is True: PEFT itself computes it"))
 
     lines = [list(comparison_lines(each, compare(each), [])) for each in (run, noted)]
