@@ -7,17 +7,15 @@ to PEFT itself. Sources: ``peft.tuners.lora.config.LoraConfig``, ``peft.tuners.t
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import reprlib
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engram_bench.adapters.expressions import Pattern, matches
 from engram_bench.errors import AdapterError
 
 ANY = None
@@ -61,23 +59,12 @@ KNOWN_GOOD: Mapping[str, tuple[Any, ...] | None] = {
 }
 """Key → values with which an adapter is plain LoRA. Null is good for every key: PEFT writes it where nothing is set."""
 ALL_LINEAR = "all-linear"
-MAX_PATTERNS, MAX_PATTERN_LENGTH = 2000, 1000
 WAY_OUT = (
     "merge it where it was made (merge_and_unload, then save_pretrained into a folder) and test that model: "
     "--engram-model=FOLDER --engram-adapter=none"
 )
-SECONDS = 10.0
-"""Time that the regular expressions of a configuration may take; a hostile one takes for ever."""
 
 _PAIR = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight")
-_TAME = re.compile(r"[\w.\-]*")
-"""Patterns without a repeat: their time is bounded."""
-_WORKER = (
-    "import json, re, sys\n"
-    "patterns, names = json.load(sys.stdin)\n"
-    "found = [[getattr(re, how)(p, n) for n in names] for how, p in patterns]\n"
-    "json.dump([[m and (m.groupdict().get('idx') or '') for m in row] for row in found], sys.stdout)\n"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +134,28 @@ def applied(path: Path, config: Mapping[str, Any], names: Sequence[str]) -> dict
     return found
 
 
+def check_patterns(path: Path, config: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Nothing, if all regular expressions of a configuration that PEFT will match against *names* end in time.
+
+    Raises:
+        AdapterError: They do not.
+    """
+    for key, value in config.items():
+        if "module" in key or "pattern" in key:
+            written = [value] if isinstance(value, str) else value if isinstance(value, (list, dict)) else []
+            patterns = [Pattern(each, rf"(?:^|.*\.)(?:{each})(?:$|\..*)") for each in written if isinstance(each, str)]
+            matches(path, key, [each for each in patterns if each.is_valid], names)
+
+
 # ── the rules ───────────────────────────────────────────────────────────────────────────────────
 
 
 def _per_layer(path: Path, config: Mapping[str, Any], key: str, names: Sequence[str]) -> dict[str, float]:
     """Layer → its own value: that of the first pattern that matches an end of its path, as ``get_pattern_key`` finds it."""
     patterns = config.get(key) or {}
-    matches = _matches(path, key, [Pattern(each, rf"(.*\.)?({each})$") for each in patterns], names)
+    rows = matches(path, key, [Pattern(each, rf"(.*\.)?({each})$") for each in patterns], names)
     found: dict[str, float] = {}
-    for value, row in zip(patterns.values(), matches, strict=True):
+    for value, row in zip(patterns.values(), rows, strict=True):
         for name, match in zip(names, row, strict=True):
             if match is not None:
                 found.setdefault(name, value)
@@ -181,7 +181,7 @@ def _named(path: Path, config: Mapping[str, Any], key: str, names: Sequence[str]
     if isinstance(wanted, str):
         if key == "target_modules" and wanted.lower() == ALL_LINEAR:
             return set(names)
-        (row,) = _matches(path, key, [Pattern(wanted, wanted, "fullmatch")], names)
+        (row,) = matches(path, key, [Pattern(wanted, wanted, "fullmatch")], names)
         return {name for name, match in zip(names, row, strict=True) if match is not None}
     return {name for name in names if any(name == each or name.endswith(f".{each}") for each in wanted)}
 
@@ -191,67 +191,12 @@ def _block_indices(path: Path, config: Mapping[str, Any], names: Sequence[str]) 
     patterns = config.get("layers_pattern") or []
     patterns = [patterns] if isinstance(patterns, str) else patterns
     whole = [Pattern(each, rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\.") for each in patterns]
-    rows = _matches(path, "layers_pattern", whole or [Pattern("", r".*?\.[^.]*\.(?P<idx>\d+)\.")], names)
+    rows = matches(path, "layers_pattern", whole or [Pattern("", r".*?\.[^.]*\.(?P<idx>\d+)\.")], names)
     found: dict[str, int] = {}
     for row in rows:
         for name, index in zip(names, row, strict=True):
             if index:
                 found.setdefault(name, int(index))
-    return found
-
-
-# ── regular expressions of strangers ────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """A regular expression of a configuration."""
-
-    written: str
-    """As it stands in the configuration."""
-    whole: str
-    """As PEFT matches it against module paths."""
-    how: str = "match"
-    """Function of ``re`` that matches: ``match`` or ``fullmatch``."""
-
-    def found_in(self, names: Sequence[str]) -> list[str | None]:
-        """For each name the group ``idx`` of the match or an empty text; None without a match."""
-        matches = [getattr(re, self.how)(self.whole, name) for name in names]
-        return [match and (match.groupdict().get("idx") or "") for match in matches]
-
-
-def _matches(path: Path, key: str, patterns: Sequence[Pattern], names: Sequence[str]) -> list[list[str | None]]:
-    """:meth:`Pattern.found_in` of each pattern, in bounded time.
-
-    Raises:
-        AdapterError: A pattern is no regular expression, or matching takes too long.
-    """
-    if len(patterns) > MAX_PATTERNS or any(len(each.written) > MAX_PATTERN_LENGTH for each in patterns):
-        most = f"{MAX_PATTERNS} of {MAX_PATTERN_LENGTH} characters"
-        msg = f"{path}: {key} has {len(patterns)} patterns, expected at most {most}"
-        raise AdapterError(msg)
-    for each in patterns:
-        try:
-            re.compile(each.whole)
-        except (re.error, OverflowError, RecursionError) as error:
-            msg = f"{path}: {key} has {reprlib.repr(each.written)}, expected a regular expression ({error})"
-            raise AdapterError(msg) from error
-    if all(_TAME.fullmatch(each.written) for each in patterns):
-        return [each.found_in(names) for each in patterns]
-    try:
-        # A process of its own, because Python cannot interrupt a match.
-        ran = subprocess.run(
-            [sys.executable, "-I", "-c", _WORKER],
-            input=json.dumps([[[each.how, each.whole] for each in patterns], list(names)]),
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        msg = f"{path}: {key} takes over {SECONDS:.0f} s to match, expected regular expressions without nested repeats"
-        raise AdapterError(msg) from error
-    found: list[list[str | None]] = json.loads(ran.stdout)
     return found
 
 

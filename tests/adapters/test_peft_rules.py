@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engram_bench.adapters import peft_rules
-from engram_bench.adapters.peft_rules import applied, beyond_plain
+from engram_bench.adapters import expressions
+from engram_bench.adapters.peft_rules import applied, beyond_plain, check_patterns
 from engram_bench.errors import AdapterError
 
 Q, V, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.v_proj", "model.layers.11.mlp.down_proj"
@@ -161,10 +162,22 @@ def test_values_of_other_types_are_refused(changes: dict[str, Any], message: str
         applied(PATH, PLAIN | changes, NAMES)
 
 
-def test_hostile_pattern_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peft_rules, "SECONDS", 0.3)
+@pytest.mark.parametrize("read", [applied, check_patterns], ids=["plain", "beyond"])
+def test_hostile_pattern_ends_in_time(read: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expressions, "SECONDS", 0.3)
     started = time.monotonic()
 
     with pytest.raises(AdapterError, match="alpha_pattern takes over 0 s to match"):
-        applied(PATH, PLAIN | {"alpha_pattern": {r"([a-z._0-9]+)+!": 1}}, ["a" * 60])
+        read(PATH, PLAIN | {"alpha_pattern": {r"([a-z._0-9]+)+!": 1}}, ["a" * 60])
     assert time.monotonic() - started < 5
+
+
+def test_usual_patterns_pass_the_check() -> None:
+    config = {
+        "peft_type": "LOHA",
+        "target_modules": r".*\.(q|v)_proj",
+        "modules_to_save": ["lm_head", "*"],
+        "rank_pattern": {},
+    }
+
+    check_patterns(PATH, config, NAMES)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engram_bench.adapters.files import read_config
 from engram_bench.adapters.found import PEFT_CONFIG, PEFT_WEIGHTS, adapter_files
-from engram_bench.adapters.peft_rules import WAY_OUT
+from engram_bench.adapters.peft_rules import WAY_OUT, check_patterns
 from engram_bench.backends.common.halving import is_out_of_memory
 from engram_bench.errors import AdapterError
 
@@ -42,6 +42,7 @@ def open_peft(folder: Path, base: Any) -> Any:
 
     adapter_files(folder)
     config = _config(folder)
+    check_patterns(folder / PEFT_CONFIG, read_config(folder / PEFT_CONFIG), [name for name, _ in base.named_modules()])
     devices = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

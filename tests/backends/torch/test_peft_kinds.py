@@ -19,7 +19,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from engram_bench.adapters import peft_rules
+from engram_bench.adapters import expressions
 from engram_bench.adapters.found import remark
 from engram_bench.adapters.layout import read_peft, write_mlx
 from engram_bench.adapters.peft_rules import applied
@@ -349,7 +349,7 @@ def test_patterns_and_targets_match_as_in_peft(base: Any, monkeypatch: pytest.Mo
     from peft.tuners.tuners_utils import _ExcludedModule, check_target_module_exists
     from peft.utils.other import get_pattern_key
 
-    monkeypatch.setattr(peft_rules, "_TAME", re.compile(r".*"))  # saves 600 processes
+    monkeypatch.setattr(expressions, "_TAME", re.compile(r".*"))  # saves 600 processes
     names = [name for name, module in base.named_modules() if isinstance(module, torch.nn.Linear) and "." in name]
     names += ["model.h.3.attn.c_attn", "model.layers.1.experts.0.up_proj", "model.layers.11.mlp.down_proj"]
     parts = [
