@@ -158,7 +158,8 @@ def find(root: Path, name: str) -> Path:
         return root / name
     if len(names) != 1:
         found = f"several adapters start with {name!r}" if names else f"no folder and no adapter {name!r}"
-        msg = f"{root}: {found}, expected one of: {', '.join(names or there) or 'none is stored'}"
+        hub = f"; from the Hub: engram-bench adapter import {name}" if name.count("/") == 1 else ""
+        msg = f"{root}: {found}, expected one of: {', '.join(names or there) or 'none is stored'}{hub}"
         raise AdapterError(msg)
     return root / names[0]
 

@@ -127,11 +127,12 @@ def test_folder_counts_before_a_stored_name(tmp_path: Path, monkeypatch: pytest.
     [
         ("nothing", "no folder and no adapter 'nothing', expected one of: facts-1, facts-2"),
         ("facts", "several adapters start with 'facts', expected one of: facts-1, facts-2"),
+        ("org/name", "facts-1, facts-2; from the Hub: engram-bench adapter import org/name"),
         ("~nosuchuser", "expected a folder or the name of a stored adapter"),
         ("x" * 5000, "expected a folder or the name of a stored adapter"),
         ("file.gguf", "a file, expected the folder of an adapter"),
     ],
-    ids=["none", "several", "no-user", "too-long", "file"],
+    ids=["none", "several", "hub", "no-user", "too-long", "file"],
 )
 def test_name_of_no_one_adapter_is_one_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str

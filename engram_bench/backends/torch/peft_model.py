@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from engram_bench.adapters.files import read_config
-from engram_bench.adapters.found import PEFT_CONFIG, PEFT_WEIGHTS, adapter_files
+from engram_bench.adapters.found import PEFT_CONFIG, PEFT_WEIGHTS, adapter_files, beyond_lora
 from engram_bench.adapters.peft_rules import WAY_OUT, check_patterns
 from engram_bench.backends.common.halving import is_out_of_memory
 from engram_bench.errors import AdapterError
@@ -169,7 +169,7 @@ def _unused(model: Any, folder: Path) -> list[str]:
 
 
 def _carried_out(folder: Path, doing: str, work: Callable[[], Any]) -> Any:
-    """What *work* gives; whatever PEFT raises becomes one error that names the kind."""
+    """What *work* gives; whatever PEFT raises becomes one error that names the key."""
     import peft
 
     try:
@@ -177,8 +177,7 @@ def _carried_out(folder: Path, doing: str, work: Callable[[], Any]) -> Any:
     except Exception as error:  # PEFT's forty kinds raise every kind of error there is
         if is_out_of_memory(error):
             raise
-        kind = read_config(folder / PEFT_CONFIG).get("peft_type")
         said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         way = "test it attached only" if doing == "merge" else WAY_OUT
-        msg = f"{folder}: peft_type is {kind!r}, which PEFT {peft.__version__} cannot {doing} here ({said}); {way}"
+        msg = f"{folder}: {beyond_lora(folder)}, which PEFT {peft.__version__} cannot {doing} here ({said}); {way}"
         raise AdapterError(msg) from error

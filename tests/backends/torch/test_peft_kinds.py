@@ -285,7 +285,7 @@ def test_kind_that_peft_cannot_ask_is_one_error(
         ({"megatron_config": {"a": 1}}, "megatron_config is .* has PEFT read a module of Python, which is not allowed"),
         ({"peft_type": "SHADOW", "shadow_model": "mirror"}, REFUSED["SHADOW"][1]),
         ({"peft_type": "XLORA", "adapters": {"0": "org/name"}}, REFUSED["XLORA"][1]),
-        ({"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}}, "peft_type is 'LORA', which PEFT"),
+        ({"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}}, "init_lora_weights is 'loftq', which PEFT"),
         ({"use_dora": True}, "lora_magnitude_vector"),
         ({"use_dora": True, "target_modules": ["q_proj"]}, "missing adapter keys|has no use for"),
         ({"use_dora": True, "r": 16}, "cannot load here"),
