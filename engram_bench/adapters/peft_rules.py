@@ -88,7 +88,7 @@ def beyond_plain(config: Mapping[str, Any], tensors: Mapping[str, Sequence[int]]
         config: Content of ``adapter_config.json``.
         tensors: Shape of each tensor by its name.
     """
-    for key, value in config.items():
+    for key, value in ({"peft_type": config.get("peft_type")} | dict(config)).items():  # other kinds have other keys
         good = KNOWN_GOOD.get(key, ())
         if value is not None and good is not ANY and not any(value == each for each in good):
             return f"{key} is {reprlib.repr(value)}"

@@ -225,6 +225,7 @@ def test_kind_answers_as_in_peft(
     attached = backend.load(model, folder)
 
     assert isinstance(attached, PeftGenerator) == (kind not in PLAIN)
+    assert remark(folder).startswith("" if kind in LORA else f"peft_type is '{kind}': PEFT itself computes the adapter")
     assert bool(remark(folder)) == (kind not in PLAIN)
     np.testing.assert_allclose(attached.log_probs(ids[:2].tolist()), wanted, atol=1e-4)
     assert [each.text for each in attached.complete(PROMPTS, GREEDY)] == expected
