@@ -156,10 +156,13 @@ def find(root: Path, name: str) -> Path:
     names = [each for each in there if each.startswith(name)]
     if name in names:
         return root / name
-    if len(names) != 1:
-        found = f"several adapters start with {name!r}" if names else f"no folder and no adapter {name!r}"
+    if len(names) > 1:
+        msg = f"{name}: several adapters start so, expected one of {', '.join(names)} in {root}"
+        raise AdapterError(msg)
+    if not names:
         hub = f"; from the Hub: engram-bench adapter import {name}" if name.count("/") == 1 else ""
-        msg = f"{root}: {found}, expected one of: {', '.join(names or there) or 'none is stored'}{hub}"
+        known = f"one of {', '.join(there)}" if there else "a name, but none is stored"
+        msg = f"{name}: no such folder, expected an adapter: a folder, or {known} in {root}{hub}"
         raise AdapterError(msg)
     return root / names[0]
 

@@ -125,9 +125,9 @@ def test_folder_counts_before_a_stored_name(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nothing", "no folder and no adapter 'nothing', expected one of: facts-1, facts-2"),
-        ("facts", "several adapters start with 'facts', expected one of: facts-1, facts-2"),
-        ("org/name", "facts-1, facts-2; from the Hub: engram-bench adapter import org/name"),
+        ("nothing", "nothing: no such folder, expected an adapter: a folder, or one of facts-1, facts-2 in "),
+        ("facts", "facts: several adapters start so, expected one of facts-1, facts-2 in "),
+        ("org/name", "; from the Hub: engram-bench adapter import org/name"),
         ("~nosuchuser", "expected a folder or the name of a stored adapter"),
         ("x" * 5000, "expected a folder or the name of a stored adapter"),
         ("file.gguf", "a file, expected the folder of an adapter"),
