@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engram_bench.adapters.store import Adapter, find, list_adapters, load, prune
+from engram_bench.adapters.folders import find
+from engram_bench.adapters.store import Adapter, list_adapters, load, prune
 from engram_bench.cli.arguments import add_json, add_quiet, add_settings
 from engram_bench.cli.console import progress, say, say_error, say_json, table
 from engram_bench.cli.project import settings_of

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from engram_bench.adapters import store as adapter_store
+from engram_bench.adapters.folders import find
 from engram_bench.adapters.found import remark
 from engram_bench.adapters.kinds import kind_in, kind_of, requested_kind
 from engram_bench.adapters.store import Adapter, AdapterIdentity
@@ -120,7 +121,7 @@ class Tuning:
         if engine.is_served:
             return adapter_store.served(self.settings.candidate_model, self.settings.baseline_model)
         if wanted != "auto":
-            path = adapter_store.find(self.settings.adapter_dir, wanted)
+            path = find(self.settings.adapter_dir, wanted)
             return adapter_store.load(path, base_fingerprint=engine.model.fingerprint)
         return adapter_store.obtain(
             self.settings.adapter_dir,

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engram_bench.adapters.folders import find
 from engram_bench.adapters.found import remark
 from engram_bench.adapters.layout import LoraUpdate, read_updates, write_mlx, write_peft
-from engram_bench.adapters.store import find, load
+from engram_bench.adapters.store import load
 from engram_bench.errors import AdapterError
+from engram_bench.records import Recipe
 from tests.tiny_models import make_tiny_llama
 
 Q, V = "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.v_proj"
@@ -22,7 +24,7 @@ UPDATES = {name: LoraUpdate(np.ones((2, 4), np.float32), np.ones((4, 2), np.floa
 
 def peft(folder: Path, **config: Any) -> Path:
     folder.mkdir(parents=True)
-    write_peft(folder, UPDATES, rank=2, alpha=6, base="org/model")
+    write_peft(folder, UPDATES, Recipe(rank=2, alpha=6.0), base="org/model")
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | config))
     return folder

@@ -13,13 +13,13 @@ from safetensors.numpy import load_file, save_file
 
 from engram_bench.adapters.layout import (
     LoraUpdate,
-    adapted_layers,
     check_fits,
     read_mlx,
     read_peft,
     write_mlx,
     write_peft,
 )
+from engram_bench.adapters.targets import adapted_layers
 from engram_bench.errors import AdapterError
 from engram_bench.records import Recipe
 

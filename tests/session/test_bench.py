@@ -12,6 +12,7 @@ import pytest
 from engram_bench.adapters.layout import LoraUpdate, write_peft
 from engram_bench.adapters.store import Adapter
 from engram_bench.patterns.load import load_pattern_file
+from engram_bench.records import Recipe
 from engram_bench.routing.generator import RoutedGenerator
 from engram_bench.session.bench import Bench
 from engram_bench.session.options import read_settings
@@ -125,7 +126,7 @@ def test_run_says_where_a_library_computes_the_adapter(
     make_bench: MakeBench, tmp_path: Path, changes: dict[str, object], note: str
 ) -> None:
     update = LoraUpdate(np.ones((2, 4), np.float32), np.ones((4, 2), np.float32), 2.0)
-    write_peft(tmp_path, {"model.layers.0.self_attn.q_proj": update}, rank=2, alpha=4, base="org/model")
+    write_peft(tmp_path, {"model.layers.0.self_attn.q_proj": update}, Recipe(rank=2, alpha=4.0), base="org/model")
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 

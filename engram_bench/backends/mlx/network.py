@@ -16,7 +16,8 @@ from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
 from mlx_lm.utils import load_model
 
-from engram_bench.adapters.layout import LoraUpdate, Shapes, Updates, uniform
+from engram_bench.adapters.layout import LoraUpdate, Updates, uniform
+from engram_bench.adapters.targets import Shapes
 from engram_bench.backends.common.halving import is_out_of_memory
 from engram_bench.backends.mlx import kernels
 from engram_bench.backends.mlx.kv_cache import PaddedKVCache

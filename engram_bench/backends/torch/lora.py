@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engram_bench.adapters.layout import LoraUpdate, Shapes, adapted_layers, check_fits, read_updates, write_peft
+from engram_bench.adapters.layout import LoraUpdate, check_fits, read_updates, write_peft
+from engram_bench.adapters.targets import Shapes, adapted_layers
 from engram_bench.records import Recipe
 
 

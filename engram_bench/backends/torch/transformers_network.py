@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engram_bench.adapters.files import Floats
-from engram_bench.adapters.layout import Shapes
+from engram_bench.adapters.targets import Shapes
 from engram_bench.backends.common.packing import Integers, TokenBatch
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.backends.torch.network import Anchor, KVCache, Writes

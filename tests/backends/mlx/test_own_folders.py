@@ -14,7 +14,7 @@ from engram_bench.adapters.store import load
 from engram_bench.backends.registry import unavailable_reason
 from engram_bench.errors import AdapterError
 from engram_bench.models import Model
-from engram_bench.records import GenerationSettings, Prompt
+from engram_bench.records import GenerationSettings, Prompt, Recipe
 from tests.tiny_models import make_tiny_llama
 
 if unavailable_reason("mlx"):  # importing mlx to find out would be too early for its BLAS
@@ -144,7 +144,7 @@ def test_what_mlx_refuses_is_one_error(
 
 def test_adapter_that_only_peft_computes_names_the_backend(model: Model, backend: MlxBackend, tmp_path: Path) -> None:
     update = LoraUpdate(np.ones((2, 64), np.float32), np.ones((64, 2), np.float32), 2.0)
-    write_peft(tmp_path, {"model.layers.0.self_attn.q_proj": update}, rank=2, alpha=4, base="tiny")
+    write_peft(tmp_path, {"model.layers.0.self_attn.q_proj": update}, Recipe(rank=2, alpha=4.0), base="tiny")
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"use_dora": True}))
 
