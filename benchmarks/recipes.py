@@ -23,7 +23,7 @@ from typing import Any
 
 from engram_bench import matchers
 from engram_bench.adapters import store as adapter_store
-from engram_bench.adapters.manifest import PEFT_CONFIG, PEFT_WEIGHTS
+from engram_bench.adapters.found import PEFT_CONFIG, PEFT_WEIGHTS
 from engram_bench.models import default_cache_dir
 from engram_bench.patterns.augment import Augmentation
 from engram_bench.patterns.load import find_pattern_files, load_pattern_file

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.side_by_side import CLOCKS, Found, in_process, material, origin
-from engram_bench.adapters.layout import Shapes
+from engram_bench.adapters.targets import Shapes
 from engram_bench.backends.common.packing import TokenBatch, group, pack
 from engram_bench.backends.common.training_plan import batch_indices
 from engram_bench.models.encoding import Encoded, encode_examples

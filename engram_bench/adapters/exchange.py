@@ -12,20 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engram_bench.adapters import store as adapter_store
-from engram_bench.adapters.files import read_config
+from engram_bench.adapters.found import adapter_files, beyond_lora
 from engram_bench.adapters.gguf import write_gguf_lora
 from engram_bench.adapters.kinds import LORA
 from engram_bench.adapters.layout import (
-    MLX_WEIGHTS,
     Updates,
     check_fits,
-    read_mlx,
-    read_peft,
+    read_updates,
     uniform,
     write_mlx,
     write_peft,
 )
-from engram_bench.adapters.manifest import MANIFEST_FILE, PEFT_CONFIG, PEFT_WEIGHTS, foreign_manifest, write_manifest
+from engram_bench.adapters.manifest import MANIFEST_FILE, foreign_manifest, write_manifest
 from engram_bench.adapters.merge import write_merged
 from engram_bench.adapters.store import Adapter
 from engram_bench.errors import AdapterError, UsageError
@@ -91,7 +89,9 @@ def export_adapter(
 def import_adapter(
     source: str, root: Path, *, model: Model, name: str | None = None, progress: Progress = no_progress
 ) -> Adapter:
-    """A stored adapter made from another tool's: kept in *root* in PEFT's layout, checked against *model*.
+    """A stored adapter made from another tool's: kept in *root*, a LoRA in PEFT's layout and checked against *model*.
+
+    An adapter that is more than plain LoRA is kept as it is; its library checks it when it is loaded.
 
     Args:
         source: A folder of PEFT or mlx-lm, or a Hub id (``org/name`` or ``org/name@revision``) of such a folder.
@@ -102,7 +102,7 @@ def import_adapter(
 
     Raises:
         UsageError: The name is not that of a folder below *root*.
-        AdapterError: Nothing there, no LoRA, pickled weights, another rank than its configuration says, layers the model
+        AdapterError: Nothing there, no adapter, pickled weights, another rank than its configuration says, layers the model
             does not have or of other sizes, or another adapter has that name.
     """
     if name is not None and not _NAME.fullmatch(name):
@@ -110,13 +110,13 @@ def import_adapter(
         raise UsageError(msg)
     path = expanded(source)
     folder = path if path.exists() else _from_hub(source, progress)
-    updates = _read(folder)
-    check_fits(folder, updates, linear_shapes(stored_tensors(model.folder)))
+    if not folder.is_dir():
+        msg = f"{folder}: no folder, expected one of PEFT or mlx-lm, or a Hub id"
+        raise AdapterError(msg)
     partial = root / f".import-{secrets.token_hex(4)}"
     partial.mkdir(parents=True)
     try:
-        rank, scale, same = uniform(updates)
-        write_peft(partial, same, Recipe(rank=rank, alpha=scale * rank), base=model.reference)
+        _write_import(folder, partial, model)
         made = foreign_manifest(partial)
         stem = (source.partition("@")[0] if folder is not path else folder.resolve().name).replace("/", "--")
         found = name or f"{stem}-{Adapter('', partial, made).fingerprint[:12]}"
@@ -145,7 +145,7 @@ def _updates_for(adapter: Adapter, model: Model) -> Updates:
     if trained_on and trained_on != model.fingerprint:
         msg = f"{adapter.path}: trained on base model {trained_on}, expected {model.fingerprint}"
         raise AdapterError(msg)
-    updates = read_peft(adapter.path)
+    updates = read_updates(adapter.path)
     check_fits(adapter.path, updates, linear_shapes(stored_tensors(model.folder)))
     return updates
 
@@ -170,31 +170,17 @@ def _whole(folder: Path) -> Iterator[Path]:
 # ── import ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _read(folder: Path) -> Updates:
-    if not folder.is_dir():
-        msg = f"{folder}: no folder, expected one of PEFT or mlx-lm, or a Hub id"
-        raise AdapterError(msg)
-    if (folder / PEFT_WEIGHTS).is_file():
-        updates = read_peft(folder)
-        _check_rank(folder, updates, read_config(folder / PEFT_CONFIG).get("r"))
-        return updates
-    if (folder / MLX_WEIGHTS).is_file():
-        updates = read_mlx(folder)
-        _check_rank(folder, updates, read_config(folder / PEFT_CONFIG).get("lora_parameters", {}).get("rank"))
-        return updates
-    pickled = ", ".join(path.name for path in sorted(folder.iterdir()) if path.suffix in (".bin", ".npz", ".pt"))
-    hint = f" ({pickled} is never loaded: only safetensors)" if pickled else ""
-    msg = f"{folder}: neither {PEFT_WEIGHTS} nor {MLX_WEIGHTS}{hint}, expected an adapter of PEFT or mlx-lm"
-    raise AdapterError(msg)
-
-
-def _check_rank(folder: Path, updates: Updates, stated: object) -> None:
-    """The configuration's rank is that of some layer: with PEFT's ``rank_pattern`` the others may differ."""
-    ranks = sorted({update.rank for update in updates.values()})
-    patterns = read_config(folder / PEFT_CONFIG).get("rank_pattern") or {}
-    if stated is not None and any(rank != stated and rank not in patterns.values() for rank in ranks):
-        msg = f"{folder / PEFT_CONFIG}: rank {stated}, but the weights have rank {', '.join(map(str, ranks))}"
-        raise AdapterError(msg)
+def _write_import(folder: Path, partial: Path, model: Model) -> None:
+    """A plain LoRA in PEFT's layout; an adapter that only its library computes as it is."""
+    files = adapter_files(folder)
+    if beyond_lora(folder):
+        for path in files:
+            shutil.copyfile(path, partial / path.name)
+        return
+    updates = read_updates(folder)
+    check_fits(folder, updates, linear_shapes(stored_tensors(model.folder)))
+    rank, scale, same = uniform(updates)
+    write_peft(partial, same, Recipe(rank=rank, alpha=scale * rank), base=model.reference)
 
 
 def _from_hub(reference: str, progress: Progress) -> Path:

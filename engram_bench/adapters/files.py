@@ -48,6 +48,25 @@ def read_tensors(path: Path) -> dict[str, Floats]:
     return {name: _floats(path, name, tensor) for name, tensor in _stored(path)}
 
 
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor of a safetensors file by name; only the header is read.
+
+    Raises:
+        AdapterError: The file is missing or cut.
+    """
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
+    except OSError as error:
+        msg = f"{path}: not found or not readable, expected LoRA weights in safetensors ({error.strerror or error})"
+        raise AdapterError(msg) from error
+    except safetensors.SafetensorError as error:
+        msg = f"{path}: cut off or damaged, expected a whole safetensors file ({error})"
+        raise AdapterError(msg) from error
+
+
 def non_finite(path: Path) -> list[str]:
     """Names of the tensors of a safetensors file that hold NaN or infinite values, in order.
 

@@ -1,4 +1,4 @@
-"""Folders of adapters: locked while they are worked on, renamed into place, set aside before they are deleted."""
+"""Folders of adapters: found by name, locked while they are worked on, renamed into place, set aside before they are deleted."""
 
 from __future__ import annotations
 
@@ -10,9 +10,42 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from engram_bench.errors import AdapterError
 from engram_bench.system.files import sync
 from engram_bench.system.provenance import utc_now
 from engram_bench.system.reading import read_text
+
+
+def find(root: Path, name: str) -> Path:
+    """Folder of an adapter: the folder *name* itself, else the one in *root* with this name or with the only name that starts so.
+
+    Raises:
+        AdapterError: No adapter matches, or more than one does.
+    """
+    try:
+        path = Path(name).expanduser()
+        is_there, is_folder = path.exists(), path.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, a null byte
+        msg = f"adapter {name[:80]!r}: {error}, expected a folder or the name of a stored adapter"
+        raise AdapterError(msg) from error
+    if is_folder:
+        return path
+    if is_there:
+        msg = f"{path}: a file, expected the folder of an adapter"
+        raise AdapterError(msg)
+    there = sorted(each.name for each in root.glob("[!.]*") if each.is_dir())
+    names = [each for each in there if each.startswith(name)]
+    if name in names:
+        return root / name
+    if len(names) > 1:
+        msg = f"{name}: several adapters start so, expected one of {', '.join(names)} in {root}"
+        raise AdapterError(msg)
+    if not names:
+        hub = f"; from the Hub: engram-bench adapter import {name}" if name.count("/") == 1 else ""
+        known = f"one of {', '.join(there)}" if there else "a name, but none is stored"
+        msg = f"{name}: no such folder, expected an adapter: a folder, or {known} in {root}{hub}"
+        raise AdapterError(msg)
+    return root / names[0]
 
 
 @contextmanager

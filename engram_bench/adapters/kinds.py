@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from engram_bench.adapters.found import PEFT_CONFIG
 from engram_bench.adapters.kind_names import split_kind
-from engram_bench.adapters.manifest import PEFT_CONFIG
 from engram_bench.errors import BackendError, UsageError
 from engram_bench.memory.both import both_recipe
 from engram_bench.memory.config import DESCRIPTION_FILE, PRESETS, config_of, memory_recipe

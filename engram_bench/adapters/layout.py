@@ -14,31 +14,29 @@ Sources: ``peft.utils.save_and_load`` (0.21), ``mlx_lm.tuner.utils`` (0.32).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from engram_bench.adapters.files import Floats, read_config, read_tensors, write_json, write_tensors
-from engram_bench.adapters.manifest import PEFT_CONFIG, PEFT_WEIGHTS
+from engram_bench.adapters.files import Floats, read_config, read_tensors, tensor_shapes, write_json, write_tensors
+from engram_bench.adapters.found import (
+    MLX_CONFIG,
+    MLX_WEIGHTS,
+    PEFT_CONFIG,
+    PEFT_WEIGHTS,
+    adapter_files,
+    beyond_lora,
+    is_mlx,
+    only_mlx,
+)
+from engram_bench.adapters.peft_rules import applied, beyond_plain, only_peft, pair_of
+from engram_bench.adapters.targets import Shapes, last_names
 from engram_bench.errors import AdapterError
 from engram_bench.records import Recipe
 
-Shapes = Mapping[str, tuple[int, int]]
-"""Module path of each linear layer of a model → (outputs, inputs)."""
-
-MLX_WEIGHTS, MLX_CONFIG = "adapters.safetensors", PEFT_CONFIG
 PREFIX = "base_model.model."
-PLAIN_LORA: Mapping[str, tuple[Any, ...]] = {
-    "use_dora": (False, None),
-    "bias": ("none", None),
-    "modules_to_save": (None, []),
-    "fan_in_fan_out": (False, None),
-}
-"""PEFT settings an adapter must have to be y = Wx + scale · B A x and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +62,40 @@ Updates = Mapping[str, LoraUpdate]
 # ── PEFT ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_peft(folder: Path) -> dict[str, LoraUpdate]:
-    """The updates of an adapter folder in PEFT's layout, in order of their names.
+def read_updates(folder: Path) -> dict[str, LoraUpdate]:
+    """The updates of a plain LoRA in *folder*, in PEFT's layout or mlx-lm's.
 
     Raises:
-        AdapterError: A file is missing or cut, a tensor has no partner, or the adapter is more than plain LoRA (DoRA,
-            biases, replaced modules, adapted embeddings).
+        AdapterError: As :func:`read_peft` and :func:`read_mlx`.
+    """
+    adapter_files(folder)
+    return read_mlx(folder) if is_mlx(folder) else read_peft(folder)
+
+
+def read_peft(folder: Path) -> dict[str, LoraUpdate]:
+    """The updates of an adapter folder in PEFT's layout, in order of their names; layers that PEFT leaves out are absent.
+
+    Raises:
+        AdapterError: A file is missing or cut, a tensor has no partner or another rank than the configuration gives it, or
+            the adapter is more than plain LoRA (DoRA, biases, replaced modules, adapted embeddings, …).
     """
     config = read_config(folder / PEFT_CONFIG)
-    _check_plain(folder / PEFT_CONFIG, config)
     path = folder / PEFT_WEIGHTS
-    pairs = _pairs(path, read_tensors(path), r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight")
-    return {
-        name: LoraUpdate(a, b, _peft_scale(config, name, rank=len(a))) for name, (a, b) in _matched(path, pairs).items()
-    }
+    if reason := beyond_plain(config, tensor_shapes(path)):
+        raise only_peft(folder, reason)
+    halves: dict[str, dict[str, Floats]] = {}
+    for key, tensor in read_tensors(path).items():
+        name, half = pair_of(key) or (key, "")
+        halves.setdefault(name, {})[half] = tensor
+    pairs = _matched(path, halves)
+    found = {}
+    for name, layer in applied(folder / PEFT_CONFIG, config, list(pairs)).items():
+        a, b = pairs[name]
+        if len(a) != layer.rank:
+            msg = f"{folder / PEFT_CONFIG}: gives {name} rank {layer.rank}, but the weights have rank {len(a)}"
+            raise AdapterError(msg)
+        found[name] = LoraUpdate(a, b, layer.scale)
+    return found
 
 
 def write_peft(folder: Path, updates: Updates, recipe: Recipe, *, base: str) -> None:
@@ -117,21 +135,32 @@ def read_mlx(folder: Path) -> dict[str, LoraUpdate]:
     """The updates of an adapter folder written by mlx-lm.
 
     Raises:
-        AdapterError: A file is missing or cut, a tensor has no partner, or it is a full or DoRA fine-tuning.
+        AdapterError: A file is missing or cut, a tensor has no partner or another rank than the configuration says, or it is a
+            full or DoRA fine-tuning.
     """
     path = folder / MLX_CONFIG
     config = read_config(path)
-    if config.get("fine_tune_type", "lora") != "lora":
-        msg = f"{path}: fine_tune_type is {config['fine_tune_type']!r}, expected 'lora'"
+    if reason := beyond_lora(folder):
+        raise only_mlx(folder, reason)
+    parameters = config.get("lora_parameters")
+    parameters = parameters if isinstance(parameters, dict) else {}
+    if not isinstance(parameters.get("scale"), (int, float)):
+        msg = f"{path}: lora_parameters.scale is {parameters.get('scale')!r}, expected a number"
         raise AdapterError(msg)
-    scale = config.get("lora_parameters", {}).get("scale")
-    if not isinstance(scale, (int, float)):
-        msg = f"{path}: lora_parameters.scale is {scale!r}, expected a number"
-        raise AdapterError(msg)
-    path = folder / MLX_WEIGHTS
-    pairs = _pairs(path, read_tensors(path), r"(.+)\.lora_([ab])")
-    transposed = {name: {part: matrix.T for part, matrix in pair.items()} for name, pair in pairs.items()}
-    return {name: LoraUpdate(a, b, float(scale)) for name, (a, b) in _matched(path, transposed).items()}
+    halves: dict[str, dict[str, Floats]] = {}
+    for key, tensor in read_tensors(folder / MLX_WEIGHTS).items():
+        name, half = key.rsplit(".lora_", 1)
+        halves.setdefault(name, {})[half] = tensor.T
+    pairs = _matched(folder / MLX_WEIGHTS, halves)
+    keys = parameters.get("keys")
+    for name, (a, _) in pairs.items():
+        if len(a) != parameters.get("rank", len(a)):
+            msg = f"{path}: lora_parameters.rank {parameters['rank']}, but the weights of {name} have rank {len(a)}"
+            raise AdapterError(msg)
+        if isinstance(keys, list) and name not in keys and _in_block(name) not in keys:
+            msg = f"{path}: lora_parameters.keys lacks {_in_block(name)}, but the weights have it; mlx-lm refuses this"
+            raise AdapterError(msg)
+    return {name: LoraUpdate(a, b, float(parameters["scale"])) for name, (a, b) in pairs.items()}
 
 
 def write_mlx(folder: Path, updates: Updates, *, num_layers: int) -> None:
@@ -145,13 +174,18 @@ def write_mlx(folder: Path, updates: Updates, *, num_layers: int) -> None:
         tensors[f"{name}.lora_a"] = update.a.T
         tensors[f"{name}.lora_b"] = update.b.T
     write_tensors(folder / MLX_WEIGHTS, tensors)
-    keys = sorted({name.split(".layers.")[-1].partition(".")[2] for name in updates})
+    keys = sorted({_in_block(name) for name in updates})
     config = {
         "fine_tune_type": "lora",
         "num_layers": num_layers,
         "lora_parameters": {"rank": rank, "scale": scale, "dropout": 0.0, "keys": keys},
     }
     write_json(folder / MLX_CONFIG, config)
+
+
+def _in_block(name: str) -> str:
+    """Path of a layer inside its block: ``self_attn.q_proj``."""
+    return name.rsplit(".layers.", maxsplit=1)[-1].partition(".")[2]
 
 
 def uniform(updates: Updates) -> tuple[int, float, dict[str, LoraUpdate]]:
@@ -181,7 +215,7 @@ def check_fits(folder: Path, updates: Updates, shapes: Shapes) -> None:
     """
     unknown = [name for name in updates if name not in shapes]
     if unknown:
-        known = ", ".join(_last_names(shapes))
+        known = ", ".join(last_names(shapes))
         msg = f"{folder}: adapts {_first(unknown)}, which this model has not; its linear layers are {known}"
         raise AdapterError(msg)
     wrong = [
@@ -193,91 +227,25 @@ def check_fits(folder: Path, updates: Updates, shapes: Shapes) -> None:
         msg = f"{folder}: adapts layers of other sizes: {_first(wrong)}"
         raise AdapterError(msg)
     if not updates:
-        msg = f"{folder}: holds no LoRA tensors, expected some"
+        msg = f"{folder}: holds no LoRA tensors for the layers that it names, expected some"
         raise AdapterError(msg)
+    if not is_mlx(folder):
+        _check_start(folder, updates, shapes)
 
 
-def adapted_layers(recipe: Recipe, shapes: Shapes) -> list[str]:
-    """Module paths of the linear layers that a recipe's targets and layers name, in the model's order.
-
-    Raises:
-        AdapterError: A target names no layer of the model, or the recipe's blocks are not all there.
-    """
-    blocks = _blocks(recipe.layers, shapes)
-    return [name for name in _targeted(recipe.targets, shapes) if _block_of(name) in blocks]
-
-
-def _targeted(targets: Sequence[str], shapes: Shapes) -> list[str]:
-    known = _last_names(shapes)
-    if tuple(targets) == ("all-linear",):
-        return list(shapes)
-    if len(targets) == 1 and targets[0].startswith("/"):
-        found = [name for name in shapes if re.fullmatch(targets[0].strip("/"), name)]
-        missing = [] if found else [targets[0]]
-    else:
-        found = [name for name in shapes if name.rpartition(".")[2] in targets]
-        missing = [target for target in targets if target not in known]
-    if missing or not targets:
-        msg = f"recipe: targets {', '.join(missing) or 'none'}, not in this model; expected some of {', '.join(known)}"
+def _check_start(folder: Path, updates: Updates, shapes: Shapes) -> None:
+    """Nothing, if layers that the configuration names and the weights lack start without an effect, as is usual in PEFT."""
+    config = read_config(folder / PEFT_CONFIG)
+    start = config.get("init_lora_weights", True)
+    if start is True or start in ("gaussian", "eva"):
+        return
+    missing = [name for name in applied(folder / PEFT_CONFIG, config, list(shapes)) if name not in updates]
+    if missing:
+        msg = f"{folder}: no tensors for {_first(missing)}, which init_lora_weights={start!r} would start at random"
         raise AdapterError(msg)
-    return found
-
-
-def _blocks(layers: str, shapes: Shapes) -> range:
-    """Numbers of the blocks that ``all``, ``first N``, ``last N`` or ``FROM-TO`` stands for."""
-    count = 1 + max(map(_block_of, shapes), default=-1)
-    word, _, number = layers.partition(" ")
-    if word in ("first", "last"):
-        start, end = (0, int(number)) if word == "first" else (count - int(number), count)
-    else:
-        start, end = (
-            (0, count) if layers == "all" else (int(layers.split("-", maxsplit=1)[0]), int(layers.split("-")[1]) + 1)
-        )
-    if not 0 <= start < end <= count:
-        msg = f"recipe: layers is {layers!r}, but this model has {count} blocks, expected some of 0 to {count - 1}"
-        raise AdapterError(msg)
-    return range(start, end)
-
-
-def _block_of(name: str) -> int:
-    """Number of the block that a layer lies in, from its path."""
-    return next(int(part) for part in name.split(".") if part.isdigit())
 
 
 # ── checks ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def _check_plain(path: Path, config: Mapping[str, Any]) -> None:
-    if config.get("peft_type") != "LORA":
-        msg = f"{path}: peft_type is {config.get('peft_type')!r}, expected 'LORA'"
-        raise AdapterError(msg)
-    for key, values in PLAIN_LORA.items():
-        if config.get(key) not in values and config.get(key) is not None:
-            msg = f"{path}: {key} is {config[key]!r}, expected {values[0]!r} (plain LoRA)"
-            raise AdapterError(msg)
-    for key in ("r", "lora_alpha"):
-        if not isinstance(config.get(key), (int, float)) or config[key] <= 0:
-            msg = f"{path}: {key} is {config.get(key)!r}, expected a positive number"
-            raise AdapterError(msg)
-
-
-def _peft_scale(config: Mapping[str, Any], name: str, *, rank: int) -> float:
-    """The scale alpha / r, or alpha / √r for rank-stabilised LoRA; a pattern may give this layer its own alpha."""
-    patterns = config.get("alpha_pattern") or {}
-    alpha = next((value for key, value in patterns.items() if f".{name}".endswith(f".{key}")), config["lora_alpha"])
-    return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
-
-
-def _pairs(path: Path, tensors: Mapping[str, Floats], pattern: str) -> dict[str, dict[str, Floats]]:
-    """Layer → its halves by lower-case letter."""
-    pairs: dict[str, dict[str, Floats]] = {}
-    for key, tensor in tensors.items():
-        match = re.fullmatch(pattern, key)
-        if match is None or tensor.ndim != 2:
-            msg = f"{path}: tensor {key!r} of shape {tensor.shape}, expected the A or B matrix of a linear layer"
-            raise AdapterError(msg)
-        pairs.setdefault(match[1], {})[match[2].lower()] = tensor
-    return pairs
 
 
 def _matched(path: Path, pairs: Mapping[str, Mapping[str, Floats]]) -> dict[str, tuple[Floats, Floats]]:
@@ -293,10 +261,6 @@ def _matched(path: Path, pairs: Mapping[str, Mapping[str, Floats]]) -> dict[str,
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sort key that puts block 2 before block 10."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in name.split(".")]
-
-
-def _last_names(shapes: Shapes) -> list[str]:
-    return list(dict.fromkeys(name.rpartition(".")[2] for name in shapes))
 
 
 def _first(names: list[str], count: int = 3) -> str:

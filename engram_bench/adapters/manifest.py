@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from engram_bench.adapters.found import adapter_files
 from engram_bench.errors import AdapterError, StoreError
 from engram_bench.records import Recipe, TrainingRecord
 from engram_bench.records.plain import from_plain, to_json_lines, to_plain
@@ -15,8 +16,6 @@ from engram_bench.system.reading import read_json, sha256_of
 
 MANIFEST_FILE = "manifest.json"
 MANIFEST_SCHEMA = 1
-PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-"""Files of a LoRA in PEFT's layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +88,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def foreign_manifest(folder: Path) -> Manifest:
-    """A manifest for a PEFT folder made by another tool; its name is the folder's and a hash of its two files.
+    """A manifest for a folder of PEFT or mlx-lm; its name is the folder's and a hash of its two files.
 
     Raises:
-        AdapterError: The configuration or the safetensors file is missing. Pickled weights are not accepted.
+        AdapterError: The folder holds no adapter of PEFT or mlx-lm. Pickled weights are not accepted.
     """
-    for name in (PEFT_CONFIG, PEFT_WEIGHTS):
-        if not (folder / name).is_file():
-            pickled = (
-                " (adapter_model.bin is a pickle and never loaded)" if (folder / "adapter_model.bin").exists() else ""
-            )
-            msg = f"{folder}: no {name}{pickled}, expected an adapter in PEFT's layout"
-            raise AdapterError(msg)
-    base = _read_object(folder / PEFT_CONFIG).get("base_model_name_or_path")
-    files = _describe(folder, [folder / PEFT_CONFIG, folder / PEFT_WEIGHTS])
+    config, weights = adapter_files(folder)
+    base = _read_object(config).get("base_model_name_or_path")
+    files = _describe(folder, [config, weights])
     return Manifest(
         schema=MANIFEST_SCHEMA,
         name=f"{folder.resolve().name}-{fingerprint(files)[:12]}",

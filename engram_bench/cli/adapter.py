@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from engram_bench.adapters.folders import find
 from engram_bench.adapters.store import Adapter, list_adapters, load, prune
 from engram_bench.cli.arguments import add_json, add_quiet, add_settings
 from engram_bench.cli.console import progress, say, say_error, say_json, table
 from engram_bench.cli.project import settings_of
 from engram_bench.door import printable
-from engram_bench.errors import UsageError
+from engram_bench.errors import AdapterError, UsageError
 from engram_bench.models import resolve_model
 from engram_bench.records.plain import to_plain
 
@@ -149,6 +150,7 @@ def _export(args: argparse.Namespace) -> int:
 
 def _import(args: argparse.Namespace) -> int:
     from engram_bench.adapters.exchange import import_adapter
+    from engram_bench.adapters.found import remark
 
     settings = settings_of(args)
     with progress(quiet=args.quiet or args.json) as show:
@@ -158,7 +160,10 @@ def _import(args: argparse.Namespace) -> int:
         say_json(adapter_document(adapter))
     else:
         path = printable(str(adapter.path))
-        say(f"imported {printable(adapter.name)}", f"ask it with: --adapter {path}, or pytest --engram-adapter={path}")
+        say(f"imported {printable(adapter.name)} into {path}")
+        say(f"ask it with: --adapter {printable(adapter.name)}, or pytest --engram-adapter={printable(adapter.name)}")
+        if note := remark(adapter.path):
+            say(f"note: {printable(note)}")
     return 0
 
 
@@ -188,15 +193,13 @@ def named(root: Path, name: str) -> Adapter:
 
     Raises:
         UsageError: No adapter matches, or more than one does.
+        AdapterError: The adapter cannot be read.
     """
-    if Path(name).is_dir():
-        return load(Path(name))
-    names = sorted(path.name for path in root.glob("[!.]*") if path.is_dir() and path.name.startswith(name))
-    if len(names) != 1 and name not in names:
-        there = ", ".join(sorted(path.name for path in root.glob("[!.]*") if path.is_dir())) or "no adapter"
-        msg = f"{root}: {'several adapters start with' if names else 'no adapter'} {name!r}, expected one of: {there}"
-        raise UsageError(msg)
-    return load(root / (name if name in names else names[0]))
+    try:
+        path = find(root, name)
+    except AdapterError as error:
+        raise UsageError(str(error)) from error
+    return load(path)
 
 
 def _training(adapter: Adapter) -> str:

@@ -54,7 +54,7 @@ class ChatTokenizer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._tokenizer = _load_tokenizer(folder)
-        settings = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
+        settings = _settings(folder)
         self._special_tokens = _special_tokens(settings)
         self.template, self.template_note = _load_template(folder, settings, self._special_tokens)
         configs = [read_json(folder / name) for name in ("generation_config.json", "config.json")]
@@ -213,8 +213,20 @@ def _load_template(
     return template, ""
 
 
+def _settings(folder: Path) -> dict[str, Any]:
+    """Settings of the tokenizer. As in transformers, the older map of special tokens counts where no tokens are described."""
+    settings = read_json(folder / "tokenizer_config.json")
+    if "added_tokens_decoder" in settings:
+        return settings
+    return settings | read_json(folder / "special_tokens_map.json")
+
+
 def _template_source(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    """Source of the template: its own file, else the entry ``default`` or the only one in the tokenizer's settings."""
+    """Source of the template: its own file, else the one in the tokenizer's settings, of several the one named ``default``.
+
+    Raises:
+        ModelError: There are several and none is named so, or the template is no text.
+    """
     path = folder / "chat_template.jinja"
     if path.exists():
         try:
@@ -224,19 +236,58 @@ def _template_source(folder: Path, settings: Mapping[str, Any]) -> str | None:
             raise ModelError(msg) from error
     stored = settings.get("chat_template")
     if isinstance(stored, list):
-        named = [entry for entry in stored if isinstance(entry, dict)]
-        stored = {str(entry.get("name")): entry.get("template") for entry in named}.get("default")
-    if stored is not None and not isinstance(stored, str):
-        msg = f"{folder}: chat_template is a {type(stored).__name__}, expected text"
+        stored = {entry.get("name"): entry.get("template") for entry in stored if isinstance(entry, dict)}
+    if isinstance(stored, dict):
+        if "default" not in stored:
+            msg = f"{folder}: chat templates are named {', '.join(map(str, stored))}, expected one named default"
+            raise ModelError(msg)
+        stored = stored["default"]
+    if not isinstance(stored, str | None):
+        msg = f"{folder}: chat_template in tokenizer_config.json is a {type(stored).__name__}, expected a text"
         raise ModelError(msg)
     return stored
 
 
+DEFAULT_TOKENS: Mapping[str, Mapping[str, str]] = {
+    "Cohere": {
+        "unk_token": "<UNK>",
+        "bos_token": "<BOS_TOKEN>",
+        "eos_token": "<|END_OF_TURN_TOKEN|>",
+        "pad_token": "<PAD>",
+        "cls_token": "<CLS>",
+        "sep_token": "<SEP>",
+        "mask_token": "<MASK_TOKEN>",
+    },
+    "GPT2": dict.fromkeys(("unk_token", "bos_token", "eos_token"), "<|endoftext|>"),
+    "GPTNeoX": {
+        **dict.fromkeys(("unk_token", "bos_token", "eos_token"), "<|endoftext|>"),
+        "pad_token": "<|padding|>",
+    },
+    "Gemma": {
+        "unk_token": "<unk>",
+        "bos_token": "<bos>",
+        "eos_token": "<eos>",
+        "pad_token": "<pad>",
+        "mask_token": "<mask>",
+    },
+    "Llama": {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"},
+    "Qwen2": dict.fromkeys(("unk_token", "eos_token", "pad_token"), "<|endoftext|>"),
+}
+"""Special tokens that transformers gives a class of tokenizers whose settings leave them out."""
+
+
 def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
     """Special tokens by name, as ``{"eos_token": "<|im_end|>"}``. A file stores text, or an object with ``content``."""
-    tokens = {name: value for name, value in settings.items() if name.endswith("_token")}
+    kind = str(settings.get("tokenizer_class") or "").removesuffix("Fast").removesuffix("Tokenizer")
+    tokens = {**DEFAULT_TOKENS.get(kind, {}), **{name: each for name, each in settings.items() if _names_token(name)}}
+    extra = settings.get("extra_special_tokens")
+    tokens |= extra if isinstance(extra, dict) else {}
     texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in tokens.items()}
     return {name: text for name, text in texts.items() if isinstance(text, str)}
+
+
+def _names_token(name: str) -> bool:
+    return name.endswith("_token")
 
 
 def _listed(value: object) -> list[int]:

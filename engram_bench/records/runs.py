@@ -31,6 +31,8 @@ class Provenance:
     started: str
     """Start of the session as ISO 8601 in UTC."""
     versions: Mapping[str, str] = field(default_factory=dict)
+    adapter_note: str = ""
+    """Why a library computed the adapter and how; empty where the adapter is plain LoRA or a memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 Within one ``schema`` number, keys are only added, never changed or removed::
 
     schema, run
-    provenance      model, model_fingerprint, backend, device, dtype, adapter, commit, machine, command, started, versions
+    provenance      model, model_fingerprint, backend, device, dtype, adapter, commit, machine, command, started, versions,
+                    adapter_note (why a library computed the adapter; empty for most)
     metrics         NAME → unit, higher_is_better, baseline, candidate, difference, difference_pp, ratio, fixed, broken, note
                     a side, difference or ratio is {value, n, passed, interval} or null; difference_pp is null except
                     for rates; a timed metric has the sides baseline, candidate (adapter attached) and fused (compared

@@ -78,6 +78,7 @@ def run_lines(run: Run) -> dict[str, str]:
         "backend": ", ".join(dict.fromkeys((provenance.backend, provenance.device, provenance.dtype))),
         "machine": provenance.machine,
         "adapter": _adapter_words(provenance, run.training),
+        "note": provenance.adapter_note,
         "time": _timing_words(run.timing),
         "run": ", ".join(filter(None, (run.name, f"commit {provenance.commit}" * bool(provenance.commit)))),
         "command": provenance.command,

@@ -192,6 +192,7 @@ class Bench:
                 command="",
                 started="",
                 versions={**provenance.library_versions(), **device.versions},
+                adapter_note=self.tuning.adapter_note,
             ),
             training=adapter.manifest.training if adapter else None,
             timing=Timing(**{f"{stage}_s": seconds.get(stage, 0.0) for stage in ("train", *COMPARED)}),

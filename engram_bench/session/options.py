@@ -93,9 +93,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "adapter",
         "Adapter to test: auto trains it, or loads it if it is stored; none tests the bare model; PATH tests the adapter in "
-        "that folder without training.",
+        "that folder without training, and NAME the one of this name in the adapter folder.",
         "auto",
-        metavar="auto|none|PATH",
+        metavar="auto|none|PATH|NAME",
     ),
     Option("server-url", "Address of an OpenAI-compatible server, for the server backend.", "", metavar="URL"),
     Option("baseline-model", "Name of the bare model on the server.", "", metavar="NAME"),

@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 from engram_bench.adapters import store as adapter_store
-from engram_bench.adapters.kinds import kind_of, requested_kind
+from engram_bench.adapters.folders import find
+from engram_bench.adapters.found import remark
+from engram_bench.adapters.kinds import kind_in, kind_of, requested_kind
 from engram_bench.adapters.store import Adapter, AdapterIdentity
 from engram_bench.patterns.ordinary import replay_examples
 from engram_bench.patterns.render import training_examples
@@ -90,6 +92,14 @@ class Tuning:
         with self.clock.measure("train"):
             return self._obtain()
 
+    @cached_property
+    def adapter_note(self) -> str:
+        """One line on an adapter made elsewhere that its library computes; empty for others."""
+        adapter = self.adapter
+        if adapter is None or self.engine.is_served or not adapter.manifest.foreign:
+            return ""
+        return "" if kind_in(adapter.path).has_memory else remark(adapter.path)
+
     def untrained(self) -> Adapter:
         """An adapter of the same shape after no training step, stored like any other.
 
@@ -111,7 +121,8 @@ class Tuning:
         if engine.is_served:
             return adapter_store.served(self.settings.candidate_model, self.settings.baseline_model)
         if wanted != "auto":
-            return adapter_store.load(Path(wanted), base_fingerprint=engine.model.fingerprint)
+            path = find(self.settings.adapter_dir, wanted)
+            return adapter_store.load(path, base_fingerprint=engine.model.fingerprint)
         return adapter_store.obtain(
             self.settings.adapter_dir,
             self.identity,

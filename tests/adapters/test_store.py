@@ -440,7 +440,7 @@ def test_foreign_adapter_with_other_weights_has_another_name(foreign: Path) -> N
 def test_pickled_weights_are_refused(foreign: Path) -> None:
     (foreign / "adapter_model.safetensors").rename(foreign / "adapter_model.bin")
 
-    with pytest.raises(AdapterError, match=r"no adapter_model\.safetensors \(adapter_model\.bin is a pickle and never"):
+    with pytest.raises(AdapterError, match=r"\(adapter_model\.bin.* is never loaded: only safetensors\)"):
         load(foreign)
 
 
@@ -460,7 +460,7 @@ def test_broken_configuration_is_named(foreign: Path) -> None:
 
 
 def test_folder_without_adapter_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match=r"no adapter_config\.json, expected an adapter in PEFT's layout"):
+    with pytest.raises(AdapterError, match=r"expected an adapter of PEFT or mlx-lm"):
         load(tmp_path)
     with pytest.raises(AdapterError, match="missing: no such folder, expected an adapter"):
         load(tmp_path / "missing")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -89,6 +92,31 @@ def test_adapter_comes_in_and_goes_out_again(shell: Shell, tiny: tuple[str, str]
 
     assert [each["name"] for each in shell.json("adapter", "list")] == ["mine"]
     assert sorted(report["files"]) == ["out/adapter_config.json", "out/adapters.safetensors"]
+
+
+def test_imported_adapter_is_asked_for_by_its_name(shell: Shell, tiny: tuple[str, str]) -> None:
+    model, folder = tiny
+
+    output = shell("adapter", "import", folder, "--name", "mine", "--model", model)
+
+    assert "ask it with: --adapter mine, or pytest --engram-adapter=mine" in output
+    assert shell.json("adapter", "show", "mine")["foreign"]
+
+
+def test_import_says_where_a_library_computes_the_adapter(shell: Shell, tiny: tuple[str, str]) -> None:
+    model, folder = tiny
+    path = Path(folder) / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"use_dora": True}))
+
+    output = shell("adapter", "import", folder, "--name", "mine", "--model", model)
+
+    assert "note: use_dora is True: PEFT itself computes the adapter" in output
+
+
+def test_whole_model_is_answered_with_the_command_that_takes_it(shell: Shell, tiny: tuple[str, str]) -> None:
+    shell("adapter", "import", tiny[0], "--model", tiny[0], status=3)
+
+    assert f"engram-bench eval --model {tiny[0]} --adapter none" in shell.errors
 
 
 def test_export_overwrites_nothing(shell: Shell, tiny: tuple[str, str]) -> None:

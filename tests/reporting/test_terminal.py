@@ -32,6 +32,15 @@ def test_a_small_run_reads_like_this() -> None:
     assert "\n".join(lines) == SMALL_SECTION
 
 
+def test_a_note_on_the_adapter_has_a_line_of_its_own() -> None:
+    run = run_of(both("facts/a", True, True))
+    noted = replace(run, provenance=replace(run.provenance, adapter_note="use_dora is True: PEFT itself computes it"))
+
+    lines = [list(comparison_lines(each, compare(each), [])) for each in (run, noted)]
+
+    assert [line for line in lines[1] if line not in lines[0]] == ["note     use_dora is True: PEFT itself computes it"]
+
+
 def test_a_training_that_ended_too_early_says_what_allows_more() -> None:
     short = training_words(replace(TRAINING, steps=450, recall=0.23))
 

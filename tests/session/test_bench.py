@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from engram_bench.adapters.layout import LoraUpdate, write_peft
 from engram_bench.adapters.store import Adapter
 from engram_bench.patterns.load import load_pattern_file
+from engram_bench.records import Recipe
 from engram_bench.routing.generator import RoutedGenerator
 from engram_bench.session.bench import Bench
 from engram_bench.session.options import read_settings
@@ -101,3 +105,36 @@ def test_closing_a_bench_that_did_nothing_loads_nothing(make_bench: MakeBench, m
     monkeypatch.setattr("engram_bench.backends.registry.create", lambda *_, **__: pytest.fail("a backend was made"))
 
     make_bench().close()
+
+
+def test_adapter_is_found_by_the_name_it_is_stored_under(make_bench: MakeBench) -> None:
+    trained = make_bench().tuning.adapter
+    assert trained is not None
+
+    found = make_bench(adapter=trained.name).tuning.adapter
+
+    assert found is not None
+    assert (found.path, found.fingerprint) == (trained.path, trained.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [({}, ""), ({"use_dora": True}, "use_dora is True: PEFT itself computes the adapter, exactly and more slowly")],
+    ids=["plain", "dora"],
+)
+def test_run_says_where_a_library_computes_the_adapter(
+    make_bench: MakeBench, tmp_path: Path, changes: dict[str, object], note: str
+) -> None:
+    update = LoraUpdate(np.ones((2, 4), np.float32), np.ones((4, 2), np.float32), 2.0)
+    write_peft(tmp_path, {"model.layers.0.self_attn.q_proj": update}, Recipe(rank=2, alpha=4.0), base="org/model")
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    provenance = make_bench(adapter=str(tmp_path)).run().provenance
+
+    assert provenance.adapter_note == note
+
+
+def test_own_adapter_and_bare_model_have_no_note(make_bench: MakeBench) -> None:
+    assert make_bench().run().provenance.adapter_note == ""
+    assert make_bench(adapter="none").run().provenance.adapter_note == ""

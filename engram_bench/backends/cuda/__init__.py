@@ -16,6 +16,7 @@ from engram_bench.backends.machine.devices import cuda_device
 from engram_bench.backends.torch.backend import TorchBackend
 from engram_bench.backends.torch.network import Network
 from engram_bench.backends.torch.opening import open_network
+from engram_bench.errors import AdapterError
 
 if TYPE_CHECKING:
     from engram_bench.backends.common.generating import TextGenerator
@@ -84,6 +85,11 @@ class UnslothBackend(TorchBackend):
             network = open_network(model.folder, device=device, dtype=torch.float32, lean=True)
             self._plain = (model.fingerprint, network)
         return self._plain[1]
+
+    def _placement(self) -> tuple[str, torch.dtype]:
+        if self._load_in_4bit:
+            raise AdapterError("adapter: PEFT computes it beside full weights, expected no --engram-load-in-4bit")
+        return "cuda" if runtime.is_accelerated() else "cpu", torch.float32
 
     def close(self) -> None:
         """Free the base weights. A second call has no effect."""

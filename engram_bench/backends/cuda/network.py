@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engram_bench.adapters.layout import Shapes
+from engram_bench.adapters.targets import Shapes
 from engram_bench.backends.common.packing import Integers, TokenBatch
 from engram_bench.backends.cuda import runtime
 from engram_bench.backends.torch.lora import Lora

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_bench.adapters.found import is_mlx
 from engram_bench.adapters.kinds import LORA, MEMORY, kind_in, trained_as
-from engram_bench.adapters.layout import check_fits, read_peft
+from engram_bench.adapters.layout import check_fits, read_updates
 from engram_bench.backends.common.decoding import DecodingPlan
 from engram_bench.backends.common.generating import block_at, check_sequences
 from engram_bench.backends.common.halving import in_memory
@@ -188,7 +189,7 @@ class MlxBackend:
         raise UnsupportedError("backend 'mlx' cannot extend a memory, expected backend cpu or cuda")
 
     def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> MlxGenerator:
-        """The model with the adapter of a PEFT-layout folder; the bare model for None.
+        """The model with the adapter of a folder of PEFT or mlx-lm; the bare model for None.
 
         All generators of a model share its base weights; *fused* copies the adapted layers.
 
@@ -200,9 +201,12 @@ class MlxBackend:
         if adapter is not None and kind is not None and kind.has_memory:
             memory = load_memory(load_memory_files(adapter, model))
         if adapter is not None and kind is not None and kind.has_lora:
-            updates = read_peft(adapter)
-            check_fits(adapter, updates, network.shapes)
-            network = network.with_adapter(updates, fused=fused)
+            if is_mlx(adapter):
+                network = network.with_folder(adapter, fused=fused)
+            else:
+                updates = read_updates(adapter)
+                check_fits(adapter, updates, network.shapes)
+                network = network.with_adapter(updates, fused=fused)
         return MlxGenerator(
             network, model.tokenizer, model.context_length, self._plan(), drafts=self._drafts, memory=memory
         )

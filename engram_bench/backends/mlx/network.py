@@ -13,14 +13,15 @@ import numpy as np
 from mlx import nn
 from mlx.utils import tree_unflatten
 from mlx_lm.tuner.lora import LoRALinear
-from mlx_lm.tuner.utils import linear_to_lora_layers
+from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
 from mlx_lm.utils import load_model
 
-from engram_bench.adapters.layout import LoraUpdate, Shapes, Updates, uniform
+from engram_bench.adapters.layout import LoraUpdate, Updates, uniform
+from engram_bench.adapters.targets import Shapes
 from engram_bench.backends.common.halving import is_out_of_memory
 from engram_bench.backends.mlx import kernels
 from engram_bench.backends.mlx.kv_cache import PaddedKVCache
-from engram_bench.errors import BackendError
+from engram_bench.errors import AdapterError, BackendError
 
 Writes = Callable[[int, mx.array], mx.array]
 """Changes that a memory makes in one pass: ``writes(block, hidden)`` gives the hidden states (B, T, hidden) that enter a
@@ -96,6 +97,28 @@ class MlxNetwork:
             weights.append((f"{name}.lora_a", mx.array(np.ascontiguousarray(update.a.T))))  # (in, r)
             weights.append((f"{name}.lora_b", mx.array(np.ascontiguousarray(update.b.T))))  # (r, out)
         module.load_weights(weights, strict=False)
+        if fused:
+            _fuse(module)
+        mx.eval(module.parameters())
+        return MlxNetwork(module, packs=self.packs)
+
+    def with_folder(self, folder: Path, *, fused: bool = False) -> MlxNetwork:
+        """A network with an adapter that mlx-lm saved and loads itself: LoRA, DoRA or full; unchanged weights are shared.
+
+        Raises:
+            AdapterError: mlx-lm refuses the adapter.
+        """
+        module = _copy(self.module)
+        try:
+            load_adapters(module, str(folder))
+        except (KeyError, ValueError, AttributeError, TypeError, OSError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            said = " ".join(str(error).split())[:300]
+            msg = f"{folder}: mlx-lm cannot load this adapter ({said}), expected one for this model"
+            raise AdapterError(msg) from error
+        module.freeze()
+        module.eval()
         if fused:
             _fuse(module)
         mx.eval(module.parameters())
@@ -203,6 +226,6 @@ def _copy(part: Any) -> Any:
 
 
 def _fuse(module: nn.Module) -> None:
-    """Merge every LoRA layer into its weight."""
-    merged = [(name, layer.fuse()) for name, layer in module.named_modules() if isinstance(layer, LoRALinear)]
+    """Merge every LoRA or DoRA layer into its weight."""
+    merged = [(name, layer.fuse()) for name, layer in module.named_modules() if hasattr(layer, "fuse")]
     module.update_modules(tree_unflatten(merged))

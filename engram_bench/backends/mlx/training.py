@@ -19,7 +19,8 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from numpy.typing import NDArray
 
 from engram_bench.adapters.files import Floats
-from engram_bench.adapters.layout import adapted_layers, write_peft
+from engram_bench.adapters.layout import write_peft
+from engram_bench.adapters.targets import adapted_layers
 from engram_bench.backends.common.packing import Integers
 from engram_bench.backends.common.training_loop import State
 from engram_bench.backends.common.training_plan import ADAM_BETAS

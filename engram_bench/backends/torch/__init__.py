@@ -111,6 +111,9 @@ class CpuBackend(TorchBackend):
         dtype = DTYPES[self._dtype]
         return open_network(model.folder, device=self._device, dtype=dtype, lean=self._lean, presort=self._presort)
 
+    def _placement(self) -> tuple[str, torch.dtype]:
+        return self._device, DTYPES[self._dtype]
+
     def _training_settings(self) -> str:
         return f"{super()._training_settings()} {self._lean}"
 

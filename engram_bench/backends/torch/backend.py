@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engram_bench.adapters.found import needs_peft
 from engram_bench.adapters.kinds import BOTH, LORA, MEMORY, kind_in, trained_as
 from engram_bench.backends.common.decoding import DecodingPlan
 from engram_bench.backends.common.generating import TextGenerator, block_at, check_sequences
@@ -28,7 +29,10 @@ from engram_bench.backends.torch.lora import Lora, load_lora, new_lora
 from engram_bench.backends.torch.memory import load_memory
 from engram_bench.backends.torch.memory_training import TorchMemoryEngine
 from engram_bench.backends.torch.network import Network
+from engram_bench.backends.torch.peft_generator import PeftGenerator
+from engram_bench.backends.torch.peft_model import merged, open_peft
 from engram_bench.backends.torch.training import PASS_TOKENS, Companion, TorchLearner
+from engram_bench.backends.torch.transformers_network import TransformersNetwork, load_transformers
 from engram_bench.memory.files import load_memory_files, save_memory
 from engram_bench.memory.recipe import add_examples, train_memory
 from engram_bench.models.encoding import encode_examples
@@ -214,7 +218,7 @@ class TorchBackend(ABC):
         """The model with the adapter in a folder, a LoRA in PEFT's layout, a memory or both; the bare model for None.
 
         All generators of a model share its base weights; *fused* copies the layers a LoRA adapts. A memory cannot be
-        merged and stays attached.
+        merged and stays attached. An adapter of PEFT that is more than plain LoRA is computed by PEFT.
 
         Raises:
             AdapterError: The folder has unknown target modules or tensors of other shapes, or a memory of another model.
@@ -222,6 +226,8 @@ class TorchBackend(ABC):
         if adapter is None:
             return self._generator(self._open(model), None, model.tokenizer)
         kind, memory, lora = kind_in(adapter), None, None
+        if not kind.has_memory and needs_peft(adapter):
+            return self._load_peft(model, adapter, fused=fused)
         network = self._memory_network(model) if kind.has_memory else self._open(model)
         if kind.has_memory:
             memory = load_memory(load_memory_files(adapter, model), network.device)
@@ -232,6 +238,25 @@ class TorchBackend(ABC):
         if memory is None:
             return self._generator(network, lora, model.tokenizer)
         return TorchGenerator(network, lora, model.tokenizer, self._plan, drafts=self._drafts, memory=memory)
+
+    def _load_peft(self, model: Model, adapter: Path, *, fused: bool) -> TextGenerator:
+        """The model with an adapter that PEFT itself computes, on base weights of its own, which some kinds change."""
+        device, dtype = self._placement()
+        with in_memory(f"loading {model.reference} for PEFT"):
+            base = load_transformers(model.folder, model.config, device, dtype)
+            attached = open_peft(adapter, base)
+        if not fused:
+            return PeftGenerator(attached, model.tokenizer, max_batch_tokens=self._plan.max_batch_tokens)
+        network = TransformersNetwork.of(merged(adapter, attached))
+        return TorchGenerator(network, None, model.tokenizer, self._plan, drafts=self._drafts)
+
+    @abstractmethod
+    def _placement(self) -> tuple[str, torch.dtype]:
+        """Device and data type of a model that PEFT computes.
+
+        Raises:
+            AdapterError: PEFT cannot compute with the session's weights.
+        """
 
     def states(self, model: Model, sequences: Sequence[Sequence[int]], *, depth: float) -> NDArray[np.float32]:
         """Hidden states (N, H) of the bare model at the last token of each sequence, after this share of its blocks.

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engram_bench.adapters.layout import LoraUpdate, Shapes, adapted_layers, check_fits, read_peft, write_peft
+from engram_bench.adapters.layout import LoraUpdate, check_fits, read_updates, write_peft
+from engram_bench.adapters.targets import Shapes, adapted_layers
 from engram_bench.records import Recipe
 
 
@@ -92,12 +93,12 @@ def new_lora(shapes: Shapes, recipe: Recipe, device: str) -> Lora:
 
 
 def load_lora(folder: Path, shapes: Shapes, device: str) -> Lora:
-    """The adapter of a PEFT-layout *folder* for a model whose linear layers have *shapes*.
+    """The adapter of a *folder* of PEFT or mlx-lm for a model whose linear layers have *shapes*.
 
     Raises:
         AdapterError: A file is missing or damaged, it is no plain LoRA, or a layer is unknown or has other sizes.
     """
-    updates = read_peft(folder)
+    updates = read_updates(folder)
     check_fits(folder, updates, shapes)
     lora = Lora(
         {name: shapes[name] for name in updates},

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engram_bench.adapters.files import Floats
-from engram_bench.adapters.layout import Shapes
+from engram_bench.adapters.targets import Shapes
 from engram_bench.backends.common.packing import Integers, TokenBatch
 from engram_bench.backends.torch.kv_cache import DecodingKVCache, PrefillKVCache
 from engram_bench.backends.torch.lora import Lora

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engram_bench.adapters.files import Floats
-from engram_bench.adapters.layout import Shapes
+from engram_bench.adapters.targets import Shapes
 from engram_bench.backends.common.packing import Integers, TokenBatch
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.backends.torch.network import Anchor, KVCache, Writes
@@ -34,8 +34,18 @@ class TransformersNetwork:
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], *, device: str, dtype: torch.dtype) -> None:
-        self.device = device
-        self.model = _load(folder, config, device, dtype)
+        self._take(load_transformers(folder, config, device, dtype))
+
+    @classmethod
+    def of(cls, model: Any) -> TransformersNetwork:
+        """A network over a model that is loaded already."""
+        network = cls.__new__(cls)
+        network._take(model)
+        return network
+
+    def _take(self, model: Any) -> None:
+        self.device = str(model.device)
+        self.model = model
         self.context_length = context_length_of(self.model)
         self.shapes = linear_shapes(self.model)
         self._lora: Lora | None = None
@@ -207,7 +217,12 @@ def linear_shapes(model: Any) -> Shapes:
     }
 
 
-def _load(folder: Path, config: Mapping[str, Any], device: str, dtype: torch.dtype) -> Any:
+def load_transformers(folder: Path, config: Mapping[str, Any], device: str, dtype: torch.dtype) -> Any:
+    """The model that transformers loads, frozen.
+
+    Raises:
+        BackendError: transformers cannot load the model, or a block has no attention.
+    """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engram_bench.adapters.layout import Shapes
+from engram_bench.adapters.targets import Shapes
 from engram_bench.backends.common.packing import Integers, TokenBatch
 from engram_bench.backends.torch.kv_cache import DecodingKVCache, PrefillKVCache
 from engram_bench.backends.torch.llama.attention import attend, plan_spans
