@@ -70,7 +70,8 @@ def _gguf(folder: Path, data: bytes) -> object:
     from engram_bench.models.gguf_convert import convert_gguf
 
     (folder / "a.gguf").write_bytes(data)
-    return convert_gguf(folder / "a.gguf", folder / "converted")
+    convert_gguf(folder / "a.gguf", folder / "converted")
+    return folder
 
 
 def _jinja(folder: Path, source: str) -> object:

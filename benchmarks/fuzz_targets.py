@@ -154,6 +154,7 @@ def _make_adapter(folder: Path) -> None:
 
     from engram_bench.adapters.layout import LoraUpdate, write_mlx, write_peft
     from engram_bench.adapters.manifest import foreign_manifest, write_manifest
+    from engram_bench.records import Recipe
 
     random_source = np.random.default_rng(0)
     updates = {
@@ -164,7 +165,7 @@ def _make_adapter(folder: Path) -> None:
     }
     for name in ("peft", "mlx"):
         (folder / name).mkdir()
-    write_peft(folder / "peft", updates, rank=4, alpha=8.0, base="tiny")
+    write_peft(folder / "peft", updates, Recipe(rank=4, alpha=8.0), base="tiny")
     write_manifest(folder / "peft", foreign_manifest(folder / "peft"))
     write_mlx(folder / "mlx", updates, num_layers=2)
     _make_model(folder / "model")

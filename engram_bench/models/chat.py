@@ -100,7 +100,7 @@ class ChatTokenizer:
         text = self.template.render(prompt)
         before, after = self.template.around(prompt.system)
         first, last = len(before), len(text) - len(after)
-        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        offsets = self._tokenizer.encode(self._unicode(text), add_special_tokens=False).offsets
         return [start < last and end > first for start, end in offsets]
 
     @cached_property
@@ -142,7 +142,17 @@ class ChatTokenizer:
         return dict(sorted(self._tokenizer.get_added_tokens_decoder().items()))
 
     def _encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        encodings = self._tokenizer.encode_batch_fast([*map(self._unicode, texts)], add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def _unicode(self, text: str) -> str:
+        """The text, if it is Unicode: a broken special token, or a template, may put a lone surrogate into it."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            msg = f"{self._folder}: {text[error.start]!r} in a text, expected Unicode without lone surrogates"
+            raise ModelError(msg) from error
+        return text
 
     def _ends(self, configs: Sequence[Mapping[str, Any]]) -> tuple[int, frozenset[int]]:
         """Token id that ends an answer in the template (else the first end-of-text token), and all stop tokens."""
@@ -162,7 +172,7 @@ class ChatTokenizer:
         return [*self._ids_of("pad_token"), *named, self.end_of_turn_id][0]
 
     def _ids_of(self, name: str) -> list[int]:
-        token = self._tokenizer.token_to_id(self._special_tokens.get(name, ""))
+        token = self._tokenizer.token_to_id(self._unicode(self._special_tokens.get(name, "")))
         return [] if token is None else [token]
 
     def _is_special(self, token: int) -> bool:

@@ -207,7 +207,7 @@ class _Walk:
         first = -(-self._file.tell() // alignment) * alignment
         if len({name for name, *_ in described}) < len(described):
             raise ValueError("a tensor's name twice")
-        tensors = [GgufTensor(self._path, *each, start=first + offset) for *each, offset in described]
+        tensors = [GgufTensor(self._path, name, shape, kind, first + offset) for name, shape, kind, offset in described]
         for tensor in tensors:
             self._check_whole(tensor)
         return GgufFile(fields, tensors)

@@ -36,7 +36,8 @@ class Model:
     def config(self) -> dict[str, Any]:
         """Content of ``config.json``. The text part of a multimodal model's config is merged into the top level."""
         config = read_json(self.folder / "config.json")
-        return {**config, **config.get("text_config", {})}
+        text = config.get("text_config")
+        return {**config, **(text if isinstance(text, dict) else {})}
 
     @property
     def context_length(self) -> int:
@@ -45,8 +46,9 @@ class Model:
         Raises:
             ModelError: The config names no context length.
         """
-        lengths = [self.config[key] for key in _CONTEXT_KEYS if isinstance(self.config.get(key), int)]
-        if not lengths:
-            msg = f"{self.folder / 'config.json'}: no context length, expected one of {', '.join(_CONTEXT_KEYS)}"
+        lengths = [self.config[key] for key in _CONTEXT_KEYS if type(self.config.get(key)) is int]
+        if not lengths or lengths[0] < 1:
+            found = f"a context length of {lengths[0]}" if lengths else "no context length"
+            msg = f"{self.folder / 'config.json'}: {found}, expected one of {', '.join(_CONTEXT_KEYS)}"
             raise ModelError(msg)
         return int(lengths[0])

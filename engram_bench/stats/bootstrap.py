@@ -51,7 +51,7 @@ def mean_interval(
 
     _check_finite(differences)
     groups = grouped(differences, range(len(differences)) if clusters is None else clusters) if len(differences) else []
-    sums = np.array([math.fsum(rows) for rows in groups])
+    sums = np.array([_sum(rows) for rows in groups])
     sizes = np.array([len(rows) for rows in groups])
 
     def mean(drawn: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -142,14 +142,23 @@ def _bootstrap(
         return None
     rng = np.random.default_rng(seed)
     rows = max(1, MAX_DRAWS // size)
-    values = np.concatenate(
-        [
-            statistic(rng.integers(size, size=(min(rows, resamples - start), size)))  # (resamples, size)
-            for start in range(0, resamples, rows)
-        ]
-    )
-    low, high = np.quantile(values, (tail, 1 - tail))
+    with np.errstate(over="ignore", invalid="ignore"):  # a run file may hold numbers that no run has
+        values = np.concatenate(
+            [
+                statistic(rng.integers(size, size=(min(rows, resamples - start), size)))  # (resamples, size)
+                for start in range(0, resamples, rows)
+            ]
+        )
+        low, high = np.quantile(values, (tail, 1 - tail))
     return float(low), float(high)
+
+
+def _sum(values: Sequence[float]) -> float:
+    """The exact sum; infinite where it is too large for a float."""
+    try:
+        return math.fsum(values)
+    except OverflowError:
+        return math.inf
 
 
 def _check_finite(values: Sequence[float]) -> None:

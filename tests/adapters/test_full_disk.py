@@ -18,6 +18,7 @@ from engram_bench.memory.files import StoredMemory, save_memory
 from engram_bench.memory.config import MemoryConfig
 from engram_bench.memory.table import RowTable
 from engram_bench.memory.files import Layer
+from engram_bench.records import Recipe
 from engram_bench.records.training_log import TrainingLog
 from engram_bench.routing.discriminant import Discriminant
 
@@ -49,7 +50,7 @@ def update(size):
 
 writers = {
     "weights": lambda path, size: write_tensors(path / "adapter_model.safetensors", {"a": np.zeros(size, np.float32)}),
-    "peft": lambda path, size: write_peft(path, update(size), rank=1, alpha=1.0, base="b"),
+    "peft": lambda path, size: write_peft(path, update(size), Recipe(rank=1, alpha=1.0), base="b"),
     "mlx": lambda path, size: write_mlx(path, update(size), num_layers=1),
     "json": lambda path, size: write_json(path / "adapter_config.json", {"a": "x" * size}),
     "state": lambda path, size: States(size)._save_state(path / "training_state.safetensors", "identity"),

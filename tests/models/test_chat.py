@@ -412,3 +412,12 @@ def test_importing_the_package_is_light() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert result.stdout.strip() == "[]"
+
+
+def test_a_special_token_that_is_no_unicode_is_one_error(tmp_path: Path) -> None:
+    folder = make_tiny_gemma(tmp_path)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"bos_token": "\udc80"}))
+
+    with pytest.raises(ModelError, match=r"'\\udc80' in a text, expected Unicode without lone surrogates"):
+        ChatTokenizer(folder).encode_prompt(Prompt("a"))

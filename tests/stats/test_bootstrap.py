@@ -122,3 +122,8 @@ def test_change_of_medians_covers_the_truth_of_two_noisy_samples() -> None:
 @pytest.mark.parametrize(("old", "new"), [([1.0], [1.0, 1.0]), ([1.0, 1.0], [])], ids=["one-old", "no-new"])
 def test_change_of_medians_needs_two_of_each(old: list[float], new: list[float]) -> None:
     assert median_change_interval(old, new) is None
+
+
+def test_numbers_that_no_run_has_raise_nothing() -> None:
+    assert mean_interval([1e308, 1e308, -1e308, 1e308], clusters=[0, 0, 1, 2]) is not None
+    assert median_interval([1e308, -1e308, 1e308, 1e300]) is not None
