@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engram_bench.errors import AdapterError
+from engram_bench.system.reading import parse_json
 
 MAX_PATTERNS, MAX_PATTERN_LENGTH = 2000, 1000
 SECONDS = 10.0
@@ -32,9 +33,9 @@ class Pattern:
     """A regular expression of a configuration."""
 
     written: str
-    """As it stands in the configuration."""
+    """The expression as it stands in the configuration."""
     whole: str
-    """As PEFT matches it against module paths."""
+    """The expression as PEFT matches it against module paths."""
     how: str = "match"
     """Function of ``re`` that matches: ``match`` or ``fullmatch``."""
 
@@ -48,7 +49,7 @@ class Pattern:
         return True
 
     def found_in(self, names: Sequence[str]) -> list[str | None]:
-        """For each name the group ``idx`` of the match or an empty text; None without a match."""
+        """The group ``idx`` of the match of each name, or an empty text; None without a match."""
         matches = [getattr(re, self.how)(self.whole, name) for name in names]
         return [match and (match.groupdict().get("idx") or "") for match in matches]
 
@@ -84,5 +85,5 @@ def matches(path: Path, key: str, patterns: Sequence[Pattern], names: Sequence[s
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
         msg = f"{path}: {key} takes over {SECONDS:.0f} s to match, expected regular expressions without nested repeats"
         raise AdapterError(msg) from error
-    found: list[list[str | None]] = json.loads(ran.stdout)
+    found: list[list[str | None]] = parse_json(ran.stdout)
     return found

@@ -26,7 +26,8 @@ def find(root: Path, name: str) -> Path:
         path = Path(name).expanduser()
         is_there, is_folder = path.exists(), path.is_dir()
     except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, a null byte
-        msg = f"adapter {name[:80]!r}: {error}, expected a folder or the name of a stored adapter"
+        reason = getattr(error, "strerror", None) or error  # the whole error quotes the name again
+        msg = f"adapter {name[:80]!r}: {reason}, expected a folder or the name of a stored adapter"
         raise AdapterError(msg) from error
     if is_folder:
         return path

@@ -14,7 +14,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from engram_bench.models import ChatTokenizer
 from engram_bench.models.chat import DEFAULT_TOKENS
-from engram_bench.models.template import FIXED_DATE, ChatTemplate
+from engram_bench.models.template import ChatTemplate
+from engram_bench.models.template_worker import FIXED_DATE
 from engram_bench.records import Prompt
 from tests.models.chat_templates import SHAPES, Shape
 
