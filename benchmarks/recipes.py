@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("| " + " | ".join(HEADER) + " |\n|" + " --- |" * len(HEADER))
     with tempfile.TemporaryDirectory() as folder:
         for scale in map(float, given.scales.split(",")):
-            bench = Bench(settings, sets, default_cache_dir(), started=time.time())
+            bench = Bench(settings, sets, default_cache_dir())
             bench.tuning.recipe = _changed(bench.tuning.recipe, overrides)
             bench.tuning.examples = training_examples(
                 sets, augment=_changed(Augmentation(), overrides), seed=settings.seed

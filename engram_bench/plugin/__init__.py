@@ -7,9 +7,9 @@ asserts a case · ``timed`` runs a side of a speed test · ``fixtures`` serves t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -66,9 +66,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     settings = _settings(config)
-    if not hasattr(config.option, "engram_started"):
-        config.option.engram_started = time.time()  # xdist hands options to its workers: one start for all
-    config.stash[HANDLE] = SessionHandle(config, settings, config.option.engram_started)
+    if not hasattr(config.option, "engram_session"):
+        config.option.engram_session = uuid4().hex  # xdist hands options to its workers: one name for all
+    config.stash[HANDLE] = SessionHandle(config, settings, config.option.engram_session)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(SessionLedger(config, settings), "engram_bench.ledger")
         _collect_named_patterns(config, settings.patterns)

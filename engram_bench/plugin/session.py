@@ -44,7 +44,7 @@ Key = tuple[str, str, int]
 class BenchSession:
     """What the plugin knows in one process; models are loaded when the first answer is missing."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, started: float) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, session: str) -> None:
         self.config = config
         self.settings = settings
         self.files = PatternFiles(config.rootpath, settings.patterns)
@@ -52,7 +52,7 @@ class BenchSession:
         """The selected items, once collection is over."""
         self.leak_lines: list[str] = []
         """Lines on the selected held-out wordings, once collection is over."""
-        self._started = started
+        self._session = session
         self._lifetimes = ExitStack()
         self._rows: dict[Side, dict[Key, CaseResult]] = {}
         self._measured: tuple[tuple[Measure, ...], tuple[SweepPoint, ...]] | None = None
@@ -88,7 +88,7 @@ class BenchSession:
     @cached_property
     def bench(self) -> Bench:
         """Model, adapter and stores of this session."""
-        made: Bench = part("bench")(self.config, self.settings, self.files.training_sets(), self._started)
+        made: Bench = part("bench")(self.config, self.settings, self.files.training_sets(), self._session)
         return self._lifetimes.enter_context(made)
 
     def rows(self, task: Task, test: str) -> dict[Side, list[CaseResult]]:

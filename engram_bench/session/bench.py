@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 from engram_bench.errors import AdapterError, UnsupportedError
 from engram_bench.inference.ask import Question, with_limit
@@ -60,7 +61,7 @@ class Bench:
         cache_dir: Path,
         *,
         progress: Progress = no_progress,
-        started: float | None = None,
+        session: str = "",
         session_dir: Path | None = None,
     ) -> None:
         """A bench that has loaded nothing yet.
@@ -70,14 +71,14 @@ class Bench:
             sets: Pattern sets that are trained on.
             cache_dir: Folder of models and of stored completions.
             progress: Callable that shows how far long work has come.
-            started: POSIX time (s) of the session's start, the same in all its processes; None is now.
+            session: Name of the session, the same in all its processes and in no other session; empty makes a new one.
             session_dir: Folder that all processes of the session share and that ends with the session.
         """
         self.settings = settings
         self.sets = sets
         self.clock = StageClock()
         self.engine = Engine(settings, cache_dir, progress, session_dir)
-        self.tuning = Tuning(settings, sets, self.engine, self.clock, time.time() if started is None else started)
+        self.tuning = Tuning(settings, sets, self.engine, self.clock, session or uuid4().hex)
         self.respondents = Respondents(self.engine, self.tuning)
 
     def under(self, settings: Settings) -> Bench:
@@ -88,7 +89,7 @@ class Bench:
             self.sets,
             engine.cache_dir,
             progress=engine.progress,
-            started=self.tuning.started,
+            session=self.tuning.session,
             session_dir=engine.session_dir,
         )
 
