@@ -26,7 +26,8 @@ from engram_bench.adapters import store as adapter_store
 from engram_bench.adapters.manifest import PEFT_CONFIG, PEFT_WEIGHTS
 from engram_bench.models import default_cache_dir
 from engram_bench.patterns.augment import Augmentation
-from engram_bench.patterns.load import find_pattern_files, load_pattern_file
+from engram_bench.patterns.find import find_pattern_files
+from engram_bench.patterns.load import load_pattern_file
 from engram_bench.patterns.render import training_examples
 from engram_bench.records import Comparison, Recipe, Run, TrainingRecord
 from engram_bench.scoring.comparison import compare

@@ -29,7 +29,8 @@ from engram_bench.cli.recording import Recorder
 from engram_bench.errors import UsageError
 from engram_bench.inference.ask import with_limit
 from engram_bench.patterns.expand import accuracy_cases, retention_cases, wording_cases
-from engram_bench.patterns.load import SUFFIXES, load_pattern_file
+from engram_bench.patterns.find import SUFFIXES
+from engram_bench.patterns.load import load_pattern_file
 from engram_bench.patterns.wordings import normalise_prompt
 from engram_bench.records import Case, GenerationSettings, PatternSet, Prompt, Side
 from engram_bench.session.bench import COMPARED, Bench

@@ -20,7 +20,8 @@ from engram_bench.door import printable
 from engram_bench.memory.edit import explain, explain_lines, meaning, remove
 from engram_bench.memory.files import load_memory_files, save_memory
 from engram_bench.models import Model
-from engram_bench.patterns.load import find_pattern_files, load_pattern_file
+from engram_bench.patterns.find import find_pattern_files
+from engram_bench.patterns.load import load_pattern_file
 from engram_bench.patterns.render import DEFAULT_AUGMENTATION, training_examples
 from engram_bench.records import GenerationSettings, Prompt, Recipe, TrainingRecord
 from engram_bench.records.plain import to_plain

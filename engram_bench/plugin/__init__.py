@@ -125,15 +125,30 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return header([f"engram-bench: backend {backend} ({reason}), {asked}{without}"])
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out a link below a configured folder that leads back to a folder around it: pytest would follow it for ever."""
+    if not _is_below(collection_path, config.stash[HANDLE].settings.patterns) or not collection_path.is_symlink():
+        return None
+    real = collection_path.resolve()
+    return True if any(parent.resolve() == real for parent in collection_path.parents) else None
+
+
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Take pattern files for test modules: those named on the command line, or below a configured folder."""
     if file_path.suffix not in (".yaml", ".yml", ".jsonl"):
         return None
-    folders = parent.config.stash[HANDLE].settings.patterns
-    if not parent.session.isinitpath(file_path) and not any(file_path.is_relative_to(folder) for folder in folders):
-        return None
+    handle = parent.config.stash[HANDLE]
+    if not parent.session.isinitpath(file_path):
+        if not _is_below(file_path, handle.settings.patterns):
+            return None
+        if handle.session().files.configured.get(file_path.resolve()) != file_path:
+            return None  # the same file was found under another path
     module: pytest.Collector = part("collect")(file_path, parent)
     return module
+
+
+def _is_below(path: Path, folders: tuple[Path, ...]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

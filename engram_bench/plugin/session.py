@@ -7,14 +7,14 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from engram_bench.errors import EngramBenchError, PatternFileError
 from engram_bench.patterns.leaks import HeldOut
-from engram_bench.plugin.files import PatternFiles
+from engram_bench.plugin.files import PatternFiles, load_conftests
 from engram_bench.plugin.parts import part
 from engram_bench.records import (
     CaseResult,
@@ -47,7 +47,7 @@ class BenchSession:
     def __init__(self, config: pytest.Config, settings: Settings, session: str) -> None:
         self.config = config
         self.settings = settings
-        self.files = PatternFiles(config.rootpath, settings.patterns)
+        self.files = PatternFiles(config.rootpath, settings.patterns, partial(load_conftests, config))
         self.items: Sequence[pytest.Item] = ()
         """The selected items, once collection is over."""
         self.leak_lines: list[str] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -318,7 +319,7 @@ def _check_together(settings: Settings, prefix: str) -> None:
 
 def _anchored(value: Any, base: Path) -> Any:
     if isinstance(value, Path):
-        return base / value
+        return Path(normpath(base / value))  # without "..", as pytest shows its paths
     if isinstance(value, tuple):
         return tuple(_anchored(part, base) for part in value)
     return value
