@@ -66,6 +66,9 @@ def run(args: argparse.Namespace) -> int:
 
     with open_bench(args) as bench:
         settings = variant_settings(bench.settings, names, adapters)
+        for name in adapters:
+            with bench.under(settings[name]) as given:
+                given.check()
         found = run_variants(bench.under, settings, speed=args.speed, watch=watch)
         report_dir = bench.settings.report_dir
     rows = [*beside, *found.rows]

@@ -31,9 +31,10 @@ from engram_bench.session.speed_tests import with_speed
 
 @contextmanager
 def open_bench(args: argparse.Namespace) -> Iterator[Bench]:
-    """A bench over the project's patterns under a command's settings; a mistake in the settings is found before a training.
+    """A bench over the project's patterns under a command's settings; what is sure to fail is found before a model is loaded.
 
     Raises:
+        EngramBenchError: See ``Bench.check``.
         PatternFileError: A pattern file has mistakes.
         UsageError: An option cannot be read, or there is no such backend, gate or run.
     """
@@ -47,6 +48,7 @@ def open_bench(args: argparse.Namespace) -> Iterator[Bench]:
     sets = load_sets(settings, project.root)
     quiet = getattr(args, "quiet", False) or getattr(args, "json", False)
     with progress(quiet=quiet) as show, Bench(settings, sets, default_cache_dir(), progress=show) as bench:
+        bench.check()
         yield bench
 
 

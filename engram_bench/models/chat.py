@@ -128,6 +128,11 @@ class ChatTokenizer:
         return tuple(token.content for token in self._added_tokens.values() if token.special)
 
     @cached_property
+    def stop_texts(self) -> tuple[str, ...]:
+        """Texts of the added tokens that end an answer, in order of their ids."""
+        return tuple(token.content for index, token in self._added_tokens.items() if index in self.stop_ids)
+
+    @cached_property
     def template_fingerprint(self) -> str:
         """SHA-256 (hex) of everything that affects token ids and stops: template, tokenizer, special and stop tokens."""
         parts = [self.template.source, sorted(self._special_tokens.items()), sorted(self.stop_ids), self.end_of_turn_id]

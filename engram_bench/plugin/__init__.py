@@ -20,6 +20,7 @@ from engram_bench.plugin.handle import HANDLE, SessionHandle
 from engram_bench.plugin.ledger import SessionLedger
 from engram_bench.plugin.outlet import header, usage_error
 from engram_bench.plugin.parts import part
+from engram_bench.plugin.refusal import refuse, takes_a_side
 from engram_bench.session.options import OPTIONS, Settings, read_settings
 
 pytest_plugins = ["engram_bench.plugin.fixtures"]
@@ -134,7 +135,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Take pattern files for test modules: those named on the command line, or below a configured folder."""
+    """Take pattern files for test modules: those named on the command line, and those that a command would find."""
     if file_path.suffix not in (".yaml", ".yml", ".jsonl"):
         return None
     handle = parent.config.stash[HANDLE]
@@ -164,14 +165,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Keep the selected items: all of them are answered at once when the first test needs an answer."""
-    opened = session.config.stash[HANDLE].opened
-    if opened is None:
-        return  # no item of the suite, and no test of a user that takes a pattern
+    """Keep the selected items, and stop the session where an error is sure to come: one error before any model is loaded."""
+    handle = session.config.stash[HANDLE]
+    if handle.opened is None and not takes_a_side(session.items):
+        return  # no item of the suite, and no test of a user that asks a model
     try:
-        opened.select(session.items)
+        handle.session().select(session.items)
+        options = session.config.option
+        if not (options.collectonly or options.continue_on_collection_errors or session.testsfailed):
+            handle.session().check_early()
     except EngramBenchError as error:
-        raise usage_error(error) from error
+        refuse(session, error)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:

@@ -16,6 +16,7 @@ from engram_bench.errors import EngramBenchError, PatternFileError
 from engram_bench.patterns.leaks import HeldOut
 from engram_bench.plugin.files import PatternFiles, load_conftests
 from engram_bench.plugin.parts import part
+from engram_bench.plugin.refusal import asked_by_users, has_suite
 from engram_bench.records import (
     CaseResult,
     Completion,
@@ -63,10 +64,15 @@ class BenchSession:
     def select(self, items: Sequence[pytest.Item]) -> None:
         """Take the selected items, and check their held-out wordings before anything is asked.
 
+        Where one of them is a test of the user that asks the candidate, the configured files are trained on.
+
         Raises:
             PatternFileError: A held-out wording is, normalised, the prompt of a training example; lists them all.
         """
         self.items = items
+        if asked_by_users(items) & {"candidate", "adapter"}:
+            self.files.train_configured()
+            self.files.check_across()
         if not self.files.has_held_out:
             return  # without a look at every case
         selected = {
@@ -74,6 +80,16 @@ class BenchSession:
         }
         if selected:
             self.leak_lines = leak_lines(self.files.training_sets(), selected, self.bench.tuning.examples)
+
+    def check_early(self) -> None:
+        """Raise the first error that the selected items are sure to meet, before a model is loaded.
+
+        Raises:
+            EngramBenchError: See ``Bench.check``.
+        """
+        asked = asked_by_users(self.items)
+        if has_suite(self.items) or asked:
+            self.bench.check(has_adapter=has_suite(self.items) or asked != {"baseline"})
 
     def asks_for(self, test: str) -> bool:
         """Whether the command line names this test: ``-m NAME`` or a node id."""

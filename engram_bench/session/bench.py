@@ -28,6 +28,7 @@ from engram_bench.records import (
     Timing,
 )
 from engram_bench.scoring import drift
+from engram_bench.session.early import check_early
 from engram_bench.session.engine import Engine
 from engram_bench.session.inspection import Inspector
 from engram_bench.session.options import Settings
@@ -98,6 +99,14 @@ class Bench:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def check(self, *, has_adapter: bool = True) -> None:
+        """Raise the first error that the session is sure to meet, before a model is loaded; see ``early``.
+
+        Args:
+            has_adapter: Whether a candidate is asked; otherwise only the bare model.
+        """
+        check_early(self.engine, self.tuning, has_adapter=has_adapter)
 
     def questions(self, cases: Iterable[Case], *, test: str = "accuracy") -> list[Question]:
         """One greedy question per case under the session's limits."""

@@ -12,7 +12,7 @@ from os.path import normpath
 from pathlib import Path
 from typing import Any
 
-from engram_bench.backends.registry import SHORTCUTS
+from engram_bench.backends.specs import SHORTCUTS
 from engram_bench.errors import UsageError
 from engram_bench.session.option import PREFIX, Option
 from engram_bench.session.parsing import (

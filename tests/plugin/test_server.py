@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -58,6 +58,30 @@ def test_a_failing_server_is_an_error_and_no_wrong_answer(project: BenchProject,
     result.stdout.fnmatch_lines(["*BackendError: server http://127.0.0.1:*: model 'bare', *refused with 400 no*"])
     result.stdout.no_fnmatch_line("*expected*404*")
     assert result.ret != 0
+
+
+def test_a_server_without_the_model_is_one_error_before_any_question(
+    project: BenchProject, server: FakeServer, workers: Sequence[str]
+) -> None:
+    server.script = {number: (404, {"error": {"message": "no model 'mine'"}}, {}) for number in range(20)}
+
+    result = project.run(*flags(server), "--engram-candidate-model=mine", *workers)
+
+    message = (
+        f"ERROR: server {server.url}/v1: model 'mine', *refused with 404 no model 'mine'; the server knows bare, tuned"
+    )
+    pytest.LineMatcher([*result.outlines, *result.errlines]).fnmatch_lines([message])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert {body["model"] for body in server.asked} == {"mine"}
+
+
+def test_a_model_that_the_server_does_not_list_but_answers_for_is_taken(
+    project: BenchProject, server: FakeServer
+) -> None:
+    result = project.run(*flags(server), "--engram-baseline-model=any", "--engram-gate=accuracy >= 0%")
+
+    result.assert_outcomes(passed=2)
+    assert server.asked[0]["max_tokens"] == 1
 
 
 def test_missing_options_are_a_usage_error(project: BenchProject) -> None:
