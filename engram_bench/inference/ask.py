@@ -14,6 +14,7 @@ from engram_bench.inference.store import CompletionStore
 from engram_bench.matchers import match
 from engram_bench.patterns.limits import answer_limit
 from engram_bench.records import Case, CaseResult, Completion, GenerationSettings, Prompt, Score, Side
+from engram_bench.records.reasoning import NO_ANSWER, has_marks, reasoning_end, split_reasoning
 from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _result(question: Question, completion: Completion, side: Side, model: Model
     return CaseResult(
         case=question.case,
         side=side,
-        completion=completion,
+        completion=apart(completion, question.case, model),
         score=judge(question.case, completion),
         test=question.test,
         sample=question.settings.sample,
@@ -111,7 +112,26 @@ def judge(case: Case, completion: Completion) -> Score:
     """The score of a completion; any completion passes a case without an answer, where only agreement is measured."""
     if not case.answers:
         return Score("passed", "no answer to compare with")
-    return match(case.match, completion.text, case.answers)
+    score = match(case.match, completion.text, case.answers)
+    if completion.stop_reason == "length" and score.reason.startswith(NO_ANSWER):
+        return replace(score, reason=f"{score.reason}; max-reasoning-tokens gives reasoning a limit of its own")
+    return score
+
+
+def apart(completion: Completion, case: Case, model: Model) -> Completion:
+    """The completion with the model's reasoning apart from its answer, which is empty where the reasoning has no end.
+
+    A completion without reasoning stays as it is, and so does any completion of a case whose accepted answers hold marks of
+    reasoning themselves.
+    """
+    if not has_marks(completion.text) or any(map(has_marks, case.answers)):
+        return completion
+    answer, reasoning = split_reasoning(completion.text)
+    tokens = completion.reasoning_tokens
+    if not tokens and model.tokenizer.stop_ids:  # a server's tokenizer is unknown: it counts itself, or nobody does
+        said = completion.text if answer is None else completion.text[: reasoning_end(completion.text)]
+        tokens = min(completion.completion_tokens, len(model.tokenizer.encode(said)))
+    return replace(completion, text=answer or "", reasoning=reasoning, reasoning_tokens=tokens)
 
 
 def check_lengths(questions: Iterable[Question], prompts: Mapping[Prompt, Sequence[int]], context_length: int) -> None:

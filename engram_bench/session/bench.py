@@ -18,7 +18,6 @@ from engram_bench.inference.ask import Question, with_limit
 from engram_bench.records import (
     Case,
     CaseResult,
-    GenerationSettings,
     Measure,
     PatternSet,
     Provenance,
@@ -32,7 +31,7 @@ from engram_bench.session.early import check_early
 from engram_bench.session.engine import Engine
 from engram_bench.session.inspection import Inspector
 from engram_bench.session.options import Settings
-from engram_bench.session.plan import suite_questions
+from engram_bench.session.plan import greedy, suite_questions
 from engram_bench.session.respondents import Respondents
 from engram_bench.session.speed_tests import speed_lab
 from engram_bench.session.stages import StageClock
@@ -110,8 +109,7 @@ class Bench:
 
     def questions(self, cases: Iterable[Case], *, test: str = "accuracy") -> list[Question]:
         """One greedy question per case under the session's limits."""
-        greedy = GenerationSettings(max_tokens=self.settings.max_tokens)
-        return [Question(case, test, with_limit(greedy, case)) for case in cases]
+        return [Question(case, test, with_limit(greedy(self.settings), case)) for case in cases]
 
     def answer(self, questions: Sequence[Question], side: Side) -> list[CaseResult]:
         """One scored result per question, in order.

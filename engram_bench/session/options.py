@@ -57,6 +57,7 @@ class Settings:
     steps: int
     seed: int
     max_tokens: int
+    max_reasoning_tokens: int | None
     max_batch_tokens: int | None
     plain: tuple[str, ...]
     no_cache: bool
@@ -178,7 +179,22 @@ OPTIONS: tuple[Option, ...] = (
         parse=whole_number(0, 2**32 - 1),
         metavar="N",
     ),
-    Option("max-tokens", "Largest number of new tokens per answer.", "32", parse=whole_number(1), metavar="N"),
+    Option(
+        "max-tokens",
+        "Largest number of new tokens per answer. A pattern whose longest accepted answer is longer gets a multiple of it, "
+        "unless the pattern file sets a limit.",
+        "32",
+        parse=whole_number(1),
+        metavar="N",
+    ),
+    Option(
+        "max-reasoning-tokens",
+        "Largest number of new tokens of a model's reasoning before its answer; max-tokens then bounds the answer alone. "
+        "Without this option reasoning counts towards max-tokens.",
+        "",
+        optional(whole_number(1)),
+        "N",
+    ),
     Option(
         "max-batch-tokens",
         "Largest number of tokens in a batch, in answering (rows times their longest possible length) and in training; a "
