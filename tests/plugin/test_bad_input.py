@@ -86,11 +86,11 @@ def adapter_folder(project: BenchProject) -> Path:
     return folder
 
 
-def test_damaged_adapter_is_an_error_that_names_the_file(project: BenchProject, workers: Sequence[str]) -> None:
+def test_damaged_adapter_is_an_error_that_names_the_file(project: BenchProject) -> None:
     project.run("-m", "accuracy")
     (adapter_folder(project) / "adapter_model.safetensors").write_bytes(b"cut")
 
-    result = project.run("-m", "accuracy", "--engram-no-cache", *workers)
+    result = project.run("-m", "accuracy", "--engram-no-cache")
 
     assert_refused(result, "*adapter_model.safetensors*")
 

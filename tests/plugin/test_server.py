@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
@@ -60,12 +60,10 @@ def test_a_failing_server_is_an_error_and_no_wrong_answer(project: BenchProject,
     assert result.ret != 0
 
 
-def test_a_server_without_the_model_is_one_error_before_any_question(
-    project: BenchProject, server: FakeServer, workers: Sequence[str]
-) -> None:
+def test_a_server_without_the_model_is_one_error_before_any_question(project: BenchProject, server: FakeServer) -> None:
     server.script = {number: (404, {"error": {"message": "no model 'mine'"}}, {}) for number in range(20)}
 
-    result = project.run(*flags(server), "--engram-candidate-model=mine", *workers)
+    result = project.run(*flags(server), "--engram-candidate-model=mine")
 
     message = (
         f"ERROR: server {server.url}/v1: model 'mine', *refused with 404 no model 'mine'; the server knows bare, tuned"
