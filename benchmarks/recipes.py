@@ -32,8 +32,9 @@ from engram_bench.patterns.render import training_examples
 from engram_bench.records import Comparison, Recipe, Run, TrainingRecord
 from engram_bench.scoring.comparison import compare
 from engram_bench.session.bench import COMPARED, Bench
-from engram_bench.session.options import OPTIONS, read_settings
+from engram_bench.session.options import OPTIONS
 from engram_bench.session.plan import suite_questions
+from engram_bench.session.reading import read_settings
 from engram_bench.system import provenance
 
 MEASURES = ("accuracy", "generalization", "paraphrase_consistency", "consistent_accuracy", "retention", "agreement")

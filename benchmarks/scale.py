@@ -33,7 +33,7 @@ from engram_bench.patterns.find import find_pattern_files
 from engram_bench.patterns.load import load_pattern_file
 from engram_bench.records import Pattern, PatternSet, SourceLine
 from engram_bench.session.bench import Bench
-from engram_bench.session.options import read_settings
+from engram_bench.session.reading import read_settings
 from engram_bench.system import provenance
 
 PROJECT = Path(__file__).parent.parent

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from engram_bench.errors import UsageError
-from engram_bench.session.options import OPTIONS, Settings, read_settings
+from engram_bench.session.options import OPTIONS, Settings
+from engram_bench.session.reading import read_settings
 from engram_bench.system.reading import read_text
 
 _SECTIONS = {

@@ -21,7 +21,8 @@ from engram_bench.plugin.ledger import SessionLedger
 from engram_bench.plugin.outlet import header, usage_error
 from engram_bench.plugin.parts import part
 from engram_bench.plugin.refusal import refuse, takes_a_side
-from engram_bench.session.options import OPTIONS, Settings, read_settings
+from engram_bench.session.options import OPTIONS, Settings
+from engram_bench.session.reading import read_settings
 
 pytest_plugins = ["engram_bench.plugin.fixtures"]
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from engram_bench.backends import registry
 from engram_bench.errors import BackendError, BackendUnavailable, UsageError
 from engram_bench.inference.ask import check_room
 from engram_bench.patterns.expand import wording_cases
 from engram_bench.patterns.limits import check_answers
+from engram_bench.records import Pattern
 from engram_bench.session.engine import Engine
 from engram_bench.session.tuning import Tuning
+
+if TYPE_CHECKING:
+    from engram_bench.models import Model
 
 
 def check_early(engine: Engine, tuning: Tuning, *, has_adapter: bool = True) -> None:
@@ -34,12 +40,22 @@ def check_early(engine: Engine, tuning: Tuning, *, has_adapter: bool = True) -> 
     model = engine.model
     if not engine.is_served:
         check_answers(tuning.sets, model.tokenizer)
-        cases = (case for each in tuning.sets for pattern in each.patterns for case in wording_cases(pattern))
-        check_room(cases, engine.settings.max_tokens, model)
+        limit = engine.settings.max_tokens
+        long = (
+            each for pattern_set in tuning.sets for each in pattern_set.patterns if not _is_short(each, limit, model)
+        )
+        check_room((case for each in long for case in wording_cases(each)), limit, model)
     adapter = tuning.adapter if has_adapter and tuning.is_done else None
     if has_adapter and not tuning.is_done:
         _check_training(name, tuning)
     registry.check_ready(name, model, adapter.path if adapter else None, options)
+
+
+def _is_short(pattern: Pattern, limit: int, model: Model) -> bool:
+    """Whether a pattern takes less than half of the context, told without its tokens: a character has four bytes at most."""
+    texts = (pattern.input, *pattern.wordings, *pattern.held_out)
+    longest = max(map(len, texts)) + max(map(len, pattern.answers), default=0) + len(pattern.system or "")
+    return 4 * longest + max(limit, pattern.max_tokens or 0) < model.context_length // 2
 
 
 def _check_training(backend: str, tuning: Tuning) -> None:

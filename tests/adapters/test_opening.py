@@ -11,6 +11,7 @@ from engram_bench.adapters.layout import LoraUpdate, write_peft
 from engram_bench.adapters.opening import check_opens
 from engram_bench.errors import AdapterError
 from engram_bench.models import Model
+from engram_bench.records import Recipe
 from tests.tiny_models import make_tiny_llama
 
 
@@ -22,7 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 def lora(folder: Path, *, outputs: int = 64) -> Path:
     update = LoraUpdate(np.ones((2, 64), np.float32), np.ones((outputs, 2), np.float32), 1.0)
     folder.mkdir(exist_ok=True)
-    write_peft(folder, {"model.layers.0.self_attn.q_proj": update}, rank=2, alpha=2, base="tiny")
+    write_peft(folder, {"model.layers.0.self_attn.q_proj": update}, Recipe(rank=2, alpha=2.0), base="tiny")
     return folder
 
 
