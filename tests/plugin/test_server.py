@@ -66,7 +66,7 @@ def test_a_server_without_the_model_is_one_error_before_any_question(project: Be
     result = project.run(*flags(server), "--engram-candidate-model=mine")
 
     message = (
-        f"ERROR: server {server.url}/v1: model 'mine', *refused with 404 no model 'mine'; the server knows bare, tuned"
+        f"ERROR: server {server.url}/v1: model 'mine' *refused with 404 no model 'mine'; the server knows bare, tuned"
     )
     pytest.LineMatcher([*result.outlines, *result.errlines]).fnmatch_lines([message])
     assert result.ret == pytest.ExitCode.USAGE_ERROR

@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING
 
 from engram_bench.backends.server import API_KEY
 from engram_bench.backends.server.chat_api import ChatApi
-from engram_bench.records import GenerationSettings, Prompt
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from engram_bench.backends.server import ServedModel
-
-PROBE = Prompt("Hello")
-"""Prompt that a model is asked for one token where the server's list does not name the model."""
 
 
 def check_served(
@@ -37,9 +33,6 @@ def check_served(
     """
     api = ChatApi(server_url, concurrency=1, timeout_s=server_timeout, key=os.environ.get(API_KEY, ""))
     try:
-        listed = api.models()
-        for name in dict.fromkeys(filter(None, (baseline_model, candidate_model))):
-            if name not in listed:
-                api.complete(name, [PROBE], GenerationSettings(max_tokens=1))
+        api.check([name for name in (baseline_model, candidate_model) if name])
     finally:
         api.close()
