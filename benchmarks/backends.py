@@ -30,7 +30,7 @@ from engram_bench.models import default_cache_dir
 from engram_bench.models.presets import DEFAULT_MODEL
 from engram_bench.records import TrainingRecord
 from engram_bench.session.bench import Bench
-from engram_bench.session.options import read_settings
+from engram_bench.session.reading import read_settings
 from engram_bench.session.sets import load_sets
 from engram_bench.system import provenance
 

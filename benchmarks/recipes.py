@@ -26,13 +26,15 @@ from engram_bench.adapters import store as adapter_store
 from engram_bench.adapters.found import PEFT_CONFIG, PEFT_WEIGHTS
 from engram_bench.models import default_cache_dir
 from engram_bench.patterns.augment import Augmentation
-from engram_bench.patterns.load import find_pattern_files, load_pattern_file
+from engram_bench.patterns.find import find_pattern_files
+from engram_bench.patterns.load import load_pattern_file
 from engram_bench.patterns.render import training_examples
 from engram_bench.records import Comparison, Recipe, Run, TrainingRecord
 from engram_bench.scoring.comparison import compare
 from engram_bench.session.bench import COMPARED, Bench
-from engram_bench.session.options import OPTIONS, read_settings
+from engram_bench.session.options import OPTIONS
 from engram_bench.session.plan import suite_questions
+from engram_bench.session.reading import read_settings
 from engram_bench.system import provenance
 
 MEASURES = ("accuracy", "generalization", "paraphrase_consistency", "consistent_accuracy", "retention", "agreement")
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("| " + " | ".join(HEADER) + " |\n|" + " --- |" * len(HEADER))
     with tempfile.TemporaryDirectory() as folder:
         for scale in map(float, given.scales.split(",")):
-            bench = Bench(settings, sets, default_cache_dir(), started=time.time())
+            bench = Bench(settings, sets, default_cache_dir())
             bench.tuning.recipe = _changed(bench.tuning.recipe, overrides)
             bench.tuning.examples = training_examples(
                 sets, augment=_changed(Augmentation(), overrides), seed=settings.seed

@@ -29,10 +29,11 @@ from tabulate import tabulate
 
 from engram_bench.models import default_cache_dir
 from engram_bench.patterns.expand import accuracy_cases
-from engram_bench.patterns.load import find_pattern_files, load_pattern_file
+from engram_bench.patterns.find import find_pattern_files
+from engram_bench.patterns.load import load_pattern_file
 from engram_bench.records import Pattern, PatternSet, SourceLine
 from engram_bench.session.bench import Bench
-from engram_bench.session.options import read_settings
+from engram_bench.session.reading import read_settings
 from engram_bench.system import provenance
 
 PROJECT = Path(__file__).parent.parent

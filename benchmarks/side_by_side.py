@@ -23,7 +23,8 @@ from typing import Any
 from engram_bench.models import Model, resolve_model
 from engram_bench.models.presets import DEFAULT_MODEL
 from engram_bench.patterns.expand import accuracy_cases
-from engram_bench.patterns.load import find_pattern_files, load_pattern_file
+from engram_bench.patterns.find import find_pattern_files
+from engram_bench.patterns.load import load_pattern_file
 from engram_bench.records import Case, TrainingExample
 from engram_bench.system import provenance
 

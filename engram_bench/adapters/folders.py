@@ -77,11 +77,25 @@ def locked(root: Path, name: str, wait_note: Callable[[str], None] | None = None
 
 
 def _read(holder: Path) -> str:
-    """Who holds a lock; empty if it has just been given back."""
+    """Text of a note beside a lock; empty where there is none, as after a lock has just been given back."""
     try:
         return read_text(holder, errors="replace")
     except OSError:
         return ""
+
+
+def retrained_in(root: Path, name: str) -> str:
+    """Name of the session that last trained the adapter again on request; empty where none did."""
+    return _read(root / ".locks" / f"{name}.session")
+
+
+def note_retrained(root: Path, name: str, session: str | None) -> None:
+    """Note the session that trained the adapter again; None forgets an earlier one."""
+    path = root / ".locks" / f"{name}.session"
+    if session is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_text(session, encoding="utf-8")
 
 
 def publish(root: Path, name: str) -> None:

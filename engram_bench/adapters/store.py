@@ -3,6 +3,7 @@
     adapters/lora-1a2b3c4d5e6f/      a finished adapter: complete, or not there
     adapters/.partial/<name>/        a training in progress, or an interrupted one that can go on
     adapters/.locks/<name>.lock      held while training; ``<name>.holder`` says by whom
+    adapters/.locks/<name>.session   the session that trained it again on request
 
 The folder is renamed into place when everything in it is on the disk, the manifest last. So a finished adapter is never
 half-written, and one whose files differ from its manifest was damaged afterwards: an error, never a silent retrain.
@@ -18,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from engram_bench.adapters import manifest as adapter_manifest
-from engram_bench.adapters.folders import discard, locked, publish
+from engram_bench.adapters.folders import discard, locked, note_retrained, publish, retrained_in
 from engram_bench.adapters.manifest import MANIFEST_FILE, MANIFEST_SCHEMA, Manifest
 from engram_bench.errors import AdapterError, StoreError
 from engram_bench.records import Recipe, TrainingExample, TrainingRecord
@@ -71,7 +72,7 @@ def obtain(
     identity: AdapterIdentity,
     train: Callable[[Path], TrainingRecord],
     *,
-    retrain_since: float | None = None,
+    retrain_in: str | None = None,
     base_reference: str = "",
     wait_note: Callable[[str], None] = lambda note: None,
 ) -> Adapter:
@@ -84,8 +85,8 @@ def obtain(
         root: The adapters' folder, created if missing; may be read-only when the adapter is already there.
         identity: Everything that the adapter is trained from.
         train: Function that trains into the given folder; called at most once, and not at all for a stored adapter.
-        retrain_since: POSIX time (s); a stored adapter that was finished before is trained from scratch. One of several
-            processes that ask for this trains. The old adapter stays until the new one is complete.
+        retrain_in: Train from scratch although there is one, unless the session of this name did so already: of several
+            processes of a session, one trains. The old adapter stays until the new one is complete. No clock decides.
         base_reference: Name that the user gave the base model, for the manifest.
         wait_note: Function that is called once with the name of the process that holds the adapter.
 
@@ -93,12 +94,13 @@ def obtain(
         AdapterError: The stored adapter is damaged, *root* cannot be written, or *train* left no weights.
     """
     path = root / identity.name
-    retrain = _is_older(path, retrain_since)
+    retrain = retrain_in is not None
     try:
         with locked(root, identity.name, wait_note):
-            retrain = _is_older(path, retrain_since)
+            retrain = retrain and not (path.exists() and retrained_in(root, identity.name) == retrain_in)
             if retrain or not (path.exists() or _publish_if_complete(root, identity.name)):
                 _train_into_place(root, identity, train, from_scratch=retrain, base_reference=base_reference)
+                note_retrained(root, identity.name, retrain_in)
             return _load_as(identity, path)
     except OSError as error:
         if path.exists() and not retrain:  # finished adapters in a folder where no lock can be made
@@ -177,20 +179,28 @@ def list_adapters(root: Path, *, on_broken: Callable[[AdapterError], None] | Non
     return tuple(sorted(adapters, key=lambda adapter: (adapter.manifest.created, adapter.name)))
 
 
-def prune(root: Path, keep: Collection[str]) -> tuple[str, ...]:
-    """Names of what was deleted: every adapter and interrupted training in *root* whose name is not in *keep*.
+def prunable(root: Path, keep: Collection[str]) -> tuple[str, ...]:
+    """Names of every adapter and interrupted training in *root* whose name is not in *keep*, in order.
 
-    Folders without a manifest are not ours and stay; so does whatever another process is training now.
+    Folders without a manifest are not ours and left out.
+    """
+    finished = {manifest.parent.name for manifest in root.glob("[!.]*/" + MANIFEST_FILE)}
+    interrupted = {folder.name for folder in root.glob(".partial/*")}
+    return tuple(sorted((finished | interrupted) - set(keep)))
+
+
+def delete(root: Path, names: Collection[str]) -> tuple[str, ...]:
+    """Delete the adapters and interrupted trainings of these names; the names of those deleted.
+
+    Whatever another process is training now stays.
 
     Raises:
         AdapterError: A folder cannot be deleted.
     """
     from filelock import Timeout
 
-    finished = {manifest.parent.name for manifest in root.glob("[!.]*/" + MANIFEST_FILE)}
-    interrupted = {folder.name for folder in root.glob(".partial/*")}
     removed = []
-    for name in sorted((finished | interrupted) - set(keep)):
+    for name in names:
         try:
             with locked(root, name):
                 discard(root, root / ".partial" / name)
@@ -206,16 +216,6 @@ def prune(root: Path, keep: Collection[str]) -> tuple[str, ...]:
 
 
 # ── training into place ─────────────────────────────────────────────────────────────────────────
-
-
-def _is_older(path: Path, since: float | None) -> bool:
-    """Whether the adapter in *path* was finished before *since*; also if there is none."""
-    if since is None:
-        return False
-    try:
-        return (path / MANIFEST_FILE).stat().st_mtime < since
-    except OSError:
-        return True
 
 
 def _train_into_place(

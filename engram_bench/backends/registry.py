@@ -1,4 +1,4 @@
-"""The registry of backends: plain data, so that no question about backends imports a heavy library.
+"""The backends that are there, and what can be asked of them by name. No question imports a heavy library.
 
 Other packages add a backend through the entry-point group ``engram_bench.backends``. The name of the entry is the name of
 the backend; its value is an importable ``module:Class`` that implements :class:`engram_bench.backends.protocol.Backend`.
@@ -9,120 +9,19 @@ from __future__ import annotations
 import importlib
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engram_bench.backends.machine import nvidia
 from engram_bench.backends.protocol import Backend
+from engram_bench.backends.specs import BACKENDS, MODEL_FOLDERS, BackendSpec
 from engram_bench.errors import BackendUnavailable, UsageError
 from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
-    from engram_bench.models import Model
+    from engram_bench.models import ChatTokenizer, Model
     from engram_bench.records import DeviceInfo
-
-
-@dataclass(frozen=True, slots=True)
-class BackendSpec:
-    """Entry of a backend, which describes the backend without importing it."""
-
-    target: str
-    """Class of the backend, as ``module:Class``."""
-    library: str
-    """Library that trains and generates, as reports name it."""
-    requires: tuple[str, ...] = ()
-    """Distributions that must be installed, as requirements of pip: ``mlx-lm>=0.32``."""
-    extra: str = ""
-    """Extra of this package that installs the required distributions: ``pip install 'engram-bench[EXTRA]'``."""
-    device: str = "engram_bench.backends.machine.devices:cpu_device"
-    """Function, as ``module:function``, that returns the DeviceInfo without importing the library."""
-    resolver: str = "engram_bench.models:resolve_model"
-    """Function, as ``module:function``, that turns a model reference into a Model for this backend."""
-    check: str = ""
-    """Function, as ``module:function``, that returns the reason why the backend cannot run here with its *options*, or None.
-
-    The function is called only if all required distributions are installed.
-    """
-    options: tuple[str, ...] = ()
-    """Fields of the session's settings that the class, *device* and *check* take as keyword arguments."""
-    limits: tuple[str, ...] = ()
-    """Fields of the session's settings that the class alone takes as keyword arguments, where they are set."""
-    shortcuts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Keyword arguments of the class that turn a shortcut off, by the name of the shortcut in :data:`SHORTCUTS`."""
-    is_evaluation_only: bool = False
-    """Whether the backend asks models that another program serves, and neither trains nor stores adapters."""
-    is_listed: bool = True
-    """Whether ``engram-bench backends`` lists the backend."""
-
-
-SHORTCUTS: Mapping[str, str] = {
-    "packing": "many prompts or examples share one row, and a common prefix is computed once",
-    "prefix-cache": "the common prefix of all prompts in a call is computed once",
-    "drafts": "expected answers are checked together with the prompts; only tokens that differ are decoded",
-    "eviction": "finished rows leave a batch and waiting rows replace them",
-    "own-passes": "forward and backward passes of this package replace the library's",
-    "presort": "answers use a second copy of the weights, in the order of the fastest matrix products",
-    "short-products": "large matrix products of training have bfloat16 factors, where the processor supports them",
-    "curriculum": "training batches hold mostly examples that are not recalled yet",
-    "activation-cache": "training of a memory computes states once that the memory cannot change",
-}
-"""Ways in which some backends are faster, by name. None changes an answer; the last three change the trained numbers."""
-_TURN_OFF: Mapping[str, Mapping[str, Any]] = {
-    **{name: {name.replace("-", "_"): False} for name in SHORTCUTS},
-    "own-passes": {"lean": False},
-    "short-products": {"products": "float32"},
-}
-
-BACKENDS: dict[str, BackendSpec] = {
-    "cpu": BackendSpec(
-        "engram_bench.backends.torch:CpuBackend",
-        "torch + PEFT",
-        requires=("torch>=2.6", "transformers>=5", "peft>=0.18"),
-        extra="cpu",
-        limits=("max_batch_tokens",),
-        shortcuts=_TURN_OFF,
-    ),
-    "mlx": BackendSpec(
-        "engram_bench.backends.mlx:MlxBackend",
-        "mlx-lm",
-        requires=("mlx>=0.32", "mlx-lm>=0.32"),
-        extra="mlx",
-        device="engram_bench.backends.machine.devices:mlx_device",
-        limits=("max_batch_tokens",),
-        shortcuts={name: _TURN_OFF[name] for name in ("packing", "prefix-cache", "drafts", "eviction", "curriculum")}
-        | {"own-passes": {"kernels": False}},
-    ),
-    "cuda": BackendSpec(
-        "engram_bench.backends.cuda:UnslothBackend",
-        "Unsloth",
-        # Calendar versions. 2026.10.9 is the first that can compute on a processor, which tests without a GPU need.
-        requires=("unsloth>=2026.10.9,<2028", "torch>=2.6", "transformers>=5", "peft>=0.18"),
-        extra="cuda",
-        device="engram_bench.backends.machine.devices:cuda_device",
-        check="engram_bench.backends.machine.nvidia:missing_gpu",
-        options=("load_in_4bit",),
-        limits=("max_batch_tokens",),
-        shortcuts={name: _TURN_OFF[name] for name in ("packing", "curriculum", "activation-cache")},
-    ),
-    "server": BackendSpec(
-        "engram_bench.backends.server:ServerBackend",
-        "an OpenAI-compatible server; evaluation only",
-        device="engram_bench.backends.server:server_device",
-        resolver="engram_bench.backends.server:served_model",
-        check="engram_bench.backends.server:missing_options",
-        options=("server_url", "baseline_model", "candidate_model", "server_concurrency", "server_timeout"),
-        is_evaluation_only=True,
-    ),
-    "fake": BackendSpec(
-        "engram_bench.backends.fake:FakeBackend",
-        "a table of answers (for tests of the plugin)",
-        device="engram_bench.backends.fake:fake_device",
-        resolver="engram_bench.backends.fake:fake_model",
-        is_listed=False,
-    ),
-}
 
 
 def known_backends() -> dict[str, BackendSpec]:
@@ -223,6 +122,29 @@ def is_evaluation_only(name: str) -> bool:
     return _spec(name).is_evaluation_only
 
 
+def check_ready(name: str, model: Model, adapter: Path | None, options: Mapping[str, Any]) -> None:
+    """Raise the error that the first question would meet, as far as it can be known before a model is loaded.
+
+    Args:
+        name: Name of the backend.
+        model: Model to ask.
+        adapter: Folder of the adapter; None for the bare model, and for an adapter that is still to be trained.
+        options: Settings of the session by field name; the backend's own are used.
+
+    Raises:
+        AdapterError: The adapter cannot be opened.
+        BackendError: The server lacks a model, or cannot be reached.
+    """
+    spec = _spec(name)
+    if spec.ready:
+        _load(spec.ready)(model, adapter, **_taken(spec, options))
+
+
+def trained_kinds(name: str) -> tuple[str, ...]:
+    """Kinds of adapter that this backend trains; empty where only a training tells."""
+    return _spec(name).kinds
+
+
 def resolve_model(name: str, reference: str, *, cache: Path | None = None, progress: Progress = no_progress) -> Model:
     """The model with this reference, in the form that the backend takes.
 
@@ -238,6 +160,30 @@ def resolve_model(name: str, reference: str, *, cache: Path | None = None, progr
     """
     model: Model = _load(_spec(name).resolver)(reference, cache=cache, progress=progress)
     return model
+
+
+def local_tokenizer(name: str, reference: str, *, cache: Path) -> ChatTokenizer | None:
+    """The tokenizer of a model that is on this machine; None for other models, and where a server has the tokenizer.
+
+    Args:
+        name: Name of the backend, or ``auto``.
+        reference: Reference of the model.
+        cache: Folder for downloaded and converted models.
+
+    Raises:
+        UsageError: No backend has this name.
+        ModelError: The reference is unknown, or the tokenizer cannot be read.
+    """
+    spec = _spec("cpu" if name == "auto" else name)
+    if spec.is_evaluation_only:
+        return None
+    if spec.resolver != MODEL_FOLDERS:
+        return resolve_model(name, reference, cache=cache).tokenizer
+    from engram_bench.models.chat import ChatTokenizer
+    from engram_bench.models.resolve import local_folder
+
+    folder = local_folder(reference, cache=cache)
+    return ChatTokenizer(folder) if folder else None
 
 
 def choose_backend(name: str = "auto") -> tuple[str, str]:

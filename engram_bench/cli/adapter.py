@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from engram_bench.adapters.folders import find
-from engram_bench.adapters.store import Adapter, list_adapters, load, prune
+from engram_bench.adapters.store import Adapter, delete, list_adapters, load, prunable
 from engram_bench.cli.arguments import add_json, add_quiet, add_settings
 from engram_bench.cli.console import progress, say, say_error, say_json, table
 from engram_bench.cli.project import settings_of
@@ -29,7 +30,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         ("show", _show, "show one adapter: base model, recipe, training, files"),
         ("export", _export, "write an adapter in the format of another tool"),
         ("import", _import, "store an adapter that another tool made, after a check against the model"),
-        ("prune", _prune, "delete all adapters but those to keep"),
+        ("prune", _prune, "delete all adapters but those to keep, after a question"),
     ):
         sub = actions.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if name == "show":
@@ -65,7 +66,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
             sub.add_argument(
                 "--newest", type=int, default=1, metavar="N", help="Keep the newest N adapters. Default: 1."
             )
-            sub.add_argument("--dry-run", action="store_true", help="Print what would be deleted, and delete nothing.")
+            asks = sub.add_mutually_exclusive_group()
+            asks.add_argument("--dry-run", action="store_true", help="Print what would be deleted, and delete nothing.")
+            asks.add_argument("--yes", action="store_true", help="Delete without asking.")
         add_settings(sub, "adapter-dir", *(["model"] if name in ("export", "import") else []))
         add_json(sub)
         sub.set_defaults(action=action)
@@ -175,17 +178,32 @@ def _prune(args: argparse.Namespace) -> int:
     adapters = _stored(root)
     kept = {named(root, name).path.name for name in args.keep}
     kept |= {adapter.path.name for adapter in (adapters[-args.newest :] if args.newest else ())}
-    removed = (
-        tuple(adapter.path.name for adapter in adapters if adapter.path.name not in kept)
-        if args.dry_run
-        else prune(root, kept)
-    )
+    names = prunable(root, kept)
+    if not args.json:
+        say(*(f"would delete {printable(name)}" for name in names if not args.yes), f"{len(kept)} kept")
+    if not names or args.dry_run or not (args.yes or _confirmed(len(names), as_json=args.json)):
+        removed = names if args.dry_run else ()
+    else:
+        removed = delete(root, names)
     if args.json:
         say_json({"removed": list(removed), "kept": sorted(kept), "dry_run": args.dry_run})
-    else:
-        verb = "would delete" if args.dry_run else "deleted"
-        say(*(f"{verb} {printable(name)}" for name in removed), f"{len(kept)} kept")
+    elif not args.dry_run:
+        say(*(f"deleted {printable(name)}" for name in removed))
     return 0
+
+
+def _confirmed(count: int, *, as_json: bool) -> bool:
+    """Whether the user agrees on a terminal to delete this many adapters.
+
+    Raises:
+        UsageError: There is no terminal to ask on.
+    """
+    if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(
+            "adapter prune: nobody to ask, so nothing is deleted; expected --yes, or --dry-run to list only"
+        )
+    say(f"delete {'this adapter' if count == 1 else f'these {count} adapters'}? [y/N] ")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def named(root: Path, name: str) -> Adapter:

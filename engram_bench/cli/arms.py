@@ -7,6 +7,7 @@ Adapters and answers are stored, so a second run trains and asks only what is ne
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from engram_bench.cli.arguments import TRAINING, add_json, add_quiet, add_settings, add_speed
@@ -56,7 +57,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the table and return 0; an error unless every variant can be trained and asked."""
     names = list(dict.fromkeys(part.strip() for part in args.arms.split(",") if part.strip()))
-    adapters = dict(_pair(text) for text in args.adapter)
+    adapters = _pairs(args.adapter)
     beside = [row for path in args.beside for row in load_variants(Path(path)).rows]
 
     def watch(row: VariantRow) -> None:
@@ -65,6 +66,9 @@ def run(args: argparse.Namespace) -> int:
 
     with open_bench(args) as bench:
         settings = variant_settings(bench.settings, names, adapters)
+        for name in adapters:
+            with bench.under(settings[name]) as given:
+                given.check()
         found = run_variants(bench.under, settings, speed=args.speed, watch=watch)
         report_dir = bench.settings.report_dir
     rows = [*beside, *found.rows]
@@ -80,6 +84,21 @@ def run(args: argparse.Namespace) -> int:
     for line in (*variants_table(rows).plain(width()), f"n: {counts_words(rows)}", origin):
         say(line)
     return 0
+
+
+def _pairs(texts: Iterable[str]) -> dict[str, str]:
+    """Variant → folder of its adapter.
+
+    Raises:
+        UsageError: A text is no ``VARIANT=PATH``, or two of them name one variant.
+    """
+    found: dict[str, str] = {}
+    for variant, path in map(_pair, texts):
+        if variant in found:
+            msg = f"--adapter: got {found[variant]} and {path} for {variant!r}, expected one adapter per arm"
+            raise UsageError(msg)
+        found[variant] = path
+    return found
 
 
 def _pair(text: str) -> tuple[str, str]:

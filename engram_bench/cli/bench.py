@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engram_bench.adapters.store import Adapter
 from engram_bench.backends.registry import choose_backend
+from engram_bench.cli.conftests import sets_of
 from engram_bench.cli.console import encoding, progress, say, say_error, say_json, width
 from engram_bench.cli.project import find_project
 from engram_bench.errors import UsageError
@@ -25,15 +26,15 @@ from engram_bench.scoring.gates import session_gates
 from engram_bench.session.bench import Bench, evaluate
 from engram_bench.session.conclusion import Conclusion, conclude, save
 from engram_bench.session.options import Settings
-from engram_bench.session.sets import load_sets
 from engram_bench.session.speed_tests import with_speed
 
 
 @contextmanager
 def open_bench(args: argparse.Namespace) -> Iterator[Bench]:
-    """A bench over the project's patterns under a command's settings; a mistake in the settings is found before a training.
+    """A bench over the project's patterns under a command's settings; what is sure to fail is found before a model is loaded.
 
     Raises:
+        EngramBenchError: See ``Bench.check``.
         PatternFileError: A pattern file has mistakes.
         UsageError: An option cannot be read, or there is no such backend, gate or run.
     """
@@ -44,9 +45,10 @@ def open_bench(args: argparse.Namespace) -> Iterator[Bench]:
     session_gates(settings.gate)
     if settings.compare:
         find_run(settings.report_dir, settings.compare)
-    sets = load_sets(settings, project.root)
+    sets = sets_of(project, settings)
     quiet = getattr(args, "quiet", False) or getattr(args, "json", False)
     with progress(quiet=quiet) as show, Bench(settings, sets, default_cache_dir(), progress=show) as bench:
+        bench.check()
         yield bench
 
 

@@ -27,13 +27,14 @@ from engram_bench.cli.demo_view import View
 from engram_bench.cli.duel import Lanes, duel
 from engram_bench.cli.recording import Recorder
 from engram_bench.errors import UsageError
-from engram_bench.inference.ask import with_limit
+from engram_bench.inference.ask import limited
 from engram_bench.patterns.expand import accuracy_cases, retention_cases, wording_cases
-from engram_bench.patterns.load import SUFFIXES, load_pattern_file
+from engram_bench.patterns.find import SUFFIXES
+from engram_bench.patterns.load import load_pattern_file
 from engram_bench.patterns.wordings import normalise_prompt
 from engram_bench.records import Case, GenerationSettings, PatternSet, Prompt, Side
 from engram_bench.session.bench import COMPARED, Bench
-from engram_bench.session.plan import free_case
+from engram_bench.session.plan import free_case, greedy
 from engram_bench.system.reading import read_text
 
 PROMPTS, QUICK_PROMPTS = 6, 3
@@ -195,7 +196,7 @@ def _play(bench: Bench, cases: Iterable[Case], console: Console, *, pause_s: flo
             console.print(view.heading(case, number, total))
             if not played:
                 _warm_up(generators, case)
-            played.append((case, _show(view, generators, case, bench.settings.max_tokens)))
+            played.append((case, _show(view, generators, case, _limits(case, bench))))
             time.sleep(pause_s)
         if len(played) > 1:
             console.print()
@@ -212,8 +213,12 @@ def _warm_up(generators: Mapping[Side, Generator], case: Case) -> None:
         list(generator.stream(case.prompt, GenerationSettings(max_tokens=1)))
 
 
-def _show(view: View, generators: Mapping[Side, Generator], case: Case, max_tokens: int) -> Lanes:
-    settings = with_limit(GenerationSettings(max_tokens=max_tokens), case)
+def _limits(case: Case, bench: Bench) -> GenerationSettings:
+    """Greedy settings with the limit under which the bench asks the case."""
+    return limited(case, greedy(bench.settings), bench.engine.model).settings
+
+
+def _show(view: View, generators: Mapping[Side, Generator], case: Case, settings: GenerationSettings) -> Lanes:
     lanes: Lanes = {}
     if not view.console.is_terminal:
         *_, lanes = duel(generators, case, settings)

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 
 from engram_bench.cli.arguments import PATTERNS, add_json, add_settings
+from engram_bench.cli.conftests import sets_of
 from engram_bench.cli.console import say, say_json
 from engram_bench.cli.project import find_project
 from engram_bench.door import printable
 from engram_bench.errors import UsageError
 from engram_bench.patterns.render import training_examples, write_chat_jsonl
-from engram_bench.session.sets import load_sets
 from engram_bench.system.reading import read_bytes
 
 OUT = "data/engram"
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     cwd = Path.cwd()
     project = find_project(cwd)
     settings = project.settings(vars(args), cwd)
-    examples = training_examples(load_sets(settings, project.root), seed=settings.seed)
+    examples = training_examples(sets_of(project, settings), seed=settings.seed)
     if not examples:
         msg = f"{', '.join(map(str, settings.patterns))}: no pattern of kind memory, expected at least one to train on"
         raise UsageError(msg)

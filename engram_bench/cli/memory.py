@@ -20,13 +20,15 @@ from engram_bench.door import printable
 from engram_bench.memory.edit import explain, explain_lines, meaning, remove
 from engram_bench.memory.files import load_memory_files, save_memory
 from engram_bench.models import Model
-from engram_bench.patterns.load import find_pattern_files, load_pattern_file
+from engram_bench.patterns.find import find_pattern_files
+from engram_bench.patterns.load import load_pattern_file
 from engram_bench.patterns.render import DEFAULT_AUGMENTATION, training_examples
-from engram_bench.records import GenerationSettings, Prompt, Recipe, TrainingRecord
+from engram_bench.records import Prompt, Recipe, TrainingRecord
 from engram_bench.records.plain import to_plain
 from engram_bench.routing.router import Decision, Router
 from engram_bench.routing.scores import open_scorer
 from engram_bench.session.options import Settings
+from engram_bench.session.plan import greedy
 from engram_bench.system.provenance import utc_now
 
 
@@ -77,7 +79,7 @@ def _explain(args: argparse.Namespace, settings: Settings) -> int:
     stored, prompt, answer = load_memory_files(adapter.path, model), Prompt(args.prompt), args.answer
     if answer is None:
         generator = registry.create(_backend_name(settings)).load(model, adapter.path)
-        answer = generator.complete([prompt], GenerationSettings(max_tokens=settings.max_tokens))[0].text
+        answer = generator.complete([prompt], greedy(settings))[0].text
     positions, meant = explain(stored, model.tokenizer, prompt, answer), meaning(stored, model.tokenizer, prompt)
     decision = _decision(settings, adapter, model, prompt)
     if args.json:

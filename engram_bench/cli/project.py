@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import shlex
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from engram_bench.errors import UsageError
-from engram_bench.session.options import OPTIONS, Settings, read_settings
+from engram_bench.session.options import OPTIONS, Settings
+from engram_bench.session.reading import read_settings
 from engram_bench.system.reading import read_text
 
 _SECTIONS = {
@@ -34,6 +36,8 @@ class Project:
     ini: Mapping[str, Any] = field(default_factory=dict)
     config: Path | None = None
     """File with pytest's configuration; None where there is none."""
+    python_path: tuple[Path, ...] = ()
+    """Folders of pytest's ini key ``pythonpath``, from which the project's own code is imported."""
 
     def settings(self, flags: Mapping[str, Any], cwd: Path) -> Settings:
         """The settings of a command: a flag beats the ini key, which beats the default.
@@ -52,7 +56,7 @@ def find_project(cwd: Path) -> Project:
     """
     for folder in (cwd, *cwd.parents):
         for path, keys in _configurations(folder):
-            return Project(folder, _ours(keys), path)
+            return Project(folder, _ours(keys), path, _python_path(folder, keys.get("pythonpath")))
     return Project(cwd)
 
 
@@ -110,6 +114,12 @@ def _ours(keys: Mapping[str, Any]) -> dict[str, Any]:
         if option.dest in values:
             values[option.dest] = _CONVERT[option.action](values[option.dest])
     return values
+
+
+def _python_path(root: Path, value: Any) -> tuple[Path, ...]:
+    """Folders of the key, which holds words in an ini file and a list in TOML."""
+    words = shlex.split(value) if isinstance(value, str) else value if isinstance(value, list) else ()
+    return tuple(root / str(word) for word in words)
 
 
 def _lines(value: Any) -> list[str]:

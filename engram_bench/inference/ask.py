@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from engram_bench.backends.protocol import Generator
 from engram_bench.errors import PatternFileError
 from engram_bench.inference.respondent import Respondent
 from engram_bench.inference.store import CompletionStore
 from engram_bench.matchers import match
+from engram_bench.patterns.limits import answer_limit
 from engram_bench.records import Case, CaseResult, Completion, GenerationSettings, Prompt, Score, Side
+from engram_bench.records.reasoning import NO_ANSWER, has_marks, reasoning_end, split_reasoning
 from engram_bench.system.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from engram_bench.models import Model
 
 CHUNK = 256
 """Prompts per call of a generator. Completions are stored after each call, so an interrupted session loses at most one call."""
@@ -50,6 +56,7 @@ class Answerer:
             BackendError: The backend failed; completions from before the failure are stored.
         """
         model = self.respondent.model
+        questions = [fitted(question, model) for question in questions]
         prompts = {question.case.prompt: model.tokenizer.encode_prompt(question.case.prompt) for question in questions}
         check_lengths(questions, prompts, model.context_length)
         keys = [self.respondent.key(prompts[question.case.prompt], question.settings) for question in questions]
@@ -57,7 +64,8 @@ class Answerer:
         missing = {key: question for key, question in zip(keys, questions, strict=True) if key not in found}
         if missing:
             found |= self._complete(missing, side)
-        return [_result(question, found[key], side) for key, question in zip(keys, questions, strict=True)]
+        pairs = zip(questions, keys, strict=True)
+        return [_result(question, found[key], side, model) for question, key in pairs]
 
     def _complete(self, missing: dict[str, Question], side: Side) -> dict[str, Completion]:
         """The missing completions, asked for under the store's lock: a process that waited finds them stored."""
@@ -89,11 +97,11 @@ def _ask(generator: Generator, chunk: Sequence[tuple[str, Question]]) -> dict[st
     return {key: completion for (key, _), completion in zip(chunk, completions, strict=True)}
 
 
-def _result(question: Question, completion: Completion, side: Side) -> CaseResult:
+def _result(question: Question, completion: Completion, side: Side, model: Model) -> CaseResult:
     return CaseResult(
         case=question.case,
         side=side,
-        completion=completion,
+        completion=apart(completion, question.case, model),
         score=judge(question.case, completion),
         test=question.test,
         sample=question.settings.sample,
@@ -104,7 +112,26 @@ def judge(case: Case, completion: Completion) -> Score:
     """The score of a completion; any completion passes a case without an answer, where only agreement is measured."""
     if not case.answers:
         return Score("passed", "no answer to compare with")
-    return match(case.match, completion.text, case.answers)
+    score = match(case.match, completion.text, case.answers)
+    if completion.stop_reason == "length" and score.reason.startswith(NO_ANSWER):
+        return replace(score, reason=f"{score.reason}; max-reasoning-tokens gives reasoning a limit of its own")
+    return score
+
+
+def apart(completion: Completion, case: Case, model: Model) -> Completion:
+    """The completion with the model's reasoning apart from its answer, which is empty where the reasoning has no end.
+
+    A completion without reasoning stays as it is, and so does any completion of a case whose accepted answers hold marks of
+    reasoning themselves.
+    """
+    if not has_marks(completion.text) or any(map(has_marks, case.answers)):
+        return completion
+    answer, reasoning = split_reasoning(completion.text)
+    tokens = completion.reasoning_tokens
+    if not tokens and model.tokenizer.stop_ids:  # a server's tokenizer is unknown: it counts itself, or nobody does
+        said = completion.text if answer is None else completion.text[: reasoning_end(completion.text)]
+        tokens = min(completion.completion_tokens, len(model.tokenizer.encode(said)))
+    return replace(completion, text=answer or "", reasoning=reasoning, reasoning_tokens=tokens)
 
 
 def check_lengths(questions: Iterable[Question], prompts: Mapping[Prompt, Sequence[int]], context_length: int) -> None:
@@ -124,6 +151,45 @@ def check_lengths(questions: Iterable[Question], prompts: Mapping[Prompt, Sequen
             )
     for path, mistakes in too_long.items():
         raise PatternFileError(path, mistakes)
+
+
+def check_room(cases: Iterable[Case], max_tokens: int, model: Model) -> None:
+    """Check that every prompt with its answer fits into the context; only long prompts are encoded.
+
+    Args:
+        cases: Cases that may be asked.
+        max_tokens: Limit of the session.
+        model: Model whose context counts.
+
+    Raises:
+        PatternFileError: As :func:`check_lengths`.
+    """
+    around: dict[str | None, int] = {}
+    long: list[Question] = []
+    for case in cases:
+        system = case.prompt.system
+        if system not in around:
+            around[system] = len(model.tokenizer.encode_prompt(Prompt("?", system)))
+        question = limited(case, GenerationSettings(max_tokens), model)
+        size = around[system] + len(case.prompt.user.encode("utf-8", "replace"))  # no token is shorter than a byte
+        if size + question.settings.max_tokens > model.context_length:
+            long.append(question)
+    prompts = {question.case.prompt: model.tokenizer.encode_prompt(question.case.prompt) for question in long}
+    check_lengths(long, prompts, model.context_length)
+
+
+def fitted(question: Question, model: Model) -> Question:
+    """The question with a limit that holds its longest accepted answer, unless the pattern file sets the limit."""
+    case, settings = question.case, question.settings
+    if case.max_tokens is not None or not case.answers:
+        return question
+    limit = answer_limit(case.answers, settings.max_tokens, model.tokenizer)
+    return question if limit == settings.max_tokens else replace(question, settings=replace(settings, max_tokens=limit))
+
+
+def limited(case: Case, settings: GenerationSettings, model: Model) -> Question:
+    """The question of a case under the session's settings, with the limit that the case has or needs."""
+    return fitted(Question(case, settings=with_limit(settings, case)), model)
 
 
 def with_limit(settings: GenerationSettings, case: Case) -> GenerationSettings:

@@ -26,7 +26,7 @@ from engram_bench.inference.store_file import (
     is_damage,
 )
 from engram_bench.records import Completion, GenerationSettings
-from engram_bench.records.plain import canonical_json
+from engram_bench.records.plain import canonical_json, to_plain
 from engram_bench.system.warning import warn
 
 STORE_FILE = "completions.sqlite"
@@ -66,7 +66,10 @@ def completion_key(
     """
     if settings.temperature == 0:
         settings = replace(settings, seed=0, top_p=1.0)
-    parts = (model, adapter, template, backend, dtype, tuple(prompt_tokens), settings, version)
+    drawn = to_plain(settings)
+    if settings.max_reasoning_tokens is None:
+        del drawn["max_reasoning_tokens"]  # answers from before this setting existed keep their keys
+    parts = (model, adapter, template, backend, dtype, tuple(prompt_tokens), drawn, version)
     return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
 

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from engram_bench.errors import UsageError
 from engram_bench.matchers import dates, number, source, text
 from engram_bench.matchers.protocol import Matcher, UnusableAnswer, miss, shown
-from engram_bench.matchers.reasoning import has_marks, split_reasoning
 from engram_bench.records import Score
+from engram_bench.records.reasoning import NO_ANSWER, has_marks, split_reasoning
 
 GROUP = "engram_bench.matchers"
 """Entry-point group: the name a pattern file uses → a :data:`~engram_bench.matchers.protocol.Matcher`."""
@@ -92,7 +92,7 @@ def match(name: str, completion_text: str, answers: Sequence[str]) -> Score:
     if not any(map(has_marks, answers)):
         spoken = split_reasoning(completion_text).answer
         if spoken is None:
-            return Score("failed", f"found reasoning without an end, and no answer: {shown(completion_text)}")
+            return Score("failed", f"{NO_ANSWER}: {shown(completion_text)}")
         completion_text = spoken
     missed: list[Score] = []
     for answer in answers:

@@ -51,12 +51,12 @@ def build_once(target: Path, build: Callable[[Path], None], *, progress: Progres
     Raises:
         ModelError: The cache cannot be written. Other errors of *build* pass through.
     """
-    if _is_complete(target):
+    if is_complete(target):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target, progress):
-            if not _is_complete(target):
+            if not is_complete(target):
                 _build(target, build)
     except OSError as error:
         msg = f"{target}: cannot be written ({error}), expected a writable cache with room; set {CACHE_VARIABLE} to one"
@@ -95,7 +95,8 @@ def _build(target: Path, build: Callable[[Path], None]) -> None:
         raise
 
 
-def _is_complete(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
+    """Whether :func:`build_once` finished this folder and every file has kept its size."""
     with suppress(OSError, ValueError, TypeError, AttributeError):
         sizes = read_json(folder / _MARKER)
         return all((folder / name).stat().st_size == size for name, size in sizes.items())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engram_bench.errors import ModelError
 from engram_bench.models.folder import read_json, tokenizer_file
 from engram_bench.records import Prompt, TrainingExample
+from engram_bench.records.reasoning import open_marks
 from engram_bench.system.reading import MIB, check_values, read_bytes, read_text
 
 if TYPE_CHECKING:
@@ -79,17 +80,27 @@ class ChatTokenizer:
         """Token ids of prompt, stripped answer and end-of-turn token, and the index of the first answer token.
 
         The ids before this index are exactly those of :meth:`encode_prompt`. An empty answer is the end-of-turn token alone.
+        Where the template opens reasoning, the answer's tokens begin with those of :attr:`answer_opening`.
         """
         return self.encode_examples([TrainingExample(prompt, answer)])[0]
 
     def encode_examples(self, examples: Sequence[TrainingExample]) -> list[tuple[list[int], int]]:
         """Token ids and index of each example as by :meth:`encode_example`, in order, computed on all cores."""
         prompts = self.encode_prompts([example.prompt for example in examples])
-        answers = self._encode_batch([example.answer.strip() for example in examples])
+        answers = self._encode_batch([self.answer_opening + example.answer.strip() for example in examples])
         return [
             ([*prompt, *answer, self.end_of_turn_id], len(prompt))
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
+
+    @cached_property
+    def answer_opening(self) -> str:
+        """Text that ends the reasoning which the chat template opens in every prompt; empty for most models.
+
+        A tuned model must end the reasoning before its answer, or the answer would be part of it.
+        """
+        closing = open_marks(self.template.around(None)[1])[1]
+        return f"{closing}\n\n" if closing else ""
 
     def content_mask(self, prompt: Prompt) -> list[bool]:
         """Whether each token of :meth:`encode_prompt` holds text of the user's turn.
@@ -128,9 +139,15 @@ class ChatTokenizer:
         return tuple(token.content for token in self._added_tokens.values() if token.special)
 
     @cached_property
+    def stop_texts(self) -> tuple[str, ...]:
+        """Texts of the added tokens that end an answer, in order of their ids."""
+        return tuple(token.content for index, token in self._added_tokens.items() if index in self.stop_ids)
+
+    @cached_property
     def template_fingerprint(self) -> str:
         """SHA-256 (hex) of everything that affects token ids and stops: template, tokenizer, special and stop tokens."""
         parts = [self.template.source, sorted(self._special_tokens.items()), sorted(self.stop_ids), self.end_of_turn_id]
+        parts += [self.answer_opening] if self.answer_opening else []
         digest = sha256(json.dumps(parts).encode())
         digest.update(read_bytes(self._folder / "tokenizer.json", limit=MAX_TOKENIZER_BYTES))
         return digest.hexdigest()

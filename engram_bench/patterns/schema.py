@@ -85,7 +85,10 @@ class QuestionHeader(_Header):
     match: Text = Field(default="exact", description="Default matcher of this file.")
     system: Text | None = Field(default=None, description="System prompt of every pattern without one.")
     category: Text | None = Field(default=None, description="Category of every pattern without one. Default: the name.")
-    max_tokens: Count | None = Field(default=None, description="Longest answer in tokens. Default: the session's.")
+    max_tokens: Count | None = Field(
+        default=None,
+        description="Longest answer in tokens. Default: the session's, or more where an accepted answer needs more.",
+    )
     min_consistency: Share = Field(
         default=0.8,
         description="Share of a pattern's wordings that must be answered correctly for its consistency case to pass.",

@@ -7,9 +7,9 @@ asserts a case · ``timed`` runs a side of a speed test · ``fixtures`` serves t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -20,7 +20,9 @@ from engram_bench.plugin.handle import HANDLE, SessionHandle
 from engram_bench.plugin.ledger import SessionLedger
 from engram_bench.plugin.outlet import header, usage_error
 from engram_bench.plugin.parts import part
-from engram_bench.session.options import OPTIONS, Settings, read_settings
+from engram_bench.plugin.refusal import refuse, takes_a_side
+from engram_bench.session.options import OPTIONS, Settings
+from engram_bench.session.reading import read_settings
 
 pytest_plugins = ["engram_bench.plugin.fixtures"]
 
@@ -66,9 +68,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     settings = _settings(config)
-    if not hasattr(config.option, "engram_started"):
-        config.option.engram_started = time.time()  # xdist hands options to its workers: one start for all
-    config.stash[HANDLE] = SessionHandle(config, settings, config.option.engram_started)
+    if not hasattr(config.option, "engram_session"):
+        config.option.engram_session = uuid4().hex  # xdist hands options to its workers: one name for all
+    config.stash[HANDLE] = SessionHandle(config, settings, config.option.engram_session)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(SessionLedger(config, settings), "engram_bench.ledger")
         _collect_named_patterns(config, settings.patterns)
@@ -125,15 +127,30 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return header([f"engram-bench: backend {backend} ({reason}), {asked}{without}"])
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out a link below a configured folder that leads back to a folder around it: pytest would follow it for ever."""
+    if not _is_below(collection_path, config.stash[HANDLE].settings.patterns) or not collection_path.is_symlink():
+        return None
+    real = collection_path.resolve()
+    return True if any(parent.resolve() == real for parent in collection_path.parents) else None
+
+
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Take pattern files for test modules: those named on the command line, or below a configured folder."""
+    """Take pattern files for test modules: those named on the command line, and those that a command would find."""
     if file_path.suffix not in (".yaml", ".yml", ".jsonl"):
         return None
-    folders = parent.config.stash[HANDLE].settings.patterns
-    if not parent.session.isinitpath(file_path) and not any(file_path.is_relative_to(folder) for folder in folders):
-        return None
+    handle = parent.config.stash[HANDLE]
+    if not parent.session.isinitpath(file_path):
+        if not _is_below(file_path, handle.settings.patterns):
+            return None
+        if handle.session().files.configured.get(file_path.resolve()) != file_path:
+            return None  # the same file was found under another path
     module: pytest.Collector = part("collect")(file_path, parent)
     return module
+
+
+def _is_below(path: Path, folders: tuple[Path, ...]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -149,14 +166,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Keep the selected items: all of them are answered at once when the first test needs an answer."""
-    opened = session.config.stash[HANDLE].opened
-    if opened is None:
-        return  # no item of the suite, and no test of a user that takes a pattern
+    """Keep the selected items, and stop the session where an error is sure to come: one error before any model is loaded."""
+    handle = session.config.stash[HANDLE]
+    if handle.opened is None and not takes_a_side(session.items):
+        return  # no item of the suite, and no test of a user that asks a model
     try:
-        opened.select(session.items)
+        handle.session().select(session.items)
+        options = session.config.option
+        if not (options.collectonly or options.continue_on_collection_errors or session.testsfailed):
+            handle.session().check_early()
     except EngramBenchError as error:
-        raise usage_error(error) from error
+        refuse(session, error)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:

@@ -32,14 +32,18 @@ def baseline(request: pytest.FixtureRequest) -> AskableSide:
 @pytest.fixture(scope="session")
 def candidate(request: pytest.FixtureRequest) -> AskableSide:
     """The tuned model; call it with a text or a pattern. The bare model with ``--engram-adapter=none``."""
-    side: AskableSide = part("side")("candidate", session_of(request.config))
+    session = session_of(request.config)
+    session.files.train_configured()
+    side: AskableSide = part("side")("candidate", session)
     return side
 
 
 @pytest.fixture(scope="session")
 def adapter(request: pytest.FixtureRequest) -> Adapter | None:
     """The adapter under test, loaded or trained; None with ``--engram-adapter=none``."""
-    return or_fail(lambda: session_of(request.config).bench.tuning.adapter)
+    session = session_of(request.config)
+    session.files.train_configured()
+    return or_fail(lambda: session.bench.tuning.adapter)
 
 
 @pytest.fixture(scope="session")

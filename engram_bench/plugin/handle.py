@@ -21,17 +21,17 @@ T = TypeVar("T")
 class SessionHandle:
     """What a session is made of, and the session once there is one."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, started: float) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, session: str) -> None:
         self.settings = settings
         self.opened: BenchSession | None = None
         """The session; None until it is needed."""
         self._config = config
-        self._started = started
+        self._session = session
 
     def session(self) -> BenchSession:
         """The session, the same at every call."""
         if self.opened is None:
-            self.opened = part("session")(self._config, self.settings, self._started)
+            self.opened = part("session")(self._config, self.settings, self._session)
         return self.opened
 
     def close(self) -> None:

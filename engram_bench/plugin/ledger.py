@@ -11,8 +11,9 @@ import pytest
 
 from engram_bench.errors import EngramBenchError
 from engram_bench.plugin.gathered import TRAVEL, Gathered
-from engram_bench.plugin.outlet import section, workflow
+from engram_bench.plugin.outlet import error_line, section, workflow
 from engram_bench.plugin.parts import part
+from engram_bench.plugin.refusal import PROBLEM
 from engram_bench.session.options import Settings
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class SessionLedger:
         self._gathered = Gathered()
         self._summary: Summary | None = None
         self._problem = ""
+        self._refusal = ""
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -40,6 +42,11 @@ class SessionLedger:
         self._config.add_cleanup(folder.cleanup)
         return Path(folder.name)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take the reason why a worker refuses the session; all workers have the same one."""
+        self._refusal = self._refusal or getattr(node, "workeroutput", {}).get(PROBLEM, "")
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the results that a report carries, or note that a case has none."""
         travelled = getattr(report, TRAVEL, None)
@@ -51,6 +58,8 @@ class SessionLedger:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Save the run, then judge it: a failed gate turns a green session red, and never the other way round."""
+        if self._refusal:
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if not self._gathered.is_a_run:
             return
         try:
@@ -63,7 +72,9 @@ class SessionLedger:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the comparison, and what changed since an earlier run."""
+        """Print the comparison, and what changed since an earlier run; or why the session was refused."""
+        if self._refusal:
+            error_line(terminalreporter, self._refusal)
         if self._summary is not None:
             section(terminalreporter, self._summary.lines())
             workflow(terminalreporter, self._summary.annotations())

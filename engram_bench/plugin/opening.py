@@ -13,14 +13,14 @@ from engram_bench.session.bench import Bench
 from engram_bench.session.options import Settings
 
 
-def open_bench(config: pytest.Config, settings: Settings, sets: tuple[PatternSet, ...], started: float) -> Bench:
+def open_bench(config: pytest.Config, settings: Settings, sets: tuple[PatternSet, ...], session: str) -> Bench:
     """A bench that shows its progress on pytest's terminal, and that has loaded nothing yet."""
     return Bench(
         settings,
         sets,
         default_cache_dir(),
         progress=terminal_progress(config),
-        started=started,
+        session=session,
         session_dir=shared_folder(config),
     )
 

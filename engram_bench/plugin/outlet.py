@@ -59,6 +59,12 @@ def section(reporter: pytest.TerminalReporter, lines: Iterable[tuple[str, str]],
             reporter.write_line(printable(line, LONGEST_LINE), **({colour: True} if colour else {}))
 
 
+def error_line(reporter: pytest.TerminalReporter, message: str) -> None:
+    """Write why the session was refused, as pytest writes a usage error."""
+    for line in f"ERROR: {message}".split("\n"):
+        reporter.write_line(printable(line, LONGEST_LINE), red=True)
+
+
 def workflow(reporter: pytest.TerminalReporter, commands: Iterable[str]) -> None:
     """Write workflow commands of ``reporting.github``, whose values have passed the door."""
     for command in commands:

@@ -7,15 +7,16 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from engram_bench.errors import EngramBenchError, PatternFileError
 from engram_bench.patterns.leaks import HeldOut
-from engram_bench.plugin.files import PatternFiles
+from engram_bench.plugin.files import PatternFiles, load_conftests
 from engram_bench.plugin.parts import part
+from engram_bench.plugin.refusal import asked_by_users, has_suite
 from engram_bench.records import (
     CaseResult,
     Completion,
@@ -44,15 +45,15 @@ Key = tuple[str, str, int]
 class BenchSession:
     """What the plugin knows in one process; models are loaded when the first answer is missing."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, started: float) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, session: str) -> None:
         self.config = config
         self.settings = settings
-        self.files = PatternFiles(config.rootpath, settings.patterns)
+        self.files = PatternFiles(config.rootpath, settings.patterns, partial(load_conftests, config))
         self.items: Sequence[pytest.Item] = ()
         """The selected items, once collection is over."""
         self.leak_lines: list[str] = []
         """Lines on the selected held-out wordings, once collection is over."""
-        self._started = started
+        self._session = session
         self._lifetimes = ExitStack()
         self._rows: dict[Side, dict[Key, CaseResult]] = {}
         self._measured: tuple[tuple[Measure, ...], tuple[SweepPoint, ...]] | None = None
@@ -63,10 +64,15 @@ class BenchSession:
     def select(self, items: Sequence[pytest.Item]) -> None:
         """Take the selected items, and check their held-out wordings before anything is asked.
 
+        Where one of them is a test of the user that asks the candidate, the configured files are trained on.
+
         Raises:
             PatternFileError: A held-out wording is, normalised, the prompt of a training example; lists them all.
         """
         self.items = items
+        if asked_by_users(items) & {"candidate", "adapter"}:
+            self.files.train_configured()
+            self.files.check_across()
         if not self.files.has_held_out:
             return  # without a look at every case
         selected = {
@@ -74,6 +80,16 @@ class BenchSession:
         }
         if selected:
             self.leak_lines = leak_lines(self.files.training_sets(), selected, self.bench.tuning.examples)
+
+    def check_early(self) -> None:
+        """Raise the first error that the selected items are sure to meet, before a model is loaded.
+
+        Raises:
+            EngramBenchError: See ``Bench.check``.
+        """
+        asked = asked_by_users(self.items)
+        if has_suite(self.items) or asked:
+            self.bench.check(has_adapter=has_suite(self.items) or asked != {"baseline"})
 
     def asks_for(self, test: str) -> bool:
         """Whether the command line names this test: ``-m NAME`` or a node id."""
@@ -88,7 +104,7 @@ class BenchSession:
     @cached_property
     def bench(self) -> Bench:
         """Model, adapter and stores of this session."""
-        made: Bench = part("bench")(self.config, self.settings, self.files.training_sets(), self._started)
+        made: Bench = part("bench")(self.config, self.settings, self.files.training_sets(), self._session)
         return self._lifetimes.enter_context(made)
 
     def rows(self, task: Task, test: str) -> dict[Side, list[CaseResult]]:

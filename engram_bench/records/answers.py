@@ -26,6 +26,11 @@ class GenerationSettings:
     """Index of a repeat; another index gives another draw, never the same stored completion."""
     ignore_eos: bool = False
     """Whether a completion always has *max_tokens* tokens, as in timed rounds."""
+    max_reasoning_tokens: int | None = None
+    """Largest number of new tokens up to the end of the model's reasoning; *max_tokens* then counts from there.
+
+    None counts reasoning towards *max_tokens*. Reasoning that has no end within its limit leaves no answer.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +38,30 @@ class Completion:
     """Answer of a model to one prompt."""
 
     text: str
-    """Decoded new tokens without the final stop token; template tokens inside the text stay visible."""
+    """Decoded new tokens without the final stop token; template tokens inside the text stay visible.
+
+    In a scored result the text is the answer alone; what the model thought aloud is in *reasoning*.
+    """
     prompt_tokens: int
     completion_tokens: int
     """Number of new tokens, the stop token included."""
     stop_reason: StopReason
     seconds: float
     """Share of the batch's wall time that falls to this prompt."""
+    reasoning: str = ""
+    """What the model thought aloud before its answer (``<think>…</think>`` and similar marks), without the marks."""
+    reasoning_tokens: int = 0
+    """Number of new tokens that the reasoning took, marks included; they are among *completion_tokens*."""
+
+    @property
+    def answer_tokens(self) -> int:
+        """Number of new tokens besides the reasoning, the stop token included."""
+        return self.completion_tokens - self.reasoning_tokens
+
+    @property
+    def said(self) -> str:
+        """The answer; the reasoning where that is all there is."""
+        return self.text or self.reasoning
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,10 @@ class LedgerEntry:
     reason: str = ""
     """Why the candidate's answer is not correct; empty where it is."""
     required: bool = False
+    baseline_reasoning: str = ""
+    """What the baseline thought aloud before its answer; empty where it did not."""
+    candidate_reasoning: str = ""
+    """What the candidate thought aloud before its answer; empty where it did not."""
 
 
 @dataclass(frozen=True, slots=True)

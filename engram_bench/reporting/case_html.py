@@ -25,7 +25,9 @@ def case_html(baseline: CaseResult | None, candidate: CaseResult) -> str:
         "prompt": case.prompt.user,
         "expected": case.answers[0] if case.answers else "",
         "baseline": baseline.completion.text if baseline else "",
+        "baseline's reasoning": baseline.completion.reasoning if baseline else "",
         "candidate": candidate.completion.text,
+        "candidate's reasoning": candidate.completion.reasoning,
         "pattern": str(case.source),
     }
     rows = Markup().join(_ROW.format(name, printable(text, MAX_CHARS)) for name, text in texts.items() if text)

@@ -92,8 +92,13 @@ def _answer(heading: str, completion: Completion | None) -> list[str]:
     if completion is None:
         return [f"  {heading:<10} (no answer)"]
     lines = _labelled(heading, completion.text)
-    if completion.stop_reason == "length":
-        lines[-1] += f"  (cut after {completion.completion_tokens} tokens)"
+    if completion.stop_reason == "length" and completion.reasoning and not completion.text:
+        lines[-1] += "  (cut in its reasoning)"
+    elif completion.stop_reason == "length":
+        lines[-1] += f"  (cut after {completion.answer_tokens} tokens)"
+    if completion.reasoning:
+        lines += _labelled("reasoning", completion.reasoning)
+        lines[-1] += f"  ({completion.reasoning_tokens} tokens)" if completion.reasoning_tokens else ""
     return lines
 
 

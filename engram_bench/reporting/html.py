@@ -134,6 +134,7 @@ def _ledger_text(ledger: Sequence[LedgerEntry], longest: int) -> str:
             _shown(entry.candidate, longest),
             _shown(entry.reason, min(longest, 400)),
             int(entry.required),
+            *_reasoning(entry, longest),
         ]
         for entry in ledger
     ]
@@ -146,6 +147,12 @@ def _ledger_text(ledger: Sequence[LedgerEntry], longest: int) -> str:
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _reasoning(entry: LedgerEntry, longest: int) -> list[str]:
+    """Both sides' reasoning; nothing for the many cases where no model thought aloud."""
+    texts = (entry.baseline_reasoning, entry.candidate_reasoning)
+    return [_shown(text, longest) for text in texts] if any(texts) else []
 
 
 def _shown(text: str, longest: int) -> str:

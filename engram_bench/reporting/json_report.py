@@ -20,6 +20,7 @@ Within one ``schema`` number, keys are only added, never changed or removed::
     sweep           checkpoint, step, recall, held_out, retention of each checkpoint; empty without --engram-sweep
     verdicts        gate, outcome, measured, wanted, reason, p_value
     timing          train_s, baseline_s, candidate_s, total_s
+    reasoning       SIDE → answers, without_end, tokens, for sides that thought aloud; empty otherwise
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from engram_bench.records import (
     TrainingRecord,
     Verdict,
 )
+from engram_bench.reporting.words import reasoning_counts
 
 SCHEMA = 1
 """Number of the format."""
@@ -66,6 +68,7 @@ def json_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -
         "sweep": [asdict(point) for point in run.sweep],
         "verdicts": [asdict(verdict) for verdict in verdicts],
         "timing": asdict(run.timing),
+        "reasoning": reasoning_counts(run),
     }
     if comparison.added or comparison.removed:
         report |= {"added": list(comparison.added), "removed": list(comparison.removed)}

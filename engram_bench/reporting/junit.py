@@ -31,6 +31,8 @@ def case_properties(baseline: CaseResult | None, candidate: CaseResult) -> list[
         ("engram_expected", case.answers[0] if case.answers else ""),
         ("engram_baseline", baseline.completion.text if baseline else ""),
         ("engram_candidate", candidate.completion.text),
+        ("engram_baseline_reasoning", baseline.completion.reasoning if baseline else ""),
+        ("engram_candidate_reasoning", candidate.completion.reasoning),
     ]
     if baseline and case.answers and "not_scored" not in (baseline.score.outcome, candidate.score.outcome):
         found.append(("engram_state", STATES[baseline.score.passed, candidate.score.passed]))

@@ -127,10 +127,18 @@ def _ledger(comparison: Comparison, states: Sequence[State], max_entries: int) -
                 yield f"… and {len(found) - max_entries} more in `latest.json`"
 
 
+def _answer(text: str, reasoning: str) -> str:
+    """An answer, and the reasoning that came before it."""
+    return f"{code(text)} after {code(reasoning)}" if reasoning else code(text)
+
+
 def _entry_table(found: Sequence[LedgerEntry]) -> ReportTable:
     rows = tuple(
-        tuple(
-            map(code, (entry.case_id, entry.prompt, entry.expected, entry.baseline, entry.candidate, str(entry.source)))
+        (
+            *map(code, (entry.case_id, entry.prompt, entry.expected)),
+            _answer(entry.baseline, entry.baseline_reasoning),
+            _answer(entry.candidate, entry.candidate_reasoning),
+            code(str(entry.source)),
         )
         for entry in found
     )

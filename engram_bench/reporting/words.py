@@ -80,10 +80,31 @@ def run_lines(run: Run) -> dict[str, str]:
         "adapter": _adapter_words(provenance, run.training),
         "note": provenance.adapter_note,
         "time": _timing_words(run.timing),
+        "reasoning": _reasoning_words(run),
         "run": ", ".join(filter(None, (run.name, f"commit {provenance.commit}" * bool(provenance.commit)))),
         "command": provenance.command,
     }
     return {heading: printable(line, LONGEST_WORDS) for heading, line in lines.items() if line}
+
+
+def reasoning_counts(run: Run) -> dict[str, dict[str, int]]:
+    """Side → how many of its answers came after reasoning, how many never came, and the tokens of all reasoning."""
+    found: dict[str, dict[str, int]] = {}
+    for row in run.results:
+        if row.completion.reasoning:
+            side = found.setdefault(row.side, {"answers": 0, "without_end": 0, "tokens": 0})
+            side["answers"] += 1
+            side["without_end"] += not row.completion.text
+            side["tokens"] += row.completion.reasoning_tokens
+    return found
+
+
+def _reasoning_words(run: Run) -> str:
+    return "; ".join(
+        f"{side}: {counts['answers']:,} answers, {counts['tokens']:,} tokens"
+        + (f", {counts['without_end']:,} without an end" if counts["without_end"] else "")
+        for side, counts in reasoning_counts(run).items()
+    )
 
 
 def _adapter_words(provenance: Provenance, training: TrainingRecord | None) -> str:

@@ -127,6 +127,8 @@ def _entry(pair: Pair) -> LedgerEntry:
         candidate=after.completion.text,
         reason="" if after.score.passed else after.score.reason,
         required=case.required,
+        baseline_reasoning=before.completion.reasoning,
+        candidate_reasoning=after.completion.reasoning,
     )
 
 

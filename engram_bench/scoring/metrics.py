@@ -90,13 +90,13 @@ def _retention(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
 
 def _agreement(metric: Metric, pairs: Sequence[Pair]) -> Measure:
     n = len(pairs)
-    same = sum(_normalised(p.baseline.completion.text) == _normalised(p.candidate.completion.text) for p in pairs)
+    same = sum(_normalised(p.baseline.completion.said) == _normalised(p.candidate.completion.said) for p in pairs)
     return Measure(metric.name, metric.unit, None, Estimate(same / n, n, rates.wilson_interval(same, n), same))
 
 
 def _answer_tokens(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
     values = [
-        (float(pair.baseline.completion.completion_tokens), float(pair.candidate.completion.completion_tokens))
+        (float(pair.baseline.completion.answer_tokens), float(pair.candidate.completion.answer_tokens))
         for pair in pairs
     ]
     return mean(metric, values, [pair.pattern for pair in pairs])
@@ -159,8 +159,8 @@ def _consistent_accuracy(metric: Metric, pairs: Sequence[Pair]) -> Measure | Non
 def _agreement_within(metric: Metric, groups: Sequence[Sequence[Pair]]) -> Measure | None:
     values = [
         (
-            agreeing_pairs([pair.baseline.completion.text for pair in group]),
-            agreeing_pairs([pair.candidate.completion.text for pair in group]),
+            agreeing_pairs([pair.baseline.completion.said for pair in group]),
+            agreeing_pairs([pair.candidate.completion.said for pair in group]),
         )
         for group in groups
     ]

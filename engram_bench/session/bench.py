@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 from engram_bench.errors import AdapterError, UnsupportedError
 from engram_bench.inference.ask import Question, with_limit
 from engram_bench.records import (
     Case,
     CaseResult,
-    GenerationSettings,
     Measure,
     PatternSet,
     Provenance,
@@ -27,10 +27,11 @@ from engram_bench.records import (
     Timing,
 )
 from engram_bench.scoring import drift
+from engram_bench.session.early import check_early
 from engram_bench.session.engine import Engine
 from engram_bench.session.inspection import Inspector
 from engram_bench.session.options import Settings
-from engram_bench.session.plan import suite_questions
+from engram_bench.session.plan import greedy, suite_questions
 from engram_bench.session.respondents import Respondents
 from engram_bench.session.speed_tests import speed_lab
 from engram_bench.session.stages import StageClock
@@ -60,7 +61,7 @@ class Bench:
         cache_dir: Path,
         *,
         progress: Progress = no_progress,
-        started: float | None = None,
+        session: str = "",
         session_dir: Path | None = None,
     ) -> None:
         """A bench that has loaded nothing yet.
@@ -70,14 +71,14 @@ class Bench:
             sets: Pattern sets that are trained on.
             cache_dir: Folder of models and of stored completions.
             progress: Callable that shows how far long work has come.
-            started: POSIX time (s) of the session's start, the same in all its processes; None is now.
+            session: Name of the session, the same in all its processes and in no other session; empty makes a new one.
             session_dir: Folder that all processes of the session share and that ends with the session.
         """
         self.settings = settings
         self.sets = sets
         self.clock = StageClock()
         self.engine = Engine(settings, cache_dir, progress, session_dir)
-        self.tuning = Tuning(settings, sets, self.engine, self.clock, time.time() if started is None else started)
+        self.tuning = Tuning(settings, sets, self.engine, self.clock, session or uuid4().hex)
         self.respondents = Respondents(self.engine, self.tuning)
 
     def under(self, settings: Settings) -> Bench:
@@ -88,7 +89,7 @@ class Bench:
             self.sets,
             engine.cache_dir,
             progress=engine.progress,
-            started=self.tuning.started,
+            session=self.tuning.session,
             session_dir=engine.session_dir,
         )
 
@@ -98,10 +99,17 @@ class Bench:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def check(self, *, has_adapter: bool = True) -> None:
+        """Raise the first error that the session is sure to meet, before a model is loaded; see ``early``.
+
+        Args:
+            has_adapter: Whether a candidate is asked; otherwise only the bare model.
+        """
+        check_early(self.engine, self.tuning, has_adapter=has_adapter)
+
     def questions(self, cases: Iterable[Case], *, test: str = "accuracy") -> list[Question]:
         """One greedy question per case under the session's limits."""
-        greedy = GenerationSettings(max_tokens=self.settings.max_tokens)
-        return [Question(case, test, with_limit(greedy, case)) for case in cases]
+        return [Question(case, test, with_limit(greedy(self.settings), case)) for case in cases]
 
     def answer(self, questions: Sequence[Question], side: Side) -> list[CaseResult]:
         """One scored result per question, in order.

@@ -8,12 +8,12 @@ from functools import partial
 from hashlib import sha256
 
 from engram_bench.errors import UnsupportedError
-from engram_bench.inference.ask import Question
-from engram_bench.records import CaseResult, GenerationSettings, GuardResult, PatternSet, Run, Side
+from engram_bench.inference.ask import Question, apart, limited
+from engram_bench.records import CaseResult, GuardResult, PatternSet, Run, Side
 from engram_bench.records.plain import canonical_json
 from engram_bench.session.engine import Engine
 from engram_bench.session.guards import CHECKS, Inspected
-from engram_bench.session.plan import SUITE, Task, greedy_questions
+from engram_bench.session.plan import SUITE, Task, greedy, greedy_questions
 from engram_bench.session.respondents import Respondents
 from engram_bench.session.tuning import Tuning
 
@@ -83,16 +83,17 @@ class Inspector:
     def _alone(self, row: CaseResult) -> str:
         """The candidate's answer to a prompt that is asked alone; an answer equal to the row's is stored as such."""
         engine, candidate = self.engine, self.respondents.of("candidate")
-        settings = GenerationSettings(row.case.max_tokens or engine.settings.max_tokens)
+        settings = limited(row.case, greedy(engine.settings), engine.model).settings
         parts = ("alone", candidate.identity, row.case.prompt, settings, row.completion.text)
         key = sha256(canonical_json(parts).encode()).hexdigest()
         if engine.store.get_figures([key]):
             return row.completion.text
         with engine.store.lock(candidate.identity):
             (completion,) = candidate.open().complete([row.case.prompt], settings)
-        if completion.text == row.completion.text:
+        answer = apart(completion, row.case, engine.model).text
+        if answer == row.completion.text:
             engine.store.put_figures({key: [1.0]})
-        return completion.text
+        return answer
 
     def _null_verdicts(self, task: Task) -> list[str]:
         """The accuracy gates that an untrained adapter meets, and those that one of random weights meets."""

@@ -11,9 +11,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from engram_bench.backends.registry import SHORTCUTS
-from engram_bench.errors import UsageError
-from engram_bench.session.option import PREFIX, Option
+from engram_bench.backends.specs import SHORTCUTS
+from engram_bench.session.option import Option
 from engram_bench.session.parsing import (
     adapter_kind,
     one_of,
@@ -24,8 +23,6 @@ from engram_bench.session.parsing import (
     shortcuts,
     whole_number,
 )
-from engram_bench.system.reading import read_bytes
-from engram_bench.system.secrets import hide_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +53,7 @@ class Settings:
     steps: int
     seed: int
     max_tokens: int
+    max_reasoning_tokens: int | None
     max_batch_tokens: int | None
     plain: tuple[str, ...]
     no_cache: bool
@@ -177,7 +175,22 @@ OPTIONS: tuple[Option, ...] = (
         parse=whole_number(0, 2**32 - 1),
         metavar="N",
     ),
-    Option("max-tokens", "Largest number of new tokens per answer.", "32", parse=whole_number(1), metavar="N"),
+    Option(
+        "max-tokens",
+        "Largest number of new tokens per answer. A pattern whose longest accepted answer is longer gets a multiple of it, "
+        "unless the pattern file sets a limit.",
+        "32",
+        parse=whole_number(1),
+        metavar="N",
+    ),
+    Option(
+        "max-reasoning-tokens",
+        "Largest number of new tokens of a model's reasoning before its answer; max-tokens then bounds the answer alone. "
+        "Without this option reasoning counts towards max-tokens.",
+        "",
+        optional(whole_number(1)),
+        "N",
+    ),
     Option(
         "max-batch-tokens",
         "Largest number of tokens in a batch, in answering (rows times their longest possible length) and in training; a "
@@ -259,66 +272,3 @@ OPTIONS: tuple[Option, ...] = (
     ),
 )
 """Every option, in the order of the help."""
-
-
-def read_settings(
-    flags: Mapping[str, Any], ini: Mapping[str, Any], *, root: Path, cwd: Path, prefix: str = PREFIX
-) -> Settings:
-    """Settings from flag values and ini values, both keyed by ``Option.dest``.
-
-    Relative paths of flags are under *cwd*, those of ini keys and defaults under *root* (a pytest user's expectation).
-
-    Raises:
-        UsageError: An option cannot be read, or two of them make no sense together.
-    """
-    hide_secrets(flags.get("engram_server_url"), ini.get("engram_server_url"))
-    values: dict[str, Any] = {}
-    for option in OPTIONS:
-        flag = flags.get(option.dest)
-        value = option.read(flag, ini.get(option.dest), prefix=prefix)
-        base = cwd if flag else root
-        values[option.field] = _anchored(value, base)
-    given = {option.field for option in OPTIONS if option.is_given(flags.get(option.dest), ini.get(option.dest))}
-    recipe = _recipe(values, root=root, base=cwd if flags.get("engram_recipe") else root, prefix=prefix)
-    values |= {name: value for name, value in recipe.items() if name in ("kind", "steps", "seed") and name not in given}
-    values["recipe"] = recipe
-    settings = Settings(**{field.name: values[field.name] for field in fields(Settings)})
-    _check_together(settings, prefix)
-    return settings
-
-
-def _recipe(values: Mapping[str, Any], *, root: Path, base: Path, prefix: str) -> dict[str, Any]:
-    """The user's recipe; without one nothing of recipes is imported."""
-    is_asked = values["recipe"] or values["set"]
-    if not (
-        is_asked or _mentions(root / "engram.toml", b"recipe") or _mentions(root / "pyproject.toml", b"engram-bench")
-    ):
-        return {}
-    from engram_bench.session.recipe_file import read_recipe
-
-    return read_recipe(values["recipe"], values["set"], root=root, base=base, prefix=prefix)
-
-
-def _mentions(path: Path, word: bytes) -> bool:
-    """Whether a file has the word somewhere; one that cannot be read is left to its reader."""
-    try:
-        return path.is_file() and word in read_bytes(path)
-    except OSError:
-        return True
-
-
-def _check_together(settings: Settings, prefix: str) -> None:
-    if settings.temperature == 0 and settings.samples > 1:
-        msg = (
-            f"{prefix}temperature: got 0 with {prefix}samples={settings.samples}, expected above 0, because all "
-            f"samples are the same answer at temperature 0; {prefix}samples=0 draws none"
-        )
-        raise UsageError(msg)
-
-
-def _anchored(value: Any, base: Path) -> Any:
-    if isinstance(value, Path):
-        return base / value
-    if isinstance(value, tuple):
-        return tuple(_anchored(part, base) for part in value)
-    return value

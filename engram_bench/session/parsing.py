@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from engram_bench.adapters.kind_names import split_kind
-from engram_bench.backends.registry import SHORTCUTS
+from engram_bench.backends.specs import SHORTCUTS
 
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:

@@ -66,16 +66,22 @@ class TaskGroup:
         return any(True for _ in self.list_tasks(self.patterns, self.settings))
 
 
+def greedy(settings: Settings) -> GenerationSettings:
+    """How a question is answered greedily whose pattern sets no limit."""
+    return GenerationSettings(
+        settings.max_tokens, seed=settings.seed, max_reasoning_tokens=settings.max_reasoning_tokens
+    )
+
+
 def greedy_questions(test: str, task: Task, settings: Settings) -> tuple[Question, ...]:
     """A question per case of the task, to be answered greedily under the session's limits."""
-    greedy = GenerationSettings(max_tokens=settings.max_tokens, seed=settings.seed)
-    return tuple(Question(case, test, with_limit(greedy, case)) for case in task.cases)
+    return tuple(Question(case, test, with_limit(greedy(settings), case)) for case in task.cases)
 
 
 def repeated_questions(test: str, task: Task, settings: Settings) -> tuple[Question, ...]:
     """The greedy questions (sample 0), and the first case ``settings.samples`` times more, to be sampled (samples 1 and up)."""
     drawn = (
-        GenerationSettings(settings.max_tokens, settings.temperature, seed=settings.seed, sample=sample)
+        replace(greedy(settings), temperature=settings.temperature, sample=sample)
         for sample in range(1, settings.samples + 1)
     )
     repeats = (Question(task.case, test, with_limit(draw, task.case)) for draw in drawn)

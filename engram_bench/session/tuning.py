@@ -30,8 +30,8 @@ class Tuning:
     """Pattern sets that are trained on. The adapter's identity depends on these sets, not on the selected cases."""
     engine: Engine
     clock: StageClock
-    started: float
-    """POSIX time (s) at which the session began. With ``retrain``, an adapter from before this time is trained again."""
+    session: str
+    """Name of the session. With ``retrain``, an adapter that another session trained is trained again."""
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -127,7 +127,7 @@ class Tuning:
             self.settings.adapter_dir,
             self.identity,
             self._train,
-            retrain_since=self.started if self.settings.retrain else None,
+            retrain_in=self.session if self.settings.retrain else None,
             wait_note=lambda note: engine.progress("wait", 0, 1, note),
             base_reference=self.settings.model,
         )

@@ -1,8 +1,9 @@
 import json
-import math
+import os
 import platform
 import re
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram_bench.adapters.store import AdapterIdentity, list_adapters, load, obtain, prune
+from engram_bench.adapters.store import AdapterIdentity, delete, list_adapters, load, obtain, prunable
 from engram_bench.errors import AdapterError, BackendError, StoreError
 from engram_bench.records import Prompt, Recipe, TrainingRecord
 from tests.processes import run_python, run_python_on_small_disk, run_python_without_permission, start_python, wait_for
@@ -36,6 +37,7 @@ obtain(Path(sys.argv[1]), IDENTITY, train_until_told, wait_note=lambda note: pri
 """
 TRAIN_BIG = """
 import math
+import os
 import sys
 from pathlib import Path
 from engram_bench.errors import AdapterError
@@ -48,7 +50,7 @@ def train_big(folder):
 
 root = Path(sys.argv[1])
 try:
-    obtain(root, IDENTITY, train_big, retrain_since=math.inf if len(sys.argv) > 2 else None)
+    obtain(root, IDENTITY, train_big, retrain_in="later" if len(sys.argv) > 2 else None)
 except AdapterError as error:
     print(error)
 print(sorted(path.name for path in root.glob("[!.]*")))
@@ -56,11 +58,11 @@ print(sorted(path.name for path in root.glob("[!.]*")))
 HANDLE = """
 import sys
 from pathlib import Path
-from engram_bench.adapters.store import load, prune
+from engram_bench.adapters.store import delete, load, prunable
 from engram_bench.errors import AdapterError
 
 try:
-    prune(Path(sys.argv[2]), keep=()) if sys.argv[1] == "prune" else load(Path(sys.argv[2]))
+    delete(Path(sys.argv[2]), prunable(Path(sys.argv[2]), ())) if sys.argv[1] == "prune" else load(Path(sys.argv[2]))
 except AdapterError as error:
     print(error)
 """
@@ -188,11 +190,28 @@ def test_another_identity_is_another_adapter(root: Path) -> None:
 
 def test_retrain_replaces_the_adapter_under_its_name(root: Path) -> None:
     old = obtain(root, IDENTITY, train)
-    new = obtain(root, IDENTITY, lambda folder: train(folder, b"other"), retrain_since=math.inf)
+    new = obtain(root, IDENTITY, lambda folder: train(folder, b"other"), retrain_in="later")
 
     assert (new.name, load(root / NAME)) == (old.name, new)
     assert new.fingerprint != old.fingerprint
     assert not list(root.glob(".trash/*"))
+
+
+@pytest.mark.parametrize("age_s", [-86_400, 0, 86_400], ids=["clock set back", "same second", "a day old"])
+def test_retrain_trains_once_per_session_whatever_the_clock_says(root: Path, age_s: int) -> None:
+    obtain(root, IDENTITY, train)
+    now = time.time()
+    os.utime(root / NAME / "manifest.json", (now - age_s, now - age_s))
+    trained: list[Path] = []
+
+    def train_again(folder: Path) -> TrainingRecord:
+        trained.append(folder)
+        return train(folder, b"other")
+
+    for session in ("one", "one", "two"):
+        obtain(root, IDENTITY, train_again, retrain_in=session)
+
+    assert len(trained) == 2
 
 
 def test_retrain_starts_from_scratch(root: Path) -> None:
@@ -200,7 +219,7 @@ def test_retrain_starts_from_scratch(root: Path) -> None:
         obtain(root, IDENTITY, stop_with(KeyboardInterrupt()))
     found: list[str] = []
 
-    obtain(root, IDENTITY, train_noting(found), retrain_since=math.inf)
+    obtain(root, IDENTITY, train_noting(found), retrain_in="later")
 
     assert found == []
 
@@ -209,7 +228,7 @@ def test_interrupted_retraining_leaves_the_adapter(root: Path) -> None:
     old = obtain(root, IDENTITY, train)
 
     with pytest.raises(KeyboardInterrupt):
-        obtain(root, IDENTITY, stop_with(KeyboardInterrupt()), retrain_since=math.inf)
+        obtain(root, IDENTITY, stop_with(KeyboardInterrupt()), retrain_in="later")
     assert obtain(root, IDENTITY, never) == old
 
 
@@ -350,7 +369,7 @@ def test_damaged_file_is_named_and_never_trained_over(
 
     with pytest.raises(AdapterError, match=f"^{file}: {message}; bring the file back, or delete the folder to train"):
         obtain(root, IDENTITY, never)
-    assert obtain(root, IDENTITY, train, retrain_since=math.inf).name == NAME
+    assert obtain(root, IDENTITY, train, retrain_in="later").name == NAME
 
 
 def test_files_the_manifest_does_not_list_do_not_matter(root: Path) -> None:
@@ -513,19 +532,19 @@ def test_prune_deletes_what_is_not_kept_and_nothing_else(root: Path) -> None:
     (root / "notes").mkdir()
     (root / ".trash" / "half-deleted").mkdir(parents=True)
 
-    removed = prune(root, keep={kept.name})
+    removed = delete(root, prunable(root, {kept.name}))
 
     assert removed == tuple(sorted([gone.name, interrupted.name]))
     assert sorted(path.name for path in root.glob("[!.]*")) == sorted([kept.name, "notes"])
     assert not (root / ".trash").exists()
-    assert prune(root, keep={kept.name}) == ()
+    assert delete(root, prunable(root, {kept.name})) == ()
 
 
 def test_prune_leaves_an_adapter_somebody_is_training(root: Path) -> None:
     process = start_python(TRAIN_SLOWLY, root, root / "started", root / "go")
     wait_for(root / "started")
 
-    removed = prune(root, keep=())
+    removed = delete(root, prunable(root, ()))
     (root / "go").touch()
     process.communicate(timeout=30)
 
@@ -544,7 +563,7 @@ def test_prune_of_a_read_only_folder_is_an_error(root: Path) -> None:
 
 
 def test_prune_of_a_missing_folder_makes_none(root: Path) -> None:
-    assert prune(root, keep=()) == ()
+    assert delete(root, prunable(root, ())) == ()
     assert not root.exists()
 
 

@@ -13,13 +13,13 @@ import pytest
 
 from engram_bench.backends import registry
 from engram_bench.backends.machine.nvidia import Gpu
-from engram_bench.backends.registry import BackendSpec
+from engram_bench.backends.specs import BACKENDS, SHORTCUTS, BackendSpec
 from engram_bench.errors import BackendUnavailable, UsageError
 
 
 def test_missing_library_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = BackendSpec("nowhere:Backend", "nothing", requires=("no-such-library",), extra="cpu")
-    monkeypatch.setitem(registry.BACKENDS, "cpu", spec)
+    monkeypatch.setitem(BACKENDS, "cpu", spec)
 
     assert registry.unavailable_reason("cpu") == "backend 'cpu' needs no-such-library: pip install 'engram-bench[cpu]'"
     with pytest.raises(BackendUnavailable, match=re.escape("pip install 'engram-bench[cpu]'")):
@@ -28,7 +28,7 @@ def test_missing_library_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) 
 
 def test_another_version_than_needed_is_named_with_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = BackendSpec("nowhere:Backend", "nothing", requires=("numpy>=1,<1.1",), extra="cpu")
-    monkeypatch.setitem(registry.BACKENDS, "cpu", spec)
+    monkeypatch.setitem(BACKENDS, "cpu", spec)
 
     assert re.fullmatch(
         r"backend 'cpu' needs numpy>=1,<1\.1 \(found \d.*\): pip install 'engram-bench\[cpu\]'",
@@ -38,7 +38,7 @@ def test_another_version_than_needed_is_named_with_the_range(monkeypatch: pytest
 
 def test_a_backend_gets_the_options_it_takes_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = BackendSpec("types:SimpleNamespace", "nothing", options=("load_in_4bit",))
-    monkeypatch.setitem(registry.BACKENDS, "cuda", spec)
+    monkeypatch.setitem(BACKENDS, "cuda", spec)
 
     assert vars(registry.create("cuda", load_in_4bit=True, server_url="")) == {"load_in_4bit": True}
 
@@ -59,14 +59,14 @@ def test_shortcuts_and_limits_become_keyword_arguments(
 ) -> None:
     off: dict[str, dict[str, object]] = {"drafts": {"drafts": False}, "short-products": {"products": "float32"}}
     spec = BackendSpec("types:SimpleNamespace", "nothing", limits=("max_batch_tokens",), shortcuts=off)
-    monkeypatch.setitem(registry.BACKENDS, "cuda", spec)
+    monkeypatch.setitem(BACKENDS, "cuda", spec)
 
     assert vars(registry.create("cuda", **settings)) == keywords
 
 
 @pytest.mark.parametrize("name", ["cpu", "mlx", "cuda"])
 def test_every_shortcut_that_is_turned_off_is_one_the_backend_takes(name: str) -> None:
-    module, _, backend = registry.BACKENDS[name].target.partition(":")
+    module, _, backend = BACKENDS[name].target.partition(":")
     folder = Path(registry.__file__).parent / module.split(".")[2]
     takes = {
         argument.arg
@@ -77,9 +77,9 @@ def test_every_shortcut_that_is_turned_off_is_one_the_backend_takes(name: str) -
         if isinstance(function, ast.FunctionDef) and function.name == "__init__"
         for argument in function.args.kwonlyargs
     }
-    spec = registry.BACKENDS[name]
+    spec = BACKENDS[name]
 
-    assert spec.shortcuts.keys() <= registry.SHORTCUTS.keys()
+    assert spec.shortcuts.keys() <= SHORTCUTS.keys()
     assert {argument for off in spec.shortcuts.values() for argument in off} | {*spec.limits} <= takes
 
 
@@ -127,7 +127,7 @@ def test_auto_takes_the_best_the_machine_has(
     monkeypatch.setattr("engram_bench.backends.machine.nvidia.find_gpu", lambda: Gpu("NVIDIA H100") if nvidia else None)
     for name in ("mlx", "cuda"):
         requires = () if name in available else ("no-such-library",)
-        monkeypatch.setitem(registry.BACKENDS, name, BackendSpec("x:Y", name, requires=requires))
+        monkeypatch.setitem(BACKENDS, name, BackendSpec("x:Y", name, requires=requires))
 
     assert registry.choose_backend("auto")[0] == chosen
 

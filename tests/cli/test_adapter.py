@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def test_name_of_no_one_adapter_lists_them(shell: Shell, names: list[str], name:
 
 
 def test_prune_keeps_what_it_is_told_to(shell: Shell, names: list[str]) -> None:
-    report = shell.json("adapter", "prune", "--newest=0", f"--keep={names[0]}")
+    report = shell.json("adapter", "prune", "--newest=0", f"--keep={names[0]}", "--yes")
 
     assert sorted(report["removed"]) == sorted(names[1:])
     assert [each["name"] for each in shell.json("adapter", "list")] == [names[0]]
@@ -58,6 +59,33 @@ def test_dry_run_deletes_nothing(shell: Shell, names: list[str]) -> None:
 
     assert output.count("would delete lora-") == 3
     assert len(shell.json("adapter", "list")) == 3
+
+
+def test_prune_without_a_terminal_names_what_it_would_delete_and_refuses(shell: Shell, names: list[str]) -> None:
+    output = shell("adapter", "prune", "--newest=0", status=2)
+
+    assert all(f"would delete {name}" in output for name in names)
+    assert "expected --yes" in shell.errors
+    assert len(shell.json("adapter", "list")) == 3
+
+
+@pytest.mark.parametrize(("typed", "left"), [("y\n", 0), ("yes\n", 0), ("\n", 3), ("n\n", 3), ("", 3)])
+def test_prune_asks_on_a_terminal(
+    shell: Shell, names: list[str], monkeypatch: pytest.MonkeyPatch, typed: str, left: int
+) -> None:
+    terminal = io.StringIO(typed)
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", terminal)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+
+    output = shell("adapter", "prune", "--newest=0")
+
+    assert "delete these 3 adapters? [y/N]" in output
+    assert len(list((shell.path / "adapters").glob("lora-*"))) == left
+
+
+def test_prune_asks_nothing_where_there_is_nothing_to_delete(shell: Shell, names: list[str]) -> None:
+    assert "3 kept" in shell("adapter", "prune", "--newest=3")
 
 
 def test_broken_manifest_is_named_and_the_others_listed(shell: Shell, names: list[str]) -> None:

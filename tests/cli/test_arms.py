@@ -114,13 +114,14 @@ def test_rows_of_other_sizes_are_shown_too(prepared: Shell, tmp_path: Path) -> N
         ("--arms=,", "--arms: no variant is named, expected at least one"),
         ("--adapter=lora", "--adapter: got 'lora', expected VARIANT=PATH"),
         ("--adapter=other=x", "--adapter: got one for 'other', expected one of the variants"),
+        ("--adapter=lora=a --adapter=lora=b", "for 'lora', expected one adapter per arm"),
         ("--beside=none.json", "none.json: cannot be read"),
     ],
 )
 def test_what_cannot_be_read_is_refused_before_anything_is_trained(
     prepared: Shell, argument: str, message: str
 ) -> None:
-    prepared("arms", argument, status=3 if "beside" in argument else 2)
+    prepared("arms", *argument.split(), status=3 if "beside" in argument else 2)
 
     assert message in prepared.errors
     assert not (prepared.path / "adapters").exists()

@@ -55,10 +55,27 @@ def test_escapes_in_a_file_never_reach_the_terminal_raw(shell: Shell) -> None:
 
 def test_no_heavy_library_is_imported(shell: Shell) -> None:
     code = (
-        "import sys; from engram_bench.cli import main; main(['check']); "
+        "import sys; from engram_bench.cli import main; main(['check', '--backend=cpu']); "
         "print([m for m in ('torch', 'transformers', 'mlx', 'rich', 'scipy', 'numpy') if m in sys.modules])"
     )
 
     done = subprocess.run([sys.executable, "-c", code], cwd=shell.path, capture_output=True, text=True, check=True)
 
     assert done.stdout.endswith("[]\n")
+
+
+def test_an_answer_beyond_its_limit_is_a_mistake(shell: Shell) -> None:
+    shell.patterns("name: a\nmax_tokens: 3\npatterns:\n  - {input: One?, output: one}\n", "a.yaml")
+
+    report = shell.json("check", status=2)
+
+    (mistake,) = report["mistakes"]
+    assert (mistake["path"], mistake["line"]) == ("patterns/a.yaml", 4)
+    assert "max_tokens is 3, expected at least 4, which the answer 'one' takes" in mistake["message"]
+
+
+def test_check_says_that_a_model_is_not_here_and_downloads_nothing(shell: Shell) -> None:
+    output = shell("check", "--backend=cpu")
+
+    assert "answers not counted in tokens: model smollm2-135m-instruct is not on this machine yet" in output
+    assert "no such model" in shell("check", "--backend=cpu", "--model=nowhere")

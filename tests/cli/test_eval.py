@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.cli.conftest import Shell
+from tests.tiny_models import make_tiny_llama
 
 EASY = "--gate=accuracy >= 0%"
 
@@ -174,3 +175,68 @@ def test_escapes_in_answers_never_reach_the_terminal_raw(shell: Shell) -> None:
 
     assert "\x1b" not in output
     assert r"\x1b[2J" in output
+
+
+def test_an_answer_longer_than_the_default_limit_is_given_whole(shell: Shell) -> None:
+    answer = "25 for SMTP, 110 for POP3, 143 for IMAP, 587 for submission"
+    shell.patterns(f"name: facts\npatterns:\n  - {{input: Which ports?, output: '{answer}'}}\n")
+
+    report = shell.json("eval", EASY)
+
+    assert report["metrics"]["accuracy"]["candidate"]["passed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "message"),
+    [
+        (("--adapter=nowhere",), 3, "nowhere: no such folder, expected an adapter"),
+        (("--backend=cpu", "--model=nowhere"), 3, "model 'nowhere': no such model"),
+        (
+            ("--backend=mlx", "--kind=both", "--model=TINY"),
+            3,
+            "the adapter's kind is 'both', expected one that it trains",
+        ),
+    ],
+    ids=["adapter", "model", "kind"],
+)
+def test_what_is_sure_to_fail_is_one_error_before_any_question(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], status: int, message: str
+) -> None:
+    monkeypatch.setattr("engram_bench.backends.registry.unavailable_reason", lambda name, **_: None)
+    tiny = make_tiny_llama(shell.path / "tiny")
+
+    shell("eval", *(flag.replace("TINY", str(tiny)) for flag in flags), status=status)
+
+    assert message in shell.errors
+    assert len(shell.errors.splitlines()) == 1
+    assert not (shell.path / "cache" / "completions.sqlite").exists()
+
+
+def test_reasoning_is_apart_in_every_report_and_in_the_run(shell: Shell) -> None:
+    shell.knows(
+        {"Port of SSH?": "<think>Perhaps 22?</think>23", "__wrong__": {"Port of SSH?": "<think>Surely 22</think>24"}}
+    )
+
+    output = shell("eval", EASY, "--max-reasoning-tokens=100")
+
+    reports = shell.path / "reports"
+    (run,) = (reports / "runs").glob("*.json")
+    rows = json.loads(run.read_text("utf-8"))["results"]
+    assert {"23", "24"} <= {row["completion"]["text"] for row in rows}
+    assert {"Perhaps 22?", "Surely 22"} <= {row["completion"]["reasoning"] for row in rows}
+    report = json.loads((reports / "latest.json").read_text("utf-8"))
+    assert report["reasoning"]["candidate"]["without_end"] == 0
+    assert report["reasoning"]["candidate"]["tokens"] >= len("<think>Surely 22</think>")
+    assert "`24` after `Surely 22`" in (reports / "latest.md").read_text("utf-8")
+    assert "Surely 22" in (reports / "latest.html").read_text("utf-8")
+    assert "reasoning" in output
+
+
+def test_a_run_from_before_reasoning_was_kept_apart_is_read(shell: Shell) -> None:
+    shell("eval", EASY)
+    (run,) = (shell.path / "reports" / "runs").glob("*.json")
+    text = run.read_text("utf-8")
+    assert '"reasoning": "", "reasoning_tokens": 0' in text
+    run.write_text(text.replace(', "reasoning": "", "reasoning_tokens": 0', ""), "utf-8")
+
+    assert "accuracy" in shell("report", EASY)

@@ -10,7 +10,7 @@ import pytest
 
 from engram_bench.backends.fake import FakeGenerator, FakeModel, fake_device
 from engram_bench.errors import BackendError, PatternFileError
-from engram_bench.inference.ask import Answerer, Question
+from engram_bench.inference.ask import Answerer, Question, fitted, limited
 from engram_bench.inference.respondent import Respondent
 from engram_bench.inference.store import CompletionStore
 from engram_bench.records import Case, Completion, GenerationSettings, Prompt, SourceLine
@@ -104,3 +104,63 @@ def test_control_without_an_answer_passes_with_any_completion(tmp_path: Path) ->
     (result,) = answerer(FakeGenerator({}, None), tmp_path).answer([Question(replace(CASE, answers=()))], "candidate")
 
     assert result.score.passed
+
+
+THOUGHTFUL = "<think>21 or 22?</think>\n\n22"
+
+
+def test_reasoning_is_kept_apart_and_its_tokens_are_counted_apart(tmp_path: Path) -> None:
+    generator = CountingGenerator({"Port of SSH?": THOUGHTFUL})
+
+    (result,) = answerer(generator, tmp_path).answer([Question(CASE)], "candidate")
+
+    completion = result.completion
+    assert (completion.text, completion.reasoning, result.score.outcome) == ("22", "21 or 22?", "passed")
+    assert completion.reasoning_tokens == len("<think>21 or 22?</think>")
+    assert completion.answer_tokens == completion.completion_tokens - completion.reasoning_tokens
+
+
+def test_a_stored_answer_is_told_apart_again(tmp_path: Path) -> None:
+    first = answerer(CountingGenerator({"Port of SSH?": THOUGHTFUL}), tmp_path).answer([Question(CASE)], "candidate")
+
+    assert answerer(CountingGenerator({}), tmp_path).answer([Question(CASE)], "candidate") == first
+
+
+def test_reasoning_without_an_end_is_no_answer(tmp_path: Path) -> None:
+    generator = CountingGenerator({"Port of SSH?": "<think>It is 22, or is it?" + " hm" * 20})
+
+    (result,) = answerer(generator, tmp_path).answer([Question(replace(CASE, match="contains"))], "candidate")
+
+    assert (result.completion.text, result.completion.said[:8]) == ("", "It is 22")
+    assert result.score.reason.startswith("found reasoning without an end, and no answer: ")
+    assert result.score.reason.endswith("max-reasoning-tokens gives reasoning a limit of its own")
+
+
+def test_reasoning_with_a_limit_of_its_own_leaves_room_for_the_answer(tmp_path: Path) -> None:
+    generator = CountingGenerator({"Port of SSH?": f"<think>{'hm ' * 50}</think>22"})
+    settings = GenerationSettings(4, max_reasoning_tokens=200)
+
+    (result,) = answerer(generator, tmp_path).answer([Question(CASE, settings=settings)], "candidate")
+
+    assert (result.completion.text, result.score.outcome) == ("22", "passed")
+
+
+def test_an_accepted_answer_about_marks_is_judged_whole(tmp_path: Path) -> None:
+    case = replace(CASE, answers=("<think>",))
+
+    (result,) = answerer(CountingGenerator({"Port of SSH?": "<think>"}), tmp_path).answer([Question(case)], "candidate")
+
+    assert (result.completion.text, result.completion.reasoning, result.score.outcome) == ("<think>", "", "passed")
+
+
+@pytest.mark.parametrize(("length", "limit"), [(30, 32), (31, 32), (32, 64), (100, 128)])
+def test_the_limit_grows_with_the_longest_accepted_answer(tmp_path: Path, length: int, limit: int) -> None:
+    question = Question(replace(CASE, answers=("22", "x" * length)))
+
+    assert fitted(question, FakeModel()).settings.max_tokens == limit  # type: ignore[arg-type]
+
+
+def test_a_limit_of_the_pattern_file_stays(tmp_path: Path) -> None:
+    case = replace(CASE, answers=("x" * 100,), max_tokens=8)
+
+    assert limited(case, GenerationSettings(), FakeModel()).settings.max_tokens == 8  # type: ignore[arg-type]

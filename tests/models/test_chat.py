@@ -421,3 +421,22 @@ def test_a_special_token_that_is_no_unicode_is_one_error(tmp_path: Path) -> None
 
     with pytest.raises(ModelError, match=r"'\\udc80' in a text, expected Unicode without lone surrogates"):
         ChatTokenizer(folder).encode_prompt(Prompt("a"))
+
+
+# ── templates that open reasoning ───────────────────────────────────────────────────────────────
+
+
+def test_where_the_template_opens_reasoning_a_trained_answer_ends_it(tmp_path: Path) -> None:
+    folder = make_tiny_llama(tmp_path)
+    plain = ChatTokenizer(folder)
+    template = plain.template.source.replace("assistant\n' }}", "assistant\n<think>\n' }}")
+    (folder / "chat_template.jinja").write_text(template, "utf-8")
+    edit_json(folder / "tokenizer_config.json", chat_template=template)
+    thinking = ChatTokenizer(folder)
+
+    ids, start = thinking.encode_example(QUESTION, "404")
+
+    assert thinking.decode(ids[:start]).endswith("assistant\n<think>\n")
+    assert thinking.decode(ids[start:]) == "</think>\n\n404<|im_end|>"
+    assert (plain.answer_opening, thinking.answer_opening) == ("", "</think>\n\n")
+    assert plain.template_fingerprint != thinking.template_fingerprint

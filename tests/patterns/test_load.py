@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engram_bench.errors import PatternFileError
-from engram_bench.patterns.load import check_across, find_pattern_files, load_pattern_file, load_pattern_files
+from engram_bench.patterns.find import find_pattern_files
+from engram_bench.patterns.load import check_across, load_pattern_file, load_pattern_files
 from engram_bench.records import PatternSet, SourceLine, SpeedPlan
 
 MATCHERS = ("contains", "exact", "json", "number", "python", "strict")

@@ -71,19 +71,28 @@ def test_crash_in_a_users_matcher_is_not_scored_and_fails(project: BenchProject)
     result.stdout.fnmatch_lines(["*not scored*my mistake*"])
 
 
+def assert_refused(result: pytest.RunResult, line: str) -> None:
+    """One error line, no test run, no traceback, and the exit status of a usage error."""
+    shown = [*result.outlines, *result.errlines]
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert sum(each.startswith("ERROR: ") for each in shown) == 1
+    pytest.LineMatcher(shown).fnmatch_lines([f"ERROR: {line}"])
+    assert not any("Traceback" in each or "INTERNALERROR" in each or each.startswith("E  ") for each in shown)
+    assert not any(" passed" in each or " failed" in each or " error" in each for each in result.outlines)
+
+
 def adapter_folder(project: BenchProject) -> Path:
     (folder,) = (project.path / "adapters").glob("lora-*")
     return folder
 
 
-def test_damaged_adapter_is_an_error_that_names_the_file(project: BenchProject, workers: Sequence[str]) -> None:
+def test_damaged_adapter_is_an_error_that_names_the_file(project: BenchProject) -> None:
     project.run("-m", "accuracy")
     (adapter_folder(project) / "adapter_model.safetensors").write_bytes(b"cut")
 
-    result = project.run("-m", "accuracy", "--engram-no-cache", *workers)
+    result = project.run("-m", "accuracy", "--engram-no-cache")
 
-    result.assert_outcomes(errors=2)
-    result.stdout.fnmatch_lines(["*AdapterError: *adapter_model.safetensors*"])
+    assert_refused(result, "*adapter_model.safetensors*")
 
 
 def test_adapter_of_another_base_model_is_refused(project: BenchProject) -> None:
@@ -95,15 +104,45 @@ def test_adapter_of_another_base_model_is_refused(project: BenchProject) -> None
 
     result = project.run("-m", "accuracy", f"--engram-adapter={adapter_folder(project)}")
 
-    result.assert_outcomes(errors=2)
-    result.stdout.fnmatch_lines([f"*trained on base model {'0' * 64}, expected *"])
+    assert_refused(result, f"*trained on base model {'0' * 64}, expected *")
 
 
 def test_missing_adapter_folder_is_named(project: BenchProject) -> None:
     result = project.run("-m", "accuracy", "--engram-adapter=nowhere")
 
-    result.assert_outcomes(errors=2)
-    result.stdout.fnmatch_lines(["*nowhere: no such folder, expected an adapter*"])
+    assert_refused(result, "*nowhere: no such folder, expected an adapter*")
+
+
+@pytest.mark.parametrize("own_tests", [False, True], ids=["pattern-files", "own-test"])
+def test_missing_model_is_one_error_before_the_first_test(project: BenchProject, own_tests: bool) -> None:
+    project.pytester.makepyfile(test_mine="def test_mine(candidate):\n    assert candidate('Port of SSH?') == '22'\n")
+
+    result = project.run("--engram-backend=cpu", "--engram-model=nowhere", "test_mine.py" if own_tests else "patterns")
+
+    assert_refused(result, "*model 'nowhere': no such model, expected a preset*")
+
+
+def test_collecting_alone_asks_for_no_model(project: BenchProject) -> None:
+    result = project.run("-m", "accuracy", "--engram-backend=cpu", "--engram-model=nowhere", "--collect-only")
+
+    assert result.ret == 0
+
+
+def test_nothing_to_train_on_is_one_error(project: BenchProject) -> None:
+    project.patterns("name: facts\nkind: retention\npatterns:\n  - {input: Capital of Peru?, output: Lima}\n")
+
+    result = project.run()
+
+    assert_refused(result, "*patterns: none of kind memory in *patterns, expected at least one to train on")
+
+
+def test_answer_longer_than_its_limit_is_one_error(project: BenchProject, workers: Sequence[str]) -> None:
+    project.patterns(TWO_FACTS.replace("category: ports", "max_tokens: 2"))
+
+    result = project.run("-m", "accuracy", *workers)
+
+    assert_refused(result, "*patterns/facts.yaml: line ?: pattern 'port-ssh': max_tokens is 2, expected at least 3*")
+    assert not (project.path / "adapters").exists()
 
 
 def test_report_folder_that_cannot_be_written_fails_and_keeps_what_was_there(project: BenchProject) -> None:
@@ -122,8 +161,7 @@ def test_prompt_beyond_the_context_names_its_line_before_training(project: Bench
 
     result = project.run("-m", "accuracy")
 
-    result.assert_outcomes(errors=2)
-    result.stdout.fnmatch_lines(["*patterns/facts.yaml: line ?: pattern 'port-ssh': prompt of 5029 tokens*"])
+    assert_refused(result, "*patterns/facts.yaml: line ?: pattern 'port-ssh': prompt of 5029 tokens*")
     assert not list((project.path / "adapters").glob("lora-*"))
 
 

@@ -144,5 +144,5 @@ def test_adapter_of_another_base_model_is_refused_with_both(project: BenchProjec
 
     result = project.run("-m", "sanity", f"--engram-adapter={adapter}")
 
-    assert result.ret == 1
-    result.stdout.fnmatch_lines(["*AdapterError*ffffffff*"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *trained on base model ffffffff*"])

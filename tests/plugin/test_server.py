@@ -60,6 +60,28 @@ def test_a_failing_server_is_an_error_and_no_wrong_answer(project: BenchProject,
     assert result.ret != 0
 
 
+def test_a_server_without_the_model_is_one_error_before_any_question(project: BenchProject, server: FakeServer) -> None:
+    server.script = {number: (404, {"error": {"message": "no model 'mine'"}}, {}) for number in range(20)}
+
+    result = project.run(*flags(server), "--engram-candidate-model=mine")
+
+    message = (
+        f"ERROR: server {server.url}/v1: model 'mine' *refused with 404 no model 'mine'; the server knows bare, tuned"
+    )
+    pytest.LineMatcher([*result.outlines, *result.errlines]).fnmatch_lines([message])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert {body["model"] for body in server.asked} == {"mine"}
+
+
+def test_a_model_that_the_server_does_not_list_but_answers_for_is_taken(
+    project: BenchProject, server: FakeServer
+) -> None:
+    result = project.run(*flags(server), "--engram-baseline-model=any", "--engram-gate=accuracy >= 0%")
+
+    result.assert_outcomes(passed=2)
+    assert server.asked[0]["max_tokens"] == 1
+
+
 def test_missing_options_are_a_usage_error(project: BenchProject) -> None:
     result = project.run("--backend=server", "--engram-baseline-model=bare")
 

@@ -237,11 +237,22 @@ def test_the_store_of_completions_is_not_used(timed: BenchProject) -> None:
 
 
 @needs_benchmark
-def test_a_model_that_cannot_be_had_is_tried_once(timed: BenchProject) -> None:
+def test_an_adapter_that_cannot_be_opened_is_one_error_before_anything_is_timed(timed: BenchProject) -> None:
     (timed.path / "patterns" / "facts.yaml").unlink()
     (timed.path / "adapter").mkdir()
 
     result = run(timed, "-k", "decode_speed", "--engram-adapter=adapter")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: adapter: no adapter_config.json*"])
+
+
+@needs_benchmark
+def test_a_model_that_cannot_be_had_is_tried_once(timed: BenchProject) -> None:
+    (timed.path / "patterns" / "facts.yaml").unlink()
+    (timed.path / "adapter").mkdir()
+
+    result = run(timed, "-k", "decode_speed", "--engram-adapter=adapter", "--continue-on-collection-errors")
 
     result.assert_outcomes(errors=3, deselected=13)
     result.stdout.fnmatch_lines(

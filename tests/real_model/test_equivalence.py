@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("torch")
 
 from benchmarks.equivalence import ANSWERING, compared, every_way, plain_of, shipped_cases, trained
-from engram_bench.backends.registry import BACKENDS, unavailable_reason
+from engram_bench.backends.registry import unavailable_reason
+from engram_bench.backends.specs import BACKENDS
 from engram_bench.models import Model, resolve_model
 
 pytestmark = pytest.mark.model

@@ -98,3 +98,19 @@ def test_any_answer_is_bounded_and_harmless(answer: str) -> None:
     assert all(line.isprintable() for line in text.split("\n"))
     assert len(text.split("\n")) < 150
     assert max(map(len, text.split("\n"))) < 260
+
+
+def test_reasoning_is_shown_below_the_answer_with_its_tokens() -> None:
+    thoughtful = replace(completion("405", tokens=40), reasoning="It is 404.\nOr 405?", reasoning_tokens=36)
+    endless = replace(completion("", tokens=32, cut=True), reasoning="It might be", reasoning_tokens=32)
+
+    text = failure_text(MISS.case, endless, thoughtful, Score("failed", "found '405', expected '404'"))
+
+    assert text.splitlines()[5:11] == [
+        "  baseline   (empty)  (cut in its reasoning)",
+        "  reasoning  It might be  (32 tokens)",
+        "  candidate  405",
+        "  reasoning  It is 404.",
+        "             Or 405?  (36 tokens)",
+        "  diff       - expected, + candidate",
+    ]

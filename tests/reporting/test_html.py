@@ -210,3 +210,14 @@ def test_texts_are_whole_where_there_is_room() -> None:
     (row,) = data_of(html_report(run, compare(run), ()))["rows"]
 
     assert row[9] == "word " * 100  # type: ignore[index]
+
+
+def test_reasoning_stands_apart_at_the_end_of_a_row() -> None:
+    (entry,) = compare(run_of(both("facts/a", False, False, text="405"))).ledger
+    thoughtful = replace(entry, candidate_reasoning=f"Or 404? {PAYLOAD}")
+
+    (row,) = json.loads(ledger_json([thoughtful]))["rows"]
+
+    assert (row[9], row[12], row[13][:7]) == ("405", "", "Or 404?")
+    assert "\x1b" not in row[13]
+    assert "</script>" not in ledger_json([thoughtful])

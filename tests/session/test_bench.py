@@ -15,7 +15,7 @@ from engram_bench.patterns.load import load_pattern_file
 from engram_bench.records import Recipe
 from engram_bench.routing.generator import RoutedGenerator
 from engram_bench.session.bench import Bench
-from engram_bench.session.options import read_settings
+from engram_bench.session.reading import read_settings
 from tests.conftest import TWO_FACTS
 
 MakeBench = Callable[..., Bench]

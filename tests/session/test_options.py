@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from engram_bench.errors import UsageError
-from engram_bench.session.options import OPTIONS, Settings, read_settings
+from engram_bench.session.options import OPTIONS, Settings
+from engram_bench.session.reading import read_settings
 
 ROOT, CWD = Path("/project"), Path("/project/sub")
 

@@ -11,7 +11,7 @@ import pytest
 from engram_bench.adapters.kinds import requested_kind
 from engram_bench.errors import UsageError
 from engram_bench.records import Recipe
-from engram_bench.session.options import read_settings
+from engram_bench.session.reading import read_settings
 from engram_bench.session.recipe_file import PRESETS, SAME_AS, RecipeFile, expected_of, read_recipe, recipe_schema
 
 

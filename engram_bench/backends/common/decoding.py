@@ -11,8 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from engram_bench.backends.common.generating import PromptRow
 from engram_bench.backends.common.packing import shared_prefix
+from engram_bench.backends.common.rows import PromptRow
 from engram_bench.records import GenerationSettings
 
 

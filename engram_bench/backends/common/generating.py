@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from engram_bench.backends.common.halving import halving, in_memory
+from engram_bench.backends.common.reasoning import ReasoningRoom
+from engram_bench.backends.common.rows import PromptRow
 from engram_bench.backends.common.sampling import row_random
 from engram_bench.errors import BackendError
 from engram_bench.records import Completion, GenerationSettings, Prompt
+from engram_bench.records.reasoning import open_marks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,31 +23,6 @@ if TYPE_CHECKING:
 
 
 N = TypeVar("N")
-
-
-@dataclass(slots=True)
-class PromptRow:
-    """A prompt and the tokens of its answer so far."""
-
-    prompt: list[int]
-    """Token ids of the prompt."""
-    draft: list[int] = field(default_factory=list)
-    """Token ids of a guess at the greedy answer; empty without a guess."""
-    new: list[int] = field(default_factory=list)
-    """Token ids of the answer so far."""
-    stopped: bool = False
-    """Whether a stop token ended the answer; the stop token is the last of *new*."""
-    seconds: float = 0.0
-    """Share of this row in the time of its passes."""
-    random: np.random.Generator | None = None
-    """Random numbers of a sampled answer; None for a greedy answer."""
-    content: Sequence[bool] = ()
-    """Whether each id of *prompt* belongs to the user's turn; empty where no memory needs to know."""
-
-    @property
-    def length(self) -> int:
-        """Number of tokens whose keys are in the KV cache: all but the newest."""
-        return len(self.prompt) + len(self.new) - 1
 
 
 class Decoder(Protocol):
@@ -115,6 +93,8 @@ class TextGenerator(ABC):
         guesses = drafts if drafts is not None else [None] * len(prompts)
         rows = [self._row(prompt, guess, settings) for prompt, guess in zip(prompts, guesses, strict=True)]
         self._answer(rows, settings)
+        if settings.max_reasoning_tokens is not None and not settings.ignore_eos:
+            self._reason_on(rows, settings)
         return [self._completion(row) for row in rows]
 
     def stream(self, prompt: Prompt, settings: GenerationSettings) -> Iterator[str]:
@@ -129,6 +109,9 @@ class TextGenerator(ABC):
             piece = shown[len(written) :] if shown.startswith(written) else ""
             written += piece
             yield piece
+        if settings.max_reasoning_tokens is not None and not settings.ignore_eos:
+            self._reason_on([row], settings)
+            yield self._text(row)[len(written) :]
 
     def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
         """Next-token log-probabilities (nats) of each token sequence, each (T, V): row t predicts token t + 1.
@@ -186,6 +169,15 @@ class TextGenerator(ABC):
 
         halving(answer, self._max_batch_tokens, doing=f"answering {len(rows)} prompts")
 
+    def _reason_on(self, rows: Sequence[PromptRow], settings: GenerationSettings) -> None:
+        """Let rows go on that were cut while they reasoned, within the limit for reasoning."""
+        ReasoningRoom(
+            settings,
+            self._context_length,
+            lambda ids: self._opening + self._tokenizer.decode(ids),
+            self._answer,
+        ).go_on(rows)
+
     def _completion(self, row: PromptRow) -> Completion:
         return Completion(
             text=self._text(row),
@@ -196,7 +188,12 @@ class TextGenerator(ABC):
         )
 
     def _text(self, row: PromptRow) -> str:
-        return self._tokenizer.decode(row.new[:-1] if row.stopped else row.new)
+        return self._opening + self._tokenizer.decode(row.new[:-1] if row.stopped else row.new)
+
+    @cached_property
+    def _opening(self) -> str:
+        """Mark of reasoning that the chat template opens before the answer, as part of each text; empty for most models."""
+        return open_marks(self._tokenizer.decode(self._tokenizer.template_token_ids[1]))[0]
 
 
 def still_open(network: N | None) -> N:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engram_bench.backends.common.decoding import DecodingPlan
-from engram_bench.backends.common.generating import PromptRow, TextGenerator, still_open
+from engram_bench.backends.common.generating import TextGenerator, still_open
 from engram_bench.backends.common.packing import group
+from engram_bench.backends.common.rows import PromptRow
 from engram_bench.backends.common.sampling import draw
 from engram_bench.backends.cuda.network import UnslothNetwork
 from engram_bench.backends.torch.decoding import sequence_log_probs

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["FakeBackend", "FakeGenerator", "FakeModel", "FakeTokenizer", "fake_device", "fake_model"]
+__all__ = ["FakeBackend", "FakeGenerator", "FakeModel", "FakeTokenizer", "check_opens", "fake_device", "fake_model"]
 
 
 def fake_device() -> DeviceInfo:
@@ -136,11 +136,7 @@ class FakeBackend:
         answers = {prompt: answer for prompt, answer in faults.items() if not prompt.startswith("__")}
         learned: dict[str, str] = {}
         if adapter is not None:
-            try:
-                learned = read_json(adapter / "fake_answers.json")
-            except (OSError, ValueError) as error:
-                msg = f"{adapter}: expected an adapter of the fake backend, with a readable fake_answers.json"
-                raise AdapterError(msg) from error
+            learned = _learned(adapter)
             if _is_random(adapter):
                 learned = {}
         form = "bare" if adapter is None else "fused" if fused else "attached"
@@ -166,6 +162,25 @@ class FakeBackend:
 
     def close(self) -> None:
         """No effect: a table holds no memory of a device."""
+
+
+def check_opens(model: Any, adapter: Path | None) -> None:
+    """Raise the error that loading the adapter in this folder would end in; None is the bare model.
+
+    Raises:
+        AdapterError: The folder holds no adapter of the fake backend.
+    """
+    if adapter is not None:
+        _learned(adapter)
+
+
+def _learned(adapter: Path) -> dict[str, str]:
+    try:
+        answers: dict[str, str] = read_json(adapter / "fake_answers.json")
+    except (OSError, ValueError) as error:
+        msg = f"{adapter}: expected an adapter of the fake backend, with a readable fake_answers.json"
+        raise AdapterError(msg) from error
+    return answers
 
 
 def _write_adapter(folder: Path, learned: Mapping[str, str], recipe: Recipe) -> None:

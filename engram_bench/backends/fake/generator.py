@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from engram_bench.backends.fake.model import CONTEXT_LENGTH, END, FakeTokenizer
 from engram_bench.errors import BackendError
 from engram_bench.records import Completion, GenerationSettings, Prompt
+from engram_bench.records.reasoning import has_marks, reasoning_end
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,12 +76,13 @@ class FakeGenerator:
                 f"expected at most {CONTEXT_LENGTH} together"
             )
             raise BackendError(msg)
-        ids = [*self._draw(prompt, settings).encode(), END]
+        said = self._draw(prompt, settings)
+        ids = [*said.encode(), END]
         if self._rambles:
             ids = [*ids[:-1], *b" " * settings.max_tokens]
         if settings.ignore_eos:
             ids = (ids * settings.max_tokens)[: settings.max_tokens]
-        kept = ids[: settings.max_tokens]
+        kept = ids[: _limit(said, settings)]
         if self._token_s:
             sleep(self._token_s * len(kept))
         return Completion(
@@ -133,3 +135,13 @@ class FakeGenerator:
 
     def close(self) -> None:
         """No effect: a table holds no memory of a device."""
+
+
+def _limit(said: str, settings: GenerationSettings) -> int:
+    """Number of bytes that a completion may have: reasoning has its own limit where the settings name one."""
+    if settings.max_reasoning_tokens is None or not has_marks(said):
+        return settings.max_tokens
+    end = reasoning_end(said)
+    reasoning = len(said[:end].encode())
+    has_answer = end is not None and reasoning <= settings.max_reasoning_tokens
+    return reasoning + settings.max_tokens if has_answer else settings.max_reasoning_tokens

@@ -22,6 +22,7 @@ class FakeTokenizer:
     vocab_size = 257
     pad_id = END
     stop_ids = frozenset({END})
+    stop_texts: tuple[str, ...] = ()
     end_of_turn_id = END
     special_texts = ("<|user|>", "<|answer|>")
     template_token_ids = (tuple(b"<|user|>"), tuple(b"<|answer|>"))

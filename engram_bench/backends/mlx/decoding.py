@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_bench.backends.common.decoding import BatchDecoder, DecodingPlan, share_time
-from engram_bench.backends.common.generating import PromptRow
+from engram_bench.backends.common.rows import PromptRow
 from engram_bench.backends.common.sampling import draw
 from engram_bench.backends.mlx.kv_cache import DecodingRows, PaddedKVCache
 from engram_bench.backends.mlx.memory import MlxMemory, batch_writes

@@ -57,10 +57,15 @@ class ServedTokenizer:
 
     pad_id = 0
     stop_ids: frozenset[int] = frozenset()
+    stop_texts: tuple[str, ...] = ()
     special_texts: tuple[str, ...] = ()
     template_fingerprint = "served"
     template_note = ""
     vocab_size = 256
+
+    def encode(self, text: str) -> list[int]:
+        """Bytes of a text."""
+        return list(text.encode())
 
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         """Bytes of the system turn and the user's turn."""

@@ -249,7 +249,7 @@ def _body(model: str, prompt: Prompt, settings: GenerationSettings) -> dict[str,
     return {
         "model": model,
         "messages": [*turns, {"role": "user", "content": prompt.user}],
-        "max_tokens": settings.max_tokens,
+        "max_tokens": settings.max_tokens + (settings.max_reasoning_tokens or 0),  # a server bounds both together
         "temperature": settings.temperature,
         "top_p": settings.top_p,
         "seed": settings.seed + settings.sample,
@@ -284,4 +284,5 @@ def _completion(answer: Answer, seconds: float) -> Completion:
         completion_tokens=answer.completion_tokens,
         stop_reason="length" if answer.is_cut else "stop",
         seconds=seconds,
+        reasoning_tokens=min(answer.reasoning_tokens, answer.completion_tokens),
     )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from engram_bench.backends.server.thoughts import reasoning_tokens, whole_text
 from engram_bench.backends.server.wire import Reply
 from engram_bench.door import printable, scrubbed
 
@@ -39,6 +40,8 @@ class Answer:
     completion_tokens: int
     is_cut: bool
     """Whether the limit of tokens ended the answer."""
+    reasoning_tokens: int = 0
+    """Number of tokens of the reasoning as the server counts them; 0 where it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,8 @@ def _answer(content: Any) -> Answer:
     if choice is None:
         raise _WrongField("choices is empty")
     message = _as(dict, choice.get("message"), "choices[0].message")
-    text, reason = message.get("content"), choice.get("finish_reason")
+    reason = choice.get("finish_reason")
+    text = whole_text(message, is_cut=reason == "length")
     if reason not in ("stop", "length") or not isinstance(text, str):
         shown = "None" if text is None else _shown(text)
         why = "None" if reason is None else _shown(reason)
@@ -178,7 +182,7 @@ def _answer(content: Any) -> Answer:
     usage = content.get("usage")
     counts = {} if usage is None else _as(dict, usage, "usage")
     prompt, completion = (_count(counts, name) for name in ("prompt_tokens", "completion_tokens"))
-    return Answer(_text(text, "content"), prompt, completion, is_cut=reason == "length")
+    return Answer(_text(text, "content"), prompt, completion, reason == "length", reasoning_tokens(counts))
 
 
 def _piece(content: Any) -> Piece:

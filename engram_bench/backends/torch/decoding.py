@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engram_bench.backends.common.decoding import BatchDecoder, DecodingPlan, share_time
-from engram_bench.backends.common.generating import PromptRow
 from engram_bench.backends.common.packing import TokenBatch, group, pack, pad
+from engram_bench.backends.common.rows import PromptRow
 from engram_bench.backends.common.sampling import draw
 from engram_bench.backends.torch.heap import give_back
 from engram_bench.backends.torch.kv_cache import DecodingKVCache, PrefillKVCache

@@ -2,7 +2,7 @@
 // The list of cases: filter, sort, pages, and a row that opens. Texts of models reach the page through textContent alone.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const [ID, STATE, SPLIT, CATEGORY, PATH, LINE, PROMPT, EXPECTED, BASELINE, CANDIDATE, REASON, REQUIRED] = Array(12).keys();
+  const [ID, STATE, SPLIT, CATEGORY, PATH, LINE, PROMPT, EXPECTED, BASELINE, CANDIDATE, REASON, REQUIRED, BASELINE_REASONING, CANDIDATE_REASONING] = Array(14).keys();
   const PAGE = 50, PRINTED = 500, DIFFED = 600;
   const byName = new Intl.Collator("en", { numeric: true }).compare;
   const rows = data.rows.map((row, position) => ({
@@ -43,7 +43,7 @@
     shown.sort((a, b) => sort.sign * compare(a, b) || a.position - b.position);
   };
   const haystack = (each) =>
-    (each.text ||= [each.id, each.category, each.source, ...each.row.slice(PROMPT, REQUIRED)].join("\n").toLowerCase());
+    (each.text ||= [each.id, each.category, each.source, ...each.row.slice(PROMPT, REQUIRED), ...each.row.slice(BASELINE_REASONING)].join("\n").toLowerCase());
 
   const draw = () => {
     const first = page * size, some = shown.slice(first, first + size);
@@ -90,7 +90,9 @@
     say("prompt", block(row[PROMPT]));
     say("expected", block(row[EXPECTED]));
     say("baseline", block(row[BASELINE] || "(empty)"));
+    if (row[BASELINE_REASONING]) say("baseline's reasoning", block(row[BASELINE_REASONING]));
     say("candidate", block(row[CANDIDATE] || "(empty)"));
+    if (row[CANDIDATE_REASONING]) say("candidate's reasoning", block(row[CANDIDATE_REASONING]));
     if (row[REASON] && row[EXPECTED] !== row[CANDIDATE]) {
       const parts = difference(row[EXPECTED], row[CANDIDATE]);
       if (parts) say("difference", block("", ...parts));

@@ -18,6 +18,7 @@ from engram_bench.backends.server import ServerBackend, served_model
 from engram_bench.backends.server.chat_api import ChatApi
 from engram_bench.errors import BackendError, UnsupportedError
 from engram_bench.records import GenerationSettings, Prompt, Recipe
+from engram_bench.records.reasoning import split_reasoning
 
 Reply = tuple[int, dict[str, Any] | str | bytes, dict[str, str]]
 SETTINGS = GenerationSettings(max_tokens=8)
@@ -540,3 +541,34 @@ def test_a_timeout_longer_than_a_socket_can_wait_is_taken(server: FakeServer) ->
 
     assert api.complete("bare", [Prompt("a")], SETTINGS)[0].text == "bare says a"
     api.close()
+
+
+# ── reasoning ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning"])
+def test_reasoning_that_the_server_keeps_apart_stays_apart(server: FakeServer, api: ChatApi, key: str) -> None:
+    message = {"role": "assistant", "content": "22", key: "21 or 22?"}
+    usage = {"prompt_tokens": 5, "completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 6}}
+    server.script[0] = (200, answer("", choices=[{"message": message, "finish_reason": "stop"}], usage=usage), {})
+
+    (found,) = api.complete("bare", [Prompt("Port of SSH?")], SETTINGS)
+
+    assert split_reasoning(found.text) == ("22", "21 or 22?")
+    assert (found.completion_tokens, found.reasoning_tokens) == (9, 6)
+
+
+def test_reasoning_that_uses_up_the_limit_is_no_answer(server: FakeServer, api: ChatApi) -> None:
+    message = {"role": "assistant", "content": None, "reasoning_content": "It is 22, or"}
+    server.script[0] = (200, answer("", choices=[{"message": message, "finish_reason": "length"}]), {})
+
+    (found,) = api.complete("bare", [Prompt("Port of SSH?")], SETTINGS)
+
+    assert split_reasoning(found.text).answer is None
+    assert found.stop_reason == "length"
+
+
+def test_a_server_gets_room_for_reasoning_and_answer_together(server: FakeServer, api: ChatApi) -> None:
+    api.complete("bare", [Prompt("Port of SSH?")], GenerationSettings(8, max_reasoning_tokens=100))
+
+    assert server.asked[0]["max_tokens"] == 108

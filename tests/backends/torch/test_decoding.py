@@ -312,3 +312,26 @@ def test_the_device_tells_threads_and_products() -> None:
 
     assert info.note == f"{torch.get_num_threads()} threads, trains with float32 products"
     assert set(info.versions) >= {"torch"}
+
+
+class ThinkingTokenizer:
+    """A tokenizer whose chat template opens reasoning before every answer."""
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.template_token_ids = ((), tuple(tokenizer.encode("<think>\n")))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+
+def test_reasoning_that_goes_on_is_what_one_long_pass_gives(model: Model) -> None:
+    backend = CpuBackend()
+    generator: Any = backend.load(model, None)
+    generator._tokenizer = ThinkingTokenizer(model.tokenizer)
+
+    parts = generator.complete(MIXED[:4], GenerationSettings(8, max_reasoning_tokens=40))
+
+    whole = backend.load(model, None).complete(MIXED[:4], GenerationSettings(40))
+    assert [each.text for each in parts] == [f"<think>{each.text}" for each in whole]
+    assert [each.completion_tokens for each in parts] == [each.completion_tokens for each in whole]

@@ -20,6 +20,8 @@ _TAGS = (
 )
 """Opening and closing marks of reasoning: DeepSeek-R1, Qwen3 and SmolLM3 (think), Seed-OSS, Cohere, Magistral, Kimi and
 gpt-oss among them."""
+NO_ANSWER = "found reasoning without an end, and no answer"
+"""Start of the reason why a completion that never stops reasoning is a miss."""
 _CLOSING_OF = {opening.lower(): closing.lower() for opening, closing in _TAGS}
 _SHARED = {"<|end|>"}
 """Closing marks that other turns have as well: alone they say nothing."""
@@ -72,6 +74,36 @@ def split_reasoning(text: str) -> Spoken:
         return Spoken(text, "")
     outside.append(text[at:])
     return Spoken(_FINAL.sub("", "".join(outside)).strip(), _joined(inside))
+
+
+def reasoning_end(text: str) -> int | None:
+    """Index after the mark that ends the first reasoning of a completion; None where none has ended."""
+    awaited: list[str] = []
+    for mark in _MARK.finditer(text):
+        name = mark[0].lower()
+        if name in _CLOSING_OF:
+            awaited.append(_CLOSING_OF[name])
+        elif awaited and name == awaited[-1]:
+            awaited.pop()
+            if not awaited:
+                return mark.end()
+        elif not awaited and name not in _SHARED:
+            return mark.end()
+    return None
+
+
+def open_marks(text: str) -> tuple[str, str]:
+    """The opening mark that nothing in the text closes, and its closing mark; two empty texts where there is none."""
+    if split_reasoning(text).answer is not None:
+        return "", ""
+    opening = [mark[0] for mark in _MARK.finditer(text) if mark[0].lower() in _CLOSING_OF][-1]
+    return opening, next(closing for known, closing in _TAGS if known.lower() == opening.lower())
+
+
+def begins_mark(text: str) -> bool:
+    """Whether a text, space aside, is empty or the first part of an opening mark."""
+    begun = text.strip().lower()
+    return any(opening.startswith(begun) for opening in _CLOSING_OF)
 
 
 def has_marks(text: str) -> bool:

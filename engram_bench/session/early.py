@@ -1,0 +1,69 @@
+"""What would go wrong in a session, as far as it can be known before a model is loaded or a question asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engram_bench.backends import registry
+from engram_bench.errors import BackendError, BackendUnavailable, UsageError
+from engram_bench.inference.ask import check_room
+from engram_bench.patterns.expand import wording_cases
+from engram_bench.patterns.limits import check_answers
+from engram_bench.records import Pattern
+from engram_bench.session.engine import Engine
+from engram_bench.session.tuning import Tuning
+
+if TYPE_CHECKING:
+    from engram_bench.models import Model
+
+
+def check_early(engine: Engine, tuning: Tuning, *, has_adapter: bool = True) -> None:
+    """Raise the first error that the session is sure to meet.
+
+    A model that is not here yet is downloaded. Of the model only the tokenizer and the headers of its files are read.
+
+    Args:
+        engine: Model and backend of the session.
+        tuning: Adapter and pattern sets of the session.
+        has_adapter: Whether the session asks a candidate; otherwise only the bare model.
+
+    Raises:
+        BackendError: The backend cannot run here or does not train this kind, or a server lacks a model.
+        ModelError: The model is not there.
+        PatternFileError: An answer cannot be given within its limit, or a prompt does not fit into the context.
+        AdapterError: The adapter is not there, is damaged, or does not fit the model.
+        UsageError: There is nothing to train on.
+    """
+    name, options = engine.backend_choice[0], engine.settings.by_field
+    if reason := registry.unavailable_reason(name, **options):
+        raise BackendUnavailable(reason)
+    model = engine.model
+    if not engine.is_served:
+        check_answers(tuning.sets, model.tokenizer)
+        limit = engine.settings.max_tokens
+        long = (
+            each for pattern_set in tuning.sets for each in pattern_set.patterns if not _is_short(each, limit, model)
+        )
+        check_room((case for each in long for case in wording_cases(each)), limit, model)
+    adapter = tuning.adapter if has_adapter and tuning.is_done else None
+    if has_adapter and not tuning.is_done:
+        _check_training(name, tuning)
+    registry.check_ready(name, model, adapter.path if adapter else None, options)
+
+
+def _is_short(pattern: Pattern, limit: int, model: Model) -> bool:
+    """Whether a pattern takes less than half of the context, told without its tokens: a character has four bytes at most."""
+    texts = (pattern.input, *pattern.wordings, *pattern.held_out)
+    longest = max(map(len, texts)) + max(map(len, pattern.answers), default=0) + len(pattern.system or "")
+    return 4 * longest + max(limit, pattern.max_tokens or 0) < model.context_length // 2
+
+
+def _check_training(backend: str, tuning: Tuning) -> None:
+    if not tuning.examples:
+        paths = ", ".join(map(str, tuning.settings.patterns))
+        msg = f"patterns: none of kind memory in {paths}, expected at least one to train on"
+        raise UsageError(msg)
+    kinds, kind = registry.trained_kinds(backend), tuning.recipe.kind
+    if kinds and kind not in kinds:
+        msg = f"backend {backend!r}: the adapter's kind is {kind!r}, expected one that it trains: {', '.join(kinds)}"
+        raise BackendError(msg)
