@@ -327,7 +327,7 @@ def _spoil_store(whole: Path, folder: Path, source: random.Random) -> None:
         "zeroblob(9)",
         *(f"'{text[:99]}'" for text in HOSTILE_TEXTS if "'" not in text and "\0" not in text and "\udc80" not in text),
     )
-    with closing(sqlite3.connect(path)) as connection, connection:
+    with suppress(sqlite3.Error, MemoryError), closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA writable_schema = ON")
         for _ in range(source.choice((1, 2))):
             statement = source.choice(SQL).format(
@@ -353,7 +353,7 @@ def _use_store(folder: Path) -> None:
             assert all(completion.text == key * 9 for key, completion in found.items())
             store.put_many({key: Completion(key * 9, 9, 2, "stop", 0.25) for key in STORED if key not in found})
             store.put_figures({"key-1": [1.0, 2.0]})
-            assert store.get_many(STORED).keys() == set(STORED)
+            assert warnings or store.get_many(STORED).keys() == set(STORED)  # what was put may have been put aside
             store.stats()
         assert len(warnings) <= 1 - turn, warnings
 

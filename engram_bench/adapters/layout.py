@@ -36,6 +36,8 @@ from engram_bench.adapters.targets import Shapes, last_names
 from engram_bench.errors import AdapterError
 from engram_bench.records import Recipe
 
+MAX_SCALE = 1e9
+"""Largest scale of an adapter of mlx-lm, far beyond any that was trained."""
 PREFIX = "base_model.model."
 
 
@@ -144,7 +146,7 @@ def read_mlx(folder: Path) -> dict[str, LoraUpdate]:
         raise only_mlx(folder, reason)
     parameters = config.get("lora_parameters")
     parameters = parameters if isinstance(parameters, dict) else {}
-    if not isinstance(parameters.get("scale"), (int, float)):
+    if not isinstance(parameters.get("scale"), (int, float)) or not abs(parameters["scale"]) <= MAX_SCALE:
         msg = f"{path}: lora_parameters.scale is {parameters.get('scale')!r}, expected a number"
         raise AdapterError(msg)
     halves: dict[str, dict[str, Floats]] = {}

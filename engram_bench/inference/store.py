@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from engram_bench.inference.store_file import (
     BUSY_TIMEOUT_S,
+    FAULTS,
     Connection,
     Unusable,
     completion_of,
@@ -200,7 +201,7 @@ class CompletionStore:
             try:
                 self._connection.begin()
                 return work(self._connection)
-            except (sqlite3.Error, Unusable) as error:
+            except FAULTS as error:
                 if not is_damage(error) or is_again:
                     self.close()
                     self._warn(f"{self.path}: {error}; completions are not stored")
@@ -224,13 +225,13 @@ class CompletionStore:
                     self._move_aside(damage)
                 try:
                     self._connection = connect(self.path, thorough=damage is not None)
-                except (Unusable, sqlite3.Error) as error:
+                except FAULTS as error:
                     if not is_damage(error):
                         raise
                     self._move_aside(error)
                     self._connection = connect(self.path, thorough=False)
                 self._opened = self._identity()
-        except (OSError, NotImplementedError, sqlite3.Error, Unusable) as error:  # filelock lacks some file systems
+        except (OSError, NotImplementedError, *FAULTS) as error:  # filelock lacks some file systems
             self._warn(f"{self.path}: {error}; completions are not stored")
 
     def _replace(self, damage: Exception) -> None:

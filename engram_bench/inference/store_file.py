@@ -77,6 +77,10 @@ class Connection(sqlite3.Connection):
         return self._steps > MAX_STEPS
 
 
+FAULTS = (sqlite3.Error, Unusable, UnicodeDecodeError, MemoryError, OverflowError)
+"""What work with a file may raise; SQLite's own messages quote the file, and may be no text."""
+
+
 def connect(path: Path, *, thorough: bool) -> Connection:
     """A connection to the store in a file, which is created where it is missing.
 
@@ -109,10 +113,10 @@ def connect(path: Path, *, thorough: bool) -> Connection:
 
 def is_damage(error: Exception) -> bool:
     """Whether an error is about the content of the file, and not about disk, permission or another process."""
-    if isinstance(error, Unusable):
+    if not isinstance(error, sqlite3.Error):
         return True
     code = getattr(error, "sqlite_errorcode", None)
-    return isinstance(error, sqlite3.Error) and (code is None or code & 0xFF not in _ENVIRONMENT)  # the primary code
+    return code is None or code & 0xFF not in _ENVIRONMENT  # the primary code
 
 
 # ── rows ────────────────────────────────────────────────────────────────────────────────────────

@@ -83,7 +83,7 @@ def match(name: str, completion_text: str, answers: Sequence[str]) -> Score:
     """
     if name not in names():
         hint = "".join(f" (did you mean {close!r}?)" for close in difflib.get_close_matches(name, names(), n=1))
-        message = f"matcher {name!r} is unknown, expected one of {', '.join(names())}{hint}"
+        message = f"matcher {shown(name)} is unknown, expected one of {', '.join(names())}{hint}"
         raise UsageError(message)
     if not answers:
         return Score("not_scored", "the case has no accepted answer to compare with")

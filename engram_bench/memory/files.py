@@ -127,6 +127,10 @@ def load_memory_files(folder: Path, model: Model | None = None) -> StoredMemory:
             pad=int(description["pad"]),
         )
         layers = {block: _layer(tensors, block, float(description["scales"][str(block)])) for block in config.layers}
+        if not np.isfinite(
+            [table.known.threshold if table.known else 0.0, *(each.scale for each in layers.values())]
+        ).all():
+            raise ValueError("near or a scale is not finite")
         memory = StoredMemory(table, layers, description["base_fingerprint"], description["template_fingerprint"])
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, BackendError) as error:
         msg = f"{folder}: {DESCRIPTION_FILE} and {WEIGHTS_FILE} do not make a memory ({error!r})"
@@ -178,8 +182,7 @@ def _layer(tensors: Mapping[str, NDArray[Any]], block: int, scale: float) -> Lay
 
 def _names(values: Any) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        msg = f"patterns is a {type(values).__name__}, expected a list of texts"
-        raise ValueError(msg)
+        raise ValueError("patterns is no list of texts")
     return tuple(values)
 
 
