@@ -87,7 +87,7 @@ BACKENDS: dict[str, BackendSpec] = {
         requires=("mlx>=0.32", "mlx-lm>=0.32"),
         extra="mlx",
         device="engram_bench.backends.machine.devices:mlx_device",
-        ready="engram_bench.adapters.opening:check_opens",
+        ready="engram_bench.adapters.opening:check_opens_in_mlx",
         kinds=("lora", "memory"),
         limits=("max_batch_tokens",),
         shortcuts={name: _TURN_OFF[name] for name in ("packing", "prefix-cache", "drafts", "eviction", "curriculum")}

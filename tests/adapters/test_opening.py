@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from engram_bench.adapters.layout import LoraUpdate, write_peft
-from engram_bench.adapters.opening import check_opens
+from engram_bench.adapters.opening import check_opens, check_opens_in_mlx
 from engram_bench.errors import AdapterError
 from engram_bench.models import Model
 from engram_bench.records import Recipe
@@ -47,3 +49,18 @@ def test_what_loading_would_refuse_is_refused(model: Model, tmp_path: Path, spoi
 
     with pytest.raises(AdapterError, match=message):
         check_opens(model, tmp_path)
+
+
+def test_what_a_library_computes_itself_is_left_to_the_library(model: Model, tmp_path: Path) -> None:
+    config = lora(tmp_path / "peft") / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": True}))
+    (tmp_path / "mlx").mkdir()
+    save_file({"model.layers.0.norm.weight": np.ones(64, np.float32)}, tmp_path / "mlx" / "adapters.safetensors")
+    (tmp_path / "mlx" / "adapter_config.json").write_text('{"fine_tune_type": "full"}')
+
+    check_opens(model, tmp_path / "peft")
+    check_opens_in_mlx(model, tmp_path / "mlx")
+    with pytest.raises(AdapterError, match="use_dora"):
+        check_opens_in_mlx(model, tmp_path / "peft")
+    with pytest.raises(AdapterError, match="expected --engram-backend=mlx"):
+        check_opens(model, tmp_path / "mlx")
