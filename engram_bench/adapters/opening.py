@@ -1,4 +1,4 @@
-"""Whether a stored adapter can be opened, told from its files and the model's headers before the model is loaded."""
+"""Whether a stored adapter can be opened, from its files and the model's headers before the model is loaded."""
 
 from __future__ import annotations
 

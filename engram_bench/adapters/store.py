@@ -85,8 +85,8 @@ def obtain(
         root: The adapters' folder, created if missing; may be read-only when the adapter is already there.
         identity: Everything that the adapter is trained from.
         train: Function that trains into the given folder; called at most once, and not at all for a stored adapter.
-        retrain_in: Train from scratch although there is one, unless the session of this name did so already: of several
-            processes of a session, one trains. The old adapter stays until the new one is complete. No clock decides.
+        retrain_in: Name of the session that trains from scratch once, whatever is stored; one of its processes trains. The old
+            adapter stays until the new one is complete. None trains only what is not stored.
         base_reference: Name that the user gave the base model, for the manifest.
         wait_note: Function that is called once with the name of the process that holds the adapter.
 

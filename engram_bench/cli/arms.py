@@ -95,7 +95,7 @@ def _pairs(texts: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for variant, path in map(_pair, texts):
         if variant in found:
-            msg = f"--adapter: got {found[variant]} and {path} for {variant!r}, expected one adapter per arm"
+            msg = f"--adapter: got {found[variant]} and {path} for {variant!r}, expected one adapter per variant"
             raise UsageError(msg)
         found[variant] = path
     return found

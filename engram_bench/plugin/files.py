@@ -38,7 +38,7 @@ class PatternFiles:
         Args:
             root: Folder below which paths are shown.
             configured: Files and folders that the settings name.
-            before_load: Called with the path of each file before it is read.
+            before_load: Function that is called with the path of each file before it is read.
         """
         self._root = root
         self._paths = configured

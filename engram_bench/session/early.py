@@ -52,7 +52,7 @@ def check_early(engine: Engine, tuning: Tuning, *, has_adapter: bool = True) -> 
 
 
 def _is_short(pattern: Pattern, limit: int, model: Model) -> bool:
-    """Whether a pattern takes less than half of the context, told without its tokens: a character has four bytes at most."""
+    """Whether a pattern takes less than half of the context, computed without its tokens: a character has four bytes at most."""
     texts = (pattern.input, *pattern.wordings, *pattern.held_out)
     longest = max(map(len, texts)) + max(map(len, pattern.answers), default=0) + len(pattern.system or "")
     return 4 * longest + max(limit, pattern.max_tokens or 0) < model.context_length // 2

@@ -1,4 +1,4 @@
-"""An adapter that cannot be opened is told from files alone."""
+"""An adapter that cannot be opened is known from its files alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def test_a_lora_of_the_model_opens_and_the_bare_model_too(model: Model, tmp_path
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda folder: (folder / "adapter_config.json").unlink(), "adapter_config.json: not found"),
+        (
+            lambda folder: (folder / "adapter_config.json").unlink(),
+            "no adapter_config.json beside adapter_model.safetensors",
+        ),
         (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"cut"), "cut off or damaged"),
         (lambda folder: (folder / "memory.json").write_text("{", "utf-8"), "memory.json"),
         (lambda folder: lora(folder, outputs=32), "adapts layers of other sizes"),

@@ -114,7 +114,7 @@ def test_rows_of_other_sizes_are_shown_too(prepared: Shell, tmp_path: Path) -> N
         ("--arms=,", "--arms: no variant is named, expected at least one"),
         ("--adapter=lora", "--adapter: got 'lora', expected VARIANT=PATH"),
         ("--adapter=other=x", "--adapter: got one for 'other', expected one of the variants"),
-        ("--adapter=lora=a --adapter=lora=b", "for 'lora', expected one adapter per arm"),
+        ("--adapter=lora=a --adapter=lora=b", "for 'lora', expected one adapter per variant"),
         ("--beside=none.json", "none.json: cannot be read"),
     ],
 )

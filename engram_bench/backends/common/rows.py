@@ -27,7 +27,7 @@ class PromptRow:
     random: np.random.Generator | None = None
     """Random numbers of a sampled answer; None for a greedy answer."""
     content: Sequence[bool] = ()
-    """For each id of *prompt*, whether it belongs to the user's turn; empty where no memory needs to know."""
+    """Whether each id of *prompt* belongs to the user's turn; empty where no memory needs to know."""
 
     @property
     def length(self) -> int:

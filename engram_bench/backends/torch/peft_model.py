@@ -44,12 +44,12 @@ def open_peft(folder: Path, base: Any) -> Any:
     config = _config(folder)
     check_patterns(folder / PEFT_CONFIG, read_config(folder / PEFT_CONFIG), [name for name, _ in base.named_modules()])
     devices = [base.device] if base.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), warnings.catch_warnings(record=True) as told:
+    with torch.random.fork_rng(devices), warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")
         torch.manual_seed(0)  # some kinds draw numbers that their files leave out
         model = _carried_out(folder, "load", lambda: peft.PeftModel.from_pretrained(base, str(folder), config=config))
         unused = _carried_out(folder, "load", lambda: _unused(model, folder))
-    missing = [str(each.message) for each in told if "missing adapter keys" in str(each.message)]
+    missing = [str(each.message) for each in given if "missing adapter keys" in str(each.message)]
     if missing:
         msg = f"{folder}: {missing[0][:300]} Expected all tensors that {PEFT_CONFIG} asks for"
         raise AdapterError(msg)
