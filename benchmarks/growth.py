@@ -22,7 +22,7 @@ from tabulate import tabulate
 
 from engram_bench.errors import EngramBenchError
 from engram_bench.matchers.protocol import UnusableAnswer
-from engram_bench.matchers.reasoning import split_reasoning
+from engram_bench.records.reasoning import split_reasoning
 from engram_bench.matchers.registry import SHIPPED
 from engram_bench.matchers.text import normalise
 from engram_bench.patterns.load import load_pattern_file
