@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from engram_bench.errors import ModelError
 from engram_bench.models.folder import read_json, tokenizer_file
+from engram_bench.models.special_tokens import special_tokens
 from engram_bench.records import Prompt, TrainingExample
 from engram_bench.records.reasoning import open_marks
 from engram_bench.system.reading import MIB, check_values, read_bytes, read_text
@@ -56,7 +57,7 @@ class ChatTokenizer:
         self._folder = folder
         self._tokenizer = _load_tokenizer(folder)
         settings = _settings(folder)
-        self._special_tokens = _special_tokens(settings)
+        self._special_tokens = special_tokens(settings)
         self.template, self.template_note = _load_template(folder, settings, self._special_tokens)
         configs = [read_json(folder / name) for name in ("generation_config.json", "config.json")]
         self.end_of_turn_id, self.stop_ids = self._ends(configs)
@@ -217,16 +218,14 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _load_template(
-    folder: Path, settings: Mapping[str, Any], special_tokens: Mapping[str, str]
-) -> tuple[ChatTemplate, str]:
+def _load_template(folder: Path, settings: Mapping[str, Any], named: Mapping[str, str]) -> tuple[ChatTemplate, str]:
     from engram_bench.models.rendering import TemplateError, TemplateSyntaxError
     from engram_bench.models.template import FALLBACK, ChatTemplate
     from engram_bench.models.template_worker import FIXED_DATE
 
     source = _template_source(folder, settings)
     try:
-        template = ChatTemplate(FALLBACK if source is None else source, special_tokens)
+        template = ChatTemplate(FALLBACK if source is None else source, named)
     except TemplateSyntaxError as error:
         msg = f"{folder}: chat template line {error.line}: {error}"
         raise ModelError(msg) from error
@@ -273,48 +272,6 @@ def _template_source(folder: Path, settings: Mapping[str, Any]) -> str | None:
         msg = f"{folder}: chat_template in tokenizer_config.json is a {type(stored).__name__}, expected a text"
         raise ModelError(msg)
     return stored
-
-
-DEFAULT_TOKENS: Mapping[str, Mapping[str, str]] = {
-    "Cohere": {
-        "unk_token": "<UNK>",
-        "bos_token": "<BOS_TOKEN>",
-        "eos_token": "<|END_OF_TURN_TOKEN|>",
-        "pad_token": "<PAD>",
-        "cls_token": "<CLS>",
-        "sep_token": "<SEP>",
-        "mask_token": "<MASK_TOKEN>",
-    },
-    "GPT2": dict.fromkeys(("unk_token", "bos_token", "eos_token"), "<|endoftext|>"),
-    "GPTNeoX": {
-        **dict.fromkeys(("unk_token", "bos_token", "eos_token"), "<|endoftext|>"),
-        "pad_token": "<|padding|>",
-    },
-    "Gemma": {
-        "unk_token": "<unk>",
-        "bos_token": "<bos>",
-        "eos_token": "<eos>",
-        "pad_token": "<pad>",
-        "mask_token": "<mask>",
-    },
-    "Llama": {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"},
-    "Qwen2": dict.fromkeys(("unk_token", "eos_token", "pad_token"), "<|endoftext|>"),
-}
-"""Special tokens that transformers gives a class of tokenizers whose settings leave them out."""
-
-
-def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Special tokens by name, as ``{"eos_token": "<|im_end|>"}``. A file stores text, or an object with ``content``."""
-    kind = str(settings.get("tokenizer_class") or "").removesuffix("Fast").removesuffix("Tokenizer")
-    tokens = {**DEFAULT_TOKENS.get(kind, {}), **{name: each for name, each in settings.items() if _names_token(name)}}
-    extra = settings.get("extra_special_tokens")
-    tokens |= extra if isinstance(extra, dict) else {}
-    texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in tokens.items()}
-    return {name: text for name, text in texts.items() if isinstance(text, str)}
-
-
-def _names_token(name: str) -> bool:
-    return name.endswith("_token")
 
 
 def _listed(value: object) -> list[int]:

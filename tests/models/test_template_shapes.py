@@ -13,7 +13,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from engram_bench.models import ChatTokenizer
-from engram_bench.models.chat import DEFAULT_TOKENS
+from engram_bench.models.special_tokens import DEFAULT_TOKENS
 from engram_bench.models.template import ChatTemplate
 from engram_bench.models.template_worker import FIXED_DATE
 from engram_bench.records import Prompt
