@@ -22,11 +22,11 @@ from tabulate import tabulate
 
 from engram_bench.errors import EngramBenchError
 from engram_bench.matchers.protocol import UnusableAnswer
-from engram_bench.records.reasoning import split_reasoning
 from engram_bench.matchers.registry import SHIPPED
 from engram_bench.matchers.text import normalise
 from engram_bench.patterns.load import load_pattern_file
 from engram_bench.patterns.wordings import normalise_prompt
+from engram_bench.records.reasoning import split_reasoning
 from engram_bench.system.reading import parse_json
 
 PIECES = (

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engram_bench.backends.common.decoding import BatchDecoder, DecodingPlan, share_time
-from engram_bench.backends.common.generating import PromptRow, TextGenerator, still_open
+from engram_bench.backends.common.generating import TextGenerator, still_open
+from engram_bench.backends.common.rows import PromptRow
 from engram_bench.backends.common.sampling import draw
 from engram_bench.backends.torch.peft_model import depends_on_pass, forward, virtual_tokens
 from engram_bench.backends.torch.transformers_network import context_length_of
