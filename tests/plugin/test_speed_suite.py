@@ -244,7 +244,9 @@ def test_an_adapter_that_cannot_be_opened_is_one_error_before_anything_is_timed(
     result = run(timed, "-k", "decode_speed", "--engram-adapter=adapter")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: adapter: no adapter_config.json*"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: adapter: neither adapter_model.safetensors nor adapters.safetensors, expected*"]
+    )
 
 
 @needs_benchmark
