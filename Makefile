@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help backends rivals test-backends test-mlx test-plain test-avx2 test-none bench bench-full on-gpu arms test test-bare test-lowest test-model test-browser coverage docs rooms dist lint types format clean
+.PHONY: help backends rivals test-backends test-slow test-mlx test-plain test-avx2 test-none bench bench-full on-gpu arms test test-bare test-lowest test-model test-browser coverage docs rooms dist lint types format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -27,7 +27,10 @@ arms: $(VENV)/.ready ## compare every kind of adapter on the shipped patterns: o
 FAST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: $(VENV)/.ready ## run the project's own tests: no model, no network, under 3 minutes
-	$(FAST) tests -m "not model and not browser"
+	$(FAST) tests -m "not model and not browser and not slow"
+
+test-slow: $(VENV)/.ready ## every kind of adapter that PEFT knows, and what starts other programs as a whole
+	$(FAST) tests -m "slow and not model and not browser"
 
 # Where a processor makes a difference; `make test` runs these files with whatever this machine can do.
 PLAIN_TESTS := $(addprefix tests/backends/,machine torch/test_operators.py torch/test_products.py torch/test_training.py \

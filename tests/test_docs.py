@@ -115,6 +115,7 @@ def test_every_preset_stands_in_the_help_and_on_the_page() -> None:
         assert name in option.help
 
 
+@pytest.mark.slow
 def test_pages_build_without_a_warning(tmp_path: Path) -> None:
     if not all(map(importlib.util.find_spec, ("mkdocs", "material", "mkdocstrings"))):
         pytest.skip("needs mkdocs-material: pip install 'engram-bench[docs]'")

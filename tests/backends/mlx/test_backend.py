@@ -93,6 +93,7 @@ print(sorted({{"torch", "transformers"}} & set(sys.modules)))
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
 
 
+@pytest.mark.slow
 def test_mlx_lm_still_loads_its_own_tokenizer_afterwards(llama: Any) -> None:
     pytest.importorskip("transformers")
     script = f"""

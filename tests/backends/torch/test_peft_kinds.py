@@ -116,6 +116,8 @@ ALONE = [
 ]
 """Kinds that need target modules alone."""
 KINDS = [*LORA, *sorted([*OTHERS, *ALONE])]
+OFTEN_USED = ("lora", "dora", "lora-rslora", "saved-embedding", "pissa", "LOHA", "IA3", "PREFIX_TUNING")
+"""Kinds that every run of the tests looks at; the others take a minute."""
 PROMPTS = [Prompt(f"{number}?", "Be brief.") for number in range(10, 30)]
 """Twenty prompts of one length in tokens, so that the oracle answers them in one batch."""
 GREEDY = GenerationSettings(max_tokens=4)
@@ -210,7 +212,9 @@ def texts(oracle: Any, ids: torch.Tensor, model: Model) -> list[str]:
     return answers
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in OFTEN_USED else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_kind_answers_as_in_peft(
     kind: str, base: Any, model: Model, backend: CpuBackend, ids: torch.Tensor, tmp_path: Path
 ) -> None:
