@@ -117,7 +117,9 @@ def stored_files(folder: Path) -> dict[str, StoredFile]:
     Raises:
         AdapterError: There is no safetensors file among them.
     """
-    for part in folder.rglob(".*.part"):  # begun by a process that was killed; whoever trains here holds the lock
+    for part in folder.rglob(
+        ".*.part"
+    ):  # begun by a process that was killed; the process that trains here holds the lock
         part.unlink(missing_ok=True)
     paths = sorted(folder.rglob("*"))
     files = _describe(folder, (path for path in paths if path.is_file() and path != folder / MANIFEST_FILE))

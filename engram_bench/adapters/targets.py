@@ -27,7 +27,7 @@ def _targeted(targets: Sequence[str], shapes: Shapes) -> list[str]:
     if tuple(targets) == ("all-linear",):
         return list(shapes)
     if len(targets) == 1 and targets[0].startswith("/"):
-        found = [name for name in shapes if re.fullmatch(targets[0].strip("/"), name)]
+        found = [name for name in shapes if re.fullmatch(targets[0][1:-1], name)]
         missing = [] if found else [targets[0]]
     else:
         found = [name for name in shapes if name.rpartition(".")[2] in targets]

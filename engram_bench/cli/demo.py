@@ -176,7 +176,8 @@ def _quickly_trained(bench: Bench, cases: Sequence[Case], *, quiet: bool) -> Ben
         for each in bench.sets
         if each.kind == "memory"
     )
-    settings = replace(bench.settings, steps=min(QUICK_STEPS, bench.settings.steps))
+    recipe = {name: value for name, value in bench.settings.recipe.items() if name != "num_train_epochs"}
+    settings = replace(bench.settings, recipe=recipe, steps=min(QUICK_STEPS, bench.settings.steps))
     if not quiet:
         say(
             f"no adapter of all patterns yet (engram-bench train): the demo trains a small one on these {len(shown)} patterns"

@@ -35,6 +35,8 @@ def read_settings(
     given = {option.field for option in OPTIONS if option.is_given(flags.get(option.dest), ini.get(option.dest))}
     recipe = _recipe(values, root=root, base=cwd if flags.get("engram_recipe") else root, prefix=prefix)
     values |= {name: value for name, value in recipe.items() if name in ("kind", "steps", "seed") and name not in given}
+    if "steps" in given:
+        recipe.pop("num_train_epochs", None)  # steps on the command line or in the ini file stand above every recipe
     values["recipe"] = recipe
     settings = Settings(**{field.name: values[field.name] for field in fields(Settings)})
     _check_together(settings, prefix)

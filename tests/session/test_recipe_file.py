@@ -75,6 +75,18 @@ def test_names_of_peft_and_trl_mean_the_same(tmp_path: Path, other: str, field: 
     assert recipe(tmp_path, "", f"{other}={value}") == recipe(tmp_path, "", f"{field}={value}")
 
 
+def test_steps_stand_above_the_epochs_of_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "engram.toml").write_text("[recipe]\nnum_train_epochs = 3\n")
+
+    by_recipe = read_settings({}, {}, root=tmp_path, cwd=tmp_path)
+    by_flag = read_settings({"engram_steps": "40"}, {}, root=tmp_path, cwd=tmp_path)
+    by_ini = read_settings({}, {"engram_steps": "50"}, root=tmp_path, cwd=tmp_path)
+
+    assert by_recipe.recipe == {"num_train_epochs": 3}
+    assert (by_flag.recipe, by_flag.steps) == ({}, 40)
+    assert (by_ini.recipe, by_ini.steps) == ({}, 50)
+
+
 def test_a_step_learns_from_all_its_passes(tmp_path: Path) -> None:
     assert trained_with(tmp_path, set=["batch_size=4", "gradient_accumulation_steps=3"]).batch_size == 12
 
