@@ -52,6 +52,16 @@ def test_the_manifest_of_an_adapter_holds_the_projects_recipe(project: BenchProj
     assert (recipe["rank"], recipe["alpha"], recipe["steps"]) == (16, 4.0, 3)  # the ini key stands above a recipe
 
 
+def test_epochs_of_a_recipe_are_as_many_steps_as_they_take(project: BenchProject) -> None:
+    project.pytester.makeini("[pytest]\nengram_backend = fake\n")
+    (project.path / "engram.toml").write_text("[recipe]\nnum_train_epochs = 3\nbatch_size = 1\naugmentation = false\n")
+
+    project.run("-m", "accuracy", "--engram-gate=accuracy >= 0%")
+
+    (manifest,) = project.path.glob("adapters/*/manifest.json")
+    assert json.loads(manifest.read_text())["recipe"]["steps"] == 3 * 2  # two patterns
+
+
 def test_bad_ini_value_names_the_ini_key(project: BenchProject) -> None:
     project.pytester.makeini("[pytest]\nengram_seed = x\n")
 
