@@ -187,6 +187,7 @@ def _use_adapter(folder: Path) -> None:
     from engram_bench.adapters.store import list_adapters, load
     from engram_bench.errors import EngramBenchError
 
+    refused: EngramBenchError | None = None
     model = _model(folder / "model")
     for step in (
         lambda: list_adapters(folder),
@@ -194,8 +195,12 @@ def _use_adapter(folder: Path) -> None:
         lambda: read_peft(folder / "adapter"),
         lambda: import_adapter(str(folder / "adapter"), folder / "adapters", model=model),
     ):
-        with suppress(EngramBenchError):
+        try:
             step()
+        except EngramBenchError as error:
+            refused = error  # the other readers see the folder, too
+    if refused:
+        raise refused
 
 
 # ── memories ────────────────────────────────────────────────────────────────────────────────────
