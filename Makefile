@@ -29,8 +29,9 @@ FAST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 
 test: $(VENV)/.ready ## run the project's own tests: no model, no network, under 3 minutes
 	$(FAST) tests -m "not model and not browser and not slow"
 
-test-slow: $(VENV)/.ready ## every kind of adapter that PEFT knows, and what starts other programs as a whole
+test-slow: $(VENV)/.ready ## every kind of adapter that PEFT knows, every architecture, and properties on ten times the examples
 	$(FAST) tests -m "slow and not model and not browser"
+	$(FAST) tests -m "hypothesis and not slow and not model and not browser" --hypothesis-profile=thorough
 
 # Where a processor makes a difference; `make test` runs these files with whatever this machine can do.
 PLAIN_TESTS := $(addprefix tests/backends/,machine torch/test_operators.py torch/test_products.py torch/test_training.py \

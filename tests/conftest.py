@@ -29,7 +29,8 @@ import engram_bench.plugin
 import engram_bench.speed.timer
 from tests.warm_workers import warm_python
 
-hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no mistake of the code
+for profile, examples in {"suite": 30, "thorough": 300}.items():  # `make test-slow` asks for the thorough one
+    hypothesis.settings.register_profile(profile, deadline=None, max_examples=examples)  # a busy machine is no mistake
 hypothesis.settings.load_profile("suite")
 
 TWO_FACTS = """\
@@ -113,6 +114,17 @@ def pytest_collection_finish() -> None:
     """Leave what was imported and collected out of every later search for garbage."""
     gc.collect()
     gc.freeze()
+
+
+wait_for_disk = os.fsync
+
+
+@pytest.fixture(scope="session", autouse=True)
+def files_need_not_survive_a_power_cut() -> Iterator[None]:
+    """The tests of this process write thousands of files, and each would wait for the disk twice."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 LIBRARIES = ("torch", "mlx", "cuda")  # folders of engram_bench.backends that import a library of models

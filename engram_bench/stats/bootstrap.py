@@ -6,7 +6,8 @@ Functions import numpy and scipy.special when they run, as in :mod:`engram_bench
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from engram_bench.stats.rates import Interval, grouped
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_DRAWS = 4_000_000
 """Largest number of resampled indices in memory (32 MB); a bootstrap of 100,000 rows runs in slices."""
+KEPT_DRAWS = 500_000
+"""Largest number of resampled indices (4 MB) that are kept for the next measure of as many rows."""
 
 
 def mean_interval(
@@ -140,17 +143,30 @@ def _bootstrap(
 
     if size < 2:
         return None
-    rng = np.random.default_rng(seed)
-    rows = max(1, MAX_DRAWS // size)
+    is_small = resamples * size <= KEPT_DRAWS
+    slices = [_kept_draws(size, seed, resamples)] if is_small else _draws(size, seed, resamples)
     with np.errstate(over="ignore", invalid="ignore"):  # a run file may hold numbers that no run has
-        values = np.concatenate(
-            [
-                statistic(rng.integers(size, size=(min(rows, resamples - start), size)))  # (resamples, size)
-                for start in range(0, resamples, rows)
-            ]
-        )
+        values = np.concatenate([statistic(drawn) for drawn in slices])
         low, high = np.quantile(values, (tail, 1 - tail))
     return float(low), float(high)
+
+
+def _draws(size: int, seed: int, resamples: int) -> Iterator[NDArray[np.intp]]:
+    """Indices 0..size-1 of *resamples* resamples in slices (rows, size) of at most :data:`MAX_DRAWS` indices."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    rows = max(1, MAX_DRAWS // size)
+    for start in range(0, resamples, rows):
+        yield rng.integers(size, size=(min(rows, resamples - start), size))
+
+
+@lru_cache(maxsize=8)
+def _kept_draws(size: int, seed: int, resamples: int) -> NDArray[np.intp]:
+    """The one slice of :func:`_draws`, kept because a report resamples the same number of patterns for each measure."""
+    (drawn,) = _draws(size, seed, resamples)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def _sum(values: Sequence[float]) -> float:

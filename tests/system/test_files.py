@@ -6,6 +6,7 @@ import pytest
 
 from engram_bench.errors import StoreError
 from engram_bench.system.files import sync, write_atomic
+from tests.conftest import wait_for_disk
 from tests.processes import run_python_on_small_disk, run_python_with_file_limit, run_python_without_permission
 
 WRITE = """
@@ -90,7 +91,8 @@ def test_interruption_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pyt
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.txt": "old"}
 
 
-def test_sync_takes_files_and_folders(tmp_path: Path) -> None:
+def test_sync_takes_files_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", wait_for_disk)
     (tmp_path / "a").touch(mode=0o444)
 
     sync(tmp_path / "a")

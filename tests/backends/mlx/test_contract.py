@@ -39,10 +39,12 @@ class TestMlxBackendOnQwen2(OnTinyModel):
     kind = "qwen2"
 
 
+@pytest.mark.slow
 class TestMlxBackendOnGemma(OnTinyModel):
     kind = "gemma"
 
 
+@pytest.mark.slow
 class TestMlxBackendOnPhi(OnTinyModel):
     kind = "phi"
     recipe = replace(BackendContract.recipe, targets=("q_proj", "v_proj", "dense", "fc1", "fc2"))

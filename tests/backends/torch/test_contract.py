@@ -38,10 +38,12 @@ class TestCpuBackendOnQwen2(OnTinyModel):
     kind = "qwen2"
 
 
+@pytest.mark.slow
 class TestCpuBackendOnGemma(OnTinyModel):
     kind = "gemma"
 
 
+@pytest.mark.slow
 class TestCpuBackendOnPhi(OnTinyModel):
     kind = "phi"
     recipe = replace(BackendContract.recipe, targets=("q_proj", "v_proj", "dense", "fc1", "fc2"))
