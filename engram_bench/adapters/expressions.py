@@ -29,7 +29,7 @@ _WORKER = (
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
+class Expression:
     """A regular expression of a configuration."""
 
     written: str
@@ -54,8 +54,8 @@ class Pattern:
         return [match and (match.groupdict().get("idx") or "") for match in matches]
 
 
-def matches(path: Path, key: str, patterns: Sequence[Pattern], names: Sequence[str]) -> list[list[str | None]]:
-    """:meth:`Pattern.found_in` of each pattern, in bounded time.
+def matches(path: Path, key: str, patterns: Sequence[Expression], names: Sequence[str]) -> list[list[str | None]]:
+    """:meth:`Expression.found_in` of each pattern, in bounded time.
 
     Raises:
         AdapterError: A pattern is no regular expression, or matching takes too long.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engram_bench.adapters.expressions import Pattern, matches
+from engram_bench.adapters.expressions import Expression, matches
 from engram_bench.errors import AdapterError
 
 ANY = None
@@ -143,7 +143,9 @@ def check_patterns(path: Path, config: Mapping[str, Any], names: Sequence[str]) 
     for key, value in config.items():
         if "module" in key or "pattern" in key:
             written = [value] if isinstance(value, str) else value if isinstance(value, (list, dict)) else []
-            patterns = [Pattern(each, rf"(?:^|.*\.)(?:{each})(?:$|\..*)") for each in written if isinstance(each, str)]
+            patterns = [
+                Expression(each, rf"(?:^|.*\.)(?:{each})(?:$|\..*)") for each in written if isinstance(each, str)
+            ]
             matches(path, key, [each for each in patterns if each.is_valid], names)
 
 
@@ -153,7 +155,7 @@ def check_patterns(path: Path, config: Mapping[str, Any], names: Sequence[str]) 
 def _per_layer(path: Path, config: Mapping[str, Any], key: str, names: Sequence[str]) -> dict[str, float]:
     """Layer → its own value: that of the first pattern that matches an end of its path, as ``get_pattern_key`` finds it."""
     patterns = config.get(key) or {}
-    rows = matches(path, key, [Pattern(each, rf"(.*\.)?({each})$") for each in patterns], names)
+    rows = matches(path, key, [Expression(each, rf"(.*\.)?({each})$") for each in patterns], names)
     found: dict[str, float] = {}
     for value, row in zip(patterns.values(), rows, strict=True):
         for name, match in zip(names, row, strict=True):
@@ -181,7 +183,7 @@ def _named(path: Path, config: Mapping[str, Any], key: str, names: Sequence[str]
     if isinstance(wanted, str):
         if key == "target_modules" and wanted.lower() == ALL_LINEAR:
             return set(names)
-        (row,) = matches(path, key, [Pattern(wanted, wanted, "fullmatch")], names)
+        (row,) = matches(path, key, [Expression(wanted, wanted, "fullmatch")], names)
         return {name for name, match in zip(names, row, strict=True) if match is not None}
     return {name for name in names if any(name == each or name.endswith(f".{each}") for each in wanted)}
 
@@ -190,8 +192,8 @@ def _block_indices(path: Path, config: Mapping[str, Any], names: Sequence[str]) 
     """Layer → index of its block: the first number of its path, or the first after one of ``layers_pattern``."""
     patterns = config.get("layers_pattern") or []
     patterns = [patterns] if isinstance(patterns, str) else patterns
-    whole = [Pattern(each, rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\.") for each in patterns]
-    rows = matches(path, "layers_pattern", whole or [Pattern("", r".*?\.[^.]*\.(?P<idx>\d+)\.")], names)
+    whole = [Expression(each, rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\.") for each in patterns]
+    rows = matches(path, "layers_pattern", whole or [Expression("", r".*?\.[^.]*\.(?P<idx>\d+)\.")], names)
     found: dict[str, int] = {}
     for row in rows:
         for name, index in zip(names, row, strict=True):
