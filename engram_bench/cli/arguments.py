@@ -7,7 +7,19 @@ import argparse
 from engram_bench.session.options import OPTIONS
 
 PATTERNS = ("patterns",)
-TRAINING = (*PATTERNS, "backend", "model", "kind", "load-in-4bit", "adapter-dir", "retrain", "steps", "seed")
+TRAINING = (
+    *PATTERNS,
+    "backend",
+    "model",
+    "kind",
+    "recipe",
+    "set",
+    "load-in-4bit",
+    "adapter-dir",
+    "retrain",
+    "steps",
+    "seed",
+)
 OF_TESTS = ("items", "gate-only")
 """Settings that only a session of tests has: how many items there are, and whether a miss fails its test."""
 EVERYTHING = tuple(option.name for option in OPTIONS if option.name not in OF_TESTS)

@@ -11,7 +11,7 @@ from engram_bench.scoring.figures import change, counts, figure, number
 from engram_bench.scoring.gate_grammar import DEFAULT_GATES, Gate, nearest, parse_gate, session_gates
 from engram_bench.stats import rates
 
-__all__ = ["DEFAULT_GATES", "Gate", "judge", "parse_gate", "session_gates", "session_passes"]
+__all__ = ["DEFAULT_GATES", "Gate", "judge", "parse_gate", "session_gates", "session_passes", "value_of"]
 
 
 def judge(gates: Sequence[Gate], comparison: Comparison, *, alpha: float = 0.05) -> tuple[Verdict, ...]:
@@ -46,6 +46,11 @@ def judge(gates: Sequence[Gate], comparison: Comparison, *, alpha: float = 0.05)
 def session_passes(verdicts: Iterable[Verdict]) -> bool:
     """Whether no verdict is ``fail`` or ``insufficient``; True without verdicts."""
     return all(verdict.outcome in ("pass", "not_measured") for verdict in verdicts)
+
+
+def value_of(gate: Gate, comparison: Comparison) -> float | None:
+    """The value that a gate judges, in the gate's unit; None where there is none."""
+    return _find(gate, comparison).value
 
 
 @dataclass(frozen=True, slots=True)
