@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from engram_bench.records.patterns import Prompt
 
+USUAL_EXAMPLES = 600
+"""Training examples for which the usual number of steps is meant: about 150 patterns with their wordings."""
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Names of the seven linear layers in a Llama block."""
 
@@ -73,6 +76,16 @@ class Recipe:
     seed: int = 0
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Settings of adapter kinds other than LoRA."""
+
+    def with_steps_for(self, num_examples: int, steps_per_example: float) -> Recipe:
+        """The recipe with more steps where there are more than ``USUAL_EXAMPLES`` examples.
+
+        Each further example adds *steps_per_example* steps of ``Recipe().batch_size`` examples, or as many passes over it in
+        batches of another size.
+        """
+        further = max(0, num_examples - USUAL_EXAMPLES)
+        added = math.ceil(further * steps_per_example * Recipe().batch_size / self.batch_size)
+        return replace(self, steps=self.steps + added)
 
     @property
     def scale(self) -> float:
