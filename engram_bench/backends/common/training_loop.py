@@ -21,6 +21,7 @@ from engram_bench.backends.common.curriculum import HOPELESS_LOSS, KNOWN_LOSS, C
 from engram_bench.backends.common.halving import halving
 from engram_bench.backends.common.packing import Integers
 from engram_bench.backends.common.replay import replayed
+from engram_bench.backends.common.time_left import TimeLeft
 from engram_bench.backends.common.training_plan import checkpoint_steps, learning_rate_at
 from engram_bench.errors import BackendError
 from engram_bench.models.encoding import Encoded
@@ -129,11 +130,12 @@ class Trainer:
             self._learner.keep_references(members)
         self._resume(folder / STATE_FILE, identity)
         recipe, log, checkpoints = self._recipe, self.log, checkpoint_steps(self._recipe)
+        left = TimeLeft(recipe, done=len(log.losses), seconds=log.seconds)
         started = last_saved = time.perf_counter() - log.seconds
         while len(log.losses) < recipe.steps and not log.finished:
             log.losses.append(self._step(len(log.losses)))
             log.seconds = time.perf_counter() - started
-            self._report(progress)
+            self._report(progress, left)
             self._look(self._curriculum.stale())
             if self._curriculum.should_check(len(log.losses)):
                 log.recall = self._curriculum.check(len(log.losses), self._recalled)
@@ -212,10 +214,13 @@ class Trainer:
             found: NDArray[Any] = np.maximum.reduceat(values, lengths.cumsum() - lengths)
         return found
 
-    def _report(self, progress: Progress) -> None:
-        done, steps = len(self.log.losses), self._recipe.steps
-        left = self.log.seconds / done * (steps - done)
-        progress("train", done, steps, f"loss {self.log.losses[-1]:.3f}, {left:.0f} s left at most")
+    def _report(self, progress: Progress, left: TimeLeft) -> None:
+        done = len(self.log.losses)
+        left.note(done, self.log.seconds, float(self._curriculum.known.mean()))
+        if said := left.announcement(self._num_learned):
+            progress("time", 0, 1, said)
+        words = [f"loss {self.log.losses[-1]:.3f}", left.words()]
+        progress("train", done, self._recipe.steps, ", ".join(filter(None, words)))
 
     # ── recall ──────────────────────────────────────────────────────────────────────────────────
 
