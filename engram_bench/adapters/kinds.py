@@ -61,6 +61,8 @@ OWN_FIELDS = {field.name for field in fields(Recipe)} - {"kind", "steps", "seed"
 """Fields of a recipe that a recipe file sets under the same name."""
 OF_MEMORIES = {"kind", "steps", "seed", "stop_at_recall", "memory"}
 """Fields of a recipe file that a memory without a LoRA has a use for."""
+OF_LORAS = {"dtype"}
+"""Fields of a recipe file that only a LoRA without a memory has a use for: a memory is trained on the weights that answer."""
 
 
 def _steps(settings: RecipeSettings) -> int:
@@ -142,7 +144,8 @@ class AdapterKind:
         return {
             name: value
             for name, value in fields.items()
-            if (self.has_lora or name in OF_MEMORIES) and (self.has_memory or name != "memory")
+            if (self.has_lora or name in OF_MEMORIES) and not (self.has_memory and name in OF_LORAS)
+            if self.has_memory or name != "memory"
         }
 
     def augmentation(self, recipe: Recipe) -> Augmentation:

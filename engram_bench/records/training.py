@@ -41,6 +41,8 @@ class Recipe:
     """Strength of LoRA's update, which is multiplied by :attr:`scale` on every backend."""
     use_rslora: bool = False
     """Whether the scale is ``alpha / √rank`` (Kalajdzievski 2023, rank-stabilised LoRA, arXiv 2312.03732)."""
+    lora_dropout: float = 0.0
+    """Share of the adapter's inputs that a training step leaves out."""
     targets: tuple[str, ...] = LORA_TARGETS
     """Linear layers that are adapted in a block, by name; or ``all-linear``; or one regular expression between slashes that
     the whole path of a layer matches."""
@@ -74,6 +76,8 @@ class Recipe:
     augmentation: bool = True
     """Whether a LoRA also learns phrasings made of each prompt."""
     seed: int = 0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Data type of the base weights in training; ``auto`` takes the backend's own."""
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Settings of adapter kinds other than LoRA."""
 
@@ -93,7 +97,7 @@ class Recipe:
         return self.alpha / (self.rank**0.5 if self.use_rslora else self.rank)
 
 
-LATER_FIELDS = ("use_rslora", "layers", "augmentation")
+LATER_FIELDS = ("use_rslora", "layers", "augmentation", "lora_dropout", "dtype")
 """Fields that recipes did not always have: at their defaults they are no part of an adapter's identity."""
 
 

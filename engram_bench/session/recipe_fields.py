@@ -92,6 +92,9 @@ class RecipeFile(BaseModel):
     use_rslora: bool = Field(
         False, description="Whether the factor is alpha / √rank, so that large ranks learn as fast."
     )
+    lora_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of the adapter's inputs that a training step leaves out, drawn by the seed."
+    )
     targets: Annotated[str | Annotated[list[Name], Field(min_length=1)], AfterValidator(_targets)] = Field(
         ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
         description="Linear layers that are adapted: their names, all-linear, or one regular expression that the whole path "
@@ -139,6 +142,9 @@ class RecipeFile(BaseModel):
     )
     replay_weight: float = Field(1.0, ge=0, le=1e6, description="Weight of that second loss beside the answers' loss.")
     augmentation: bool = Field(True, description="Whether a LoRA also learns phrasings made of each prompt.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Data type of the base weights in training; auto takes that of the backend."
+    )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of everything random in training.")
     memory: dict[str, str | int | float | bool] = Field(
         {}, description="Settings of a memory beside its preset, by their names in docs/memory.md."
@@ -175,7 +181,12 @@ def expected_of(field: str) -> str:
         if "exclusiveMinimum" in schema
         else f"of at least {schema['minimum']:g}"
     )
-    return f"{number} {low} and at most {schema['maximum']:,.10g}".replace(",", " ")
+    high = (
+        f"below {schema['exclusiveMaximum']:g}"
+        if "exclusiveMaximum" in schema
+        else f"at most {schema['maximum']:,.10g}".replace(",", " ")
+    )
+    return f"{number} {low} and {high}"
 
 
 def nearest(name: str) -> str:

@@ -101,6 +101,9 @@ def test_a_step_learns_from_all_its_passes(tmp_path: Path) -> None:
         ("rank=many", "rank is 'many', expected a whole number of at least 1 and at most 1 024"),
         ("rank=true", "rank is True, expected a whole number"),
         ("learning_rate=0", "learning_rate is 0, expected a number above 0 and at most 1"),
+        ("lora_dropout=1", "lora_dropout is 1, expected a number of at least 0 and below 1"),
+        ("dtype=float16", "dtype is 'float16', expected one of auto, float32, bfloat16"),
+        ("dropout=0.1", "unknown field 'dropout', expected 'lora_dropout'"),
         ("learning_rate=nan", "learning_rate is nan, expected a number above 0"),
         ("schedule=step", "schedule is 'step', expected one of cosine, linear, constant"),
         ("layers=last", "layers is 'last', expected all, first N, last N or FROM-TO"),
@@ -154,6 +157,10 @@ def test_a_recipe_that_is_nowhere_is_named_with_the_presets(tmp_path: Path) -> N
 def test_a_kind_refuses_fields_that_it_has_no_use_for(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="recipe: alpha, rank: an adapter of kind memory has no use for it"):
         trained_with(tmp_path, kind="memory", set=["rank=4", "alpha=2.0"])
+    with pytest.raises(UsageError, match="recipe: lora_dropout: an adapter of kind memory has no use for it"):
+        trained_with(tmp_path, kind="memory", set=["lora_dropout=0.1"])
+    with pytest.raises(UsageError, match="recipe: dtype: an adapter of kind both has no use for it"):
+        trained_with(tmp_path, kind="both", set=["dtype=bfloat16"])
     with pytest.raises(UsageError, match="recipe: memory: an adapter of kind lora has no use for it"):
         trained_with(tmp_path, set=["memory={row_rate=0.1}"])
 

@@ -81,13 +81,13 @@ class TorchBackend(ABC):
     def device(self) -> DeviceInfo:
         """Where this backend runs, with the versions of the libraries it uses."""
 
-    def remarks(self) -> list[str]:
-        """Abilities that the settings need and this machine lacks or is slow at; reported when a training begins."""
+    def remarks(self, dtype: str = "auto") -> list[str]:
+        """Abilities that a training in *dtype* needs and this machine lacks or is slow at; reported when it begins."""
         return []
 
     @abstractmethod
-    def _open_network(self, model: Model) -> Network:
-        """The bare model, its weights read now."""
+    def _open_network(self, model: Model, dtype: str = "auto") -> Network:
+        """The bare model, its weights read now in this data type; ``auto`` is that of the answers."""
 
     def train(
         self,
@@ -108,7 +108,7 @@ class TorchBackend(ABC):
         """
         ways = {LORA: self._train_lora, MEMORY: self._train_memory, BOTH: self._train_both}
         train = trained_as(recipe, ways, self.name)
-        tell(self.remarks(), progress)
+        tell(self.remarks(recipe.dtype), progress)
         with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
             return train(model, examples, recipe, folder, progress)
 
@@ -144,8 +144,10 @@ class TorchBackend(ABC):
     def _train_lora(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
     ) -> TrainingRecord:
-        trained = self._run_lora(self._open(model), model, examples, recipe, folder, progress, None, "")
-        return self._record(trained.log, products=self._products)
+        dtype = "" if recipe.dtype in ("auto", self.device().dtype.partition(",")[0]) else recipe.dtype
+        network = self._open_network(model, dtype) if dtype else self._open(model)
+        trained = self._run_lora(network, model, examples, recipe, folder, progress, None, "")
+        return self._record(trained.log, products="" if dtype == "bfloat16" else self._products, dtype=dtype)
 
     def _train_both(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
@@ -207,9 +209,9 @@ class TorchBackend(ABC):
         log.parameters = lora.values.numel()
         return TrainedLora(lora, log, trainer, learner)
 
-    def _record(self, log: TrainingLog, *, products: str = "") -> TrainingRecord:
-        """The record of a training whose large products had factors of this data type; empty: the network's."""
-        info = self.device()
+    def _record(self, log: TrainingLog, *, products: str = "", dtype: str = "") -> TrainingRecord:
+        """The record of a training with weights and factors of large products of these data types; empty: as in answers."""
+        info = replace(self.device(), dtype=dtype) if dtype else self.device()
         if products not in ("", info.dtype):
             info = replace(info, dtype=f"{info.dtype}, {products} products")
         return log.record(replace(info, backend=self.name), peak_memory_mb=self._peak_memory_mb())
