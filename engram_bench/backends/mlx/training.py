@@ -24,8 +24,8 @@ from engram_bench.adapters.files import Floats
 from engram_bench.adapters.layout import write_peft
 from engram_bench.adapters.targets import adapted_layers
 from engram_bench.backends.common.packing import Integers
-from engram_bench.backends.common.training_loop import State
 from engram_bench.backends.common.training_plan import ADAM_BETAS
+from engram_bench.backends.common.training_state import State
 from engram_bench.backends.mlx.batches import Batch, loss_of, losses_of, plan_batch, states_of
 from engram_bench.backends.mlx.network import MlxNetwork, attach, lora_updates
 from engram_bench.backends.mlx.passes import group

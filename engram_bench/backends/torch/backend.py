@@ -18,7 +18,7 @@ from engram_bench.adapters.kinds import BOTH, LORA, MEMORY, kind_in, trained_as
 from engram_bench.backends.common.decoding import DecodingPlan
 from engram_bench.backends.common.generating import TextGenerator, block_at, check_sequences
 from engram_bench.backends.common.halving import in_memory
-from engram_bench.backends.common.replay import own_answers, split
+from engram_bench.backends.common.replay import ReplayedExamples, split
 from engram_bench.backends.common.training_loop import Trainer
 from engram_bench.backends.common.training_plan import identity_of, peak_memory_mb
 from engram_bench.backends.machine.remarks import tell
@@ -178,14 +178,15 @@ class TorchBackend(ABC):
     ) -> TrainedLora:
         learned, ordinary = split(examples, recipe)
         encoded = encode_examples(model, learned, network.context_length)
-        held = own_answers(model, self._generator(network, None, model.tokenizer), ordinary)
+        bare = self._generator(network, None, model.tokenizer)
+        every = ReplayedExamples(model, bare, encoded, ordinary, later=isinstance(bare, TorchGenerator))
         network.spare_memory(True)
         try:
             lora = new_lora(network.shapes, recipe, network.device)
             learner = TorchLearner(
                 network,
                 lora,
-                [*encoded, *held],
+                every,
                 recipe,
                 packing=self._plan.packing,
                 pad_id=model.tokenizer.pad_id,
@@ -197,12 +198,13 @@ class TorchBackend(ABC):
                 encoded,
                 recipe,
                 required=as_written(learned),
-                ordinary=held,
+                ordinary=every.ordinary,
+                answer=every.answer,
                 curriculum=self._curriculum,
                 max_tokens=min(PASS_TOKENS, self._plan.max_batch_tokens),
             )
             settings = f"{self._training_settings()} {companion_identity}".rstrip()
-            identity = identity_of(recipe, [*encoded, *held], model.fingerprint, settings)
+            identity = identity_of(recipe, every, model.fingerprint, settings)
             log = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
         finally:
             network.spare_memory(False)
@@ -227,14 +229,12 @@ class TorchBackend(ABC):
         """
         if adapter is None:
             return self._generator(self._open(model), None, model.tokenizer)
-        kind, memory, lora = kind_in(adapter), None, None
+        kind = kind_in(adapter)
         if not kind.has_memory and needs_peft(adapter):
             return self._load_peft(model, adapter, fused=fused)
         network = self._memory_network(model) if kind.has_memory else self._open(model)
-        if kind.has_memory:
-            memory = load_memory(load_memory_files(adapter, model), network.device)
-        if kind.has_lora:
-            lora = load_lora(adapter, network.shapes, network.device)
+        memory = load_memory(load_memory_files(adapter, model), network.device) if kind.has_memory else None
+        lora = load_lora(adapter, network.shapes, network.device) if kind.has_lora else None
         if lora is not None and fused:
             network, lora = network.merged(lora), None
         if memory is None:

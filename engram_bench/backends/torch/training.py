@@ -13,8 +13,8 @@ from torch import Tensor
 
 from engram_bench.adapters.files import Floats
 from engram_bench.backends.common.packing import Integers, TokenBatch, group, pack, pad
-from engram_bench.backends.common.training_loop import State
 from engram_bench.backends.common.training_plan import ADAM_BETAS
+from engram_bench.backends.common.training_state import State
 from engram_bench.backends.torch.dropout import Dropout
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.backends.torch.network import Anchor, Network, Writes
