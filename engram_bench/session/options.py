@@ -15,6 +15,7 @@ from engram_bench.backends.specs import SHORTCUTS
 from engram_bench.session.option import Option
 from engram_bench.session.parsing import (
     adapter_kind,
+    auto_or,
     one_of,
     optional,
     positive_number,
@@ -50,7 +51,8 @@ class Settings:
     gate: tuple[str, ...]
     gate_only: bool
     report_dir: Path
-    steps: int
+    steps: int | None
+    """None where nobody set it: the recipe's usual number, which grows with the examples."""
     seed: int
     max_tokens: int
     max_reasoning_tokens: int | None
@@ -163,10 +165,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("set", "Field of the recipe, such as rank=16; may be repeated.", (), metavar="FIELD=VALUE"),
     Option(
         "steps",
-        "Largest number of optimizer steps per adapter; replaces the value of the recipe.",
-        "450",
-        parse=whole_number(0),
-        metavar="N",
+        "Largest number of optimizer steps per adapter; replaces the value of the recipe. auto is 450 for up to 600 training "
+        "examples, and one step more for each further example.",
+        "auto",
+        parse=auto_or(whole_number(0)),
+        metavar="N|auto",
     ),
     Option(
         "seed",

@@ -14,6 +14,9 @@ from engram_bench.session.options import OPTIONS, Settings
 from engram_bench.system.reading import read_bytes
 from engram_bench.system.secrets import hide_secrets
 
+OF_LENGTH = ("num_train_epochs", "steps_per_example")
+"""Fields of a recipe that change the number of steps."""
+
 
 def read_settings(
     flags: Mapping[str, Any], ini: Mapping[str, Any], *, root: Path, cwd: Path, prefix: str = PREFIX
@@ -35,8 +38,8 @@ def read_settings(
     given = {option.field for option in OPTIONS if option.is_given(flags.get(option.dest), ini.get(option.dest))}
     recipe = _recipe(values, root=root, base=cwd if flags.get("engram_recipe") else root, prefix=prefix)
     values |= {name: value for name, value in recipe.items() if name in ("kind", "steps", "seed") and name not in given}
-    if "steps" in given:
-        recipe.pop("num_train_epochs", None)  # steps on the command line or in the ini file stand above every recipe
+    if "steps" in given:  # on the command line or in the ini file, steps stand above every recipe
+        recipe = {name: value for name, value in recipe.items() if name not in OF_LENGTH}
     values["recipe"] = recipe
     settings = Settings(**{field.name: values[field.name] for field in fields(Settings)})
     _check_together(settings, prefix)

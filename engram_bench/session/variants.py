@@ -130,11 +130,16 @@ def _settings_of(variant: str, shared: Settings, adapter: str) -> Settings:
             kind=kind,
             recipe=adapter_kind.usable(shared.recipe),
             route=parsing.route(route or "always"),
-            steps=min(shared.steps, adapter_kind.most_steps(preset) or shared.steps),
+            steps=_fewest(shared.steps, adapter_kind.most_steps(preset)),
         )
     except ValueError as error:
         msg = f"variant {variant!r}: expected baseline, or KIND or KIND+ROUTE of {error}"
         raise UsageError(msg) from error
+
+
+def _fewest(*steps: int | None) -> int | None:
+    """The smallest of these bounds; None is no bound."""
+    return min((bound for bound in steps if bound is not None), default=None)
 
 
 # ── one variant ─────────────────────────────────────────────────────────────────────────────────
