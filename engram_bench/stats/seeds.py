@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Cells = NDArray[np.float64]
+    """A value for each seed (first axis) and each case (second axis)."""
+
 
 class Components(NamedTuple):
     """Shares of one answer's variance, each 0..1; the sum is 1, or 0 where every answer is the same."""
@@ -63,7 +66,7 @@ class Difference(NamedTuple):
         return float(2 * stdtr(self.freedom, -abs(ratio)) if two_sided else stdtr(self.freedom, -ratio))
 
 
-def cells(values: NDArray[np.float64], clusters: NDArray[np.intp]) -> NDArray[np.float64]:
+def cells(values: NDArray[np.float64], clusters: NDArray[np.intp]) -> Cells:
     """Values of each seed on each cluster whose mean over clusters is the mean of the seed's values.
 
     Args:
@@ -78,11 +81,11 @@ def cells(values: NDArray[np.float64], clusters: NDArray[np.intp]) -> NDArray[np
     sizes = np.bincount(clusters)
     member = np.eye(len(sizes))[clusters]  # (rows, clusters)
     means = values.mean(axis=1, keepdims=True)
-    weighted: NDArray[np.float64] = means + len(sizes) / len(clusters) * (values @ member - means * sizes)
+    weighted: Cells = means + len(sizes) / len(clusters) * (values @ member - means * sizes)
     return weighted
 
 
-def components(values: NDArray[np.float64]) -> Components:
+def components(values: Cells) -> Components:
     """Shares of the variance of one cell of *values*: seeds (first axis, at least two) and cases (second, at least two)."""
     num_seeds, num_cases = values.shape
     seeds, cases = values.mean(axis=1), values.mean(axis=0)
@@ -94,7 +97,7 @@ def components(values: NDArray[np.float64]) -> Components:
     return Components(*(part / total if total > 1e-15 else 0.0 for part in (of_seeds, of_cases, both)))
 
 
-def difference(first: NDArray[np.float64], second: NDArray[np.float64] | None = None) -> Difference:
+def difference(first: Cells, second: Cells | None = None) -> Difference:
     """The mean of *first*, or its difference from *second*, over seeds and cases that could both have been others.
 
     Cases are paired, seeds of two recipes are not. A side with one row is one training that is judged as it is. The variance
