@@ -29,16 +29,21 @@ STATES: Mapping[tuple[bool, bool], State] = {
 _Key = tuple[str, str, int]
 
 
-def compare(run: Run) -> Comparison:
+def compare(run: Run, *, slices: bool = True) -> Comparison:
     """The comparison of a run's candidate with its baseline, row by row of the same case, test and sample.
 
     No count includes a row that only one side has, or that a matcher could not score: its case is in ``unscored``, beside
     the run's ``missing``. The order of the results does not matter. The run's measures from outside the cases are part of
     the comparison, and so are the measures of timed rounds.
+
+    Args:
+        run: Run with the results of both sides.
+        slices: Whether to measure every category and every file too, which takes most of the time.
     """
     pairs, one_sided = _pairs(run)
     measures = (*run.measures, *speed_measures(run.speed).values())
-    return replace(_comparison(pairs, measures, unscored=(*one_sided, *run.missing)), speed=summarise(run.speed))
+    found = _comparison(pairs, measures, unscored=(*one_sided, *run.missing), is_sliced=slices)
+    return replace(found, speed=summarise(run.speed))
 
 
 def scored_pairs(run: Run) -> list[Pair]:
@@ -77,11 +82,12 @@ def _comparison(
     unscored: Iterable[str],
     added: Sequence[str] = (),
     removed: Sequence[str] = (),
+    is_sliced: bool = True,
 ) -> Comparison:
     pairs = sorted(pairs, key=_position)
     crashed, scored = [pair for pair in pairs if not _is_scored(pair)], _scored(pairs)
     slices: defaultdict[str, list[Pair]] = defaultdict(list)
-    for pair in scored:
+    for pair in scored if is_sliced else ():
         slices[f"category:{pair.case.category}"].append(pair)
         slices[f"file:{pair.case.set_name}"].append(pair)
     return Comparison(

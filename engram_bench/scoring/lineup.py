@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from engram_bench.errors import UsageError
-from engram_bench.records import Run
+from engram_bench.records import Comparison, Run
 from engram_bench.scoring.comparison import compare
 from engram_bench.scoring.units import Unit, units
 
@@ -70,16 +70,19 @@ class Lineup:
         """Candidate → seed → run."""
         if not self.runs:
             raise UsageError("candidates: found none, expected at least one run")
-        self.comparisons = {
-            name: tuple(compare(run) for run in by_seed.values()) for name, by_seed in self.runs.items()
-        }
-        """Candidate → the comparison of each of its runs with its own baseline."""
         sizes = [len(by_seed) for by_seed in self.runs.values()]
         starts = [sum(sizes[:index]) for index in range(len(sizes))]
         self.rows = {
             name: slice(start, start + size) for name, start, size in zip(self.runs, starts, sizes, strict=True)
         }
         """Candidate → its rows of every grid."""
+
+    @cached_property
+    def comparisons(self) -> dict[str, tuple[Comparison, ...]]:
+        """Candidate → the comparison of each of its runs with its own baseline, without categories and files."""
+        return {
+            name: tuple(compare(run, slices=False) for run in by_seed.values()) for name, by_seed in self.runs.items()
+        }
 
     @cached_property
     def grids(self) -> dict[str, Grid]:

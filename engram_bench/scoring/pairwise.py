@@ -106,12 +106,20 @@ def compare_sides(
     if len(first) > 1 or len(second) > 1:
         crossed = seeds.difference(seeds.cells(first, clusters), seeds.cells(second, clusters))
         figures = (crossed.value, crossed.interval(), len(changes), better, worse)
-        return PairResult(*figures, "seeds_and_cases", crossed.p_value())
+        return PairResult(*figures, "seeds_and_cases", max(crossed.p_value(), least_p_value(changes, clusters)))
     sums = np.bincount(clusters, weights=changes).astype(np.float64)
     drawn = mean_test(sums, np.bincount(clusters).astype(np.float64), resamples=resamples)
     test: PairedTest = "sign_flip" if is_counted else "bootstrap"
     p_value = sign_flip_exact([round(each) for each in sums.tolist()]) if is_counted else drawn.p_value
     return PairResult(drawn.mean, drawn.interval, len(changes), better, worse, test, p_value)
+
+
+def least_p_value(changes: NDArray[np.float64], clusters: NDArray[np.intp]) -> float:
+    """The smallest two-sided p-value that so few changed patterns allow: that of a sign test on which all of them agree."""
+    import numpy as np
+
+    changed = np.abs(np.bincount(clusters, weights=changes)) > 1e-12
+    return min(1.0, 2.0 ** (1 - int(np.count_nonzero(changed))))
 
 
 def one_sided(
@@ -133,7 +141,9 @@ def one_sided(
 
     if len(first) > 1 or (second is not None and len(second) > 1):
         cells = None if second is None else seeds.cells(second, clusters)
-        return seeds.difference(seeds.cells(first, clusters), cells).p_value(two_sided=False)
+        changes = first.mean(axis=0) - (0.0 if second is None else second.mean(axis=0))
+        p_value = seeds.difference(seeds.cells(first, clusters), cells).p_value(two_sided=False)
+        return max(p_value, least_p_value(changes, clusters) / 2)
     changes = first[0] - (0.0 if second is None else second[0])
     sums = np.bincount(clusters, weights=changes).astype(np.float64)
     if is_counted:

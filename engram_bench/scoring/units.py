@@ -159,3 +159,6 @@ COUNTED = frozenset(METRICS) & _PARTS.keys() - {
     "answer_log_prob",
 }
 """Metrics whose units are right or wrong; the units of the others have any value."""
+
+WITHOUT_BASELINE = frozenset({"retention", "agreement"})
+"""Metrics that count from the baseline, which has no value of its own."""
