@@ -188,38 +188,38 @@ def _difference(pair: CandidatePair, unit: str, sign: int) -> str:
 
 
 def _beaten_table(found: CandidateSet, metric: str, width: int) -> ReportTable:
-    better: dict[str, list[str]] = {each.name: [] for each in found.candidates}
-    worse: dict[str, list[str]] = {each.name: [] for each in found.candidates}
+    beats: dict[str, list[str]] = {each.name: [] for each in found.candidates}
+    beaten_by = dict.fromkeys(beats, 0)
     for pair in found.pairs:
         if pair.metric == metric and pair.outcome != "no_difference":
             winner, loser = (pair.first, pair.second) if pair.outcome == "better" else (pair.second, pair.first)
-            better[winner].append(loser)
-            worse[loser].append(winner)
+            beats[winner].append(loser)
+            beaten_by[loser] += 1
     ranks = found.ranks.get(metric, {})
     return ReportTable(
-        f"{metric}: really better and worse",
-        ("#", "candidate", "rank", "worse than", "better than"),
-        "rlrll",
+        f"{metric}: who is really better than whom",
+        ("#", "candidate", "rank", "beaten by", "better than"),
+        "rlrrl",
         tuple(
             (
                 str(index),
                 _name(each, width),
                 ranks.get(each.name, ""),
-                numbered(found, worse[each.name]),
-                numbered(found, better[each.name]),
+                str(beaten_by[each.name]),
+                numbered(found, beats[each.name]),
             )
             for index, each in enumerate(found.candidates, start=1)
         ),
     )
 
 
-def pair_table(pairs: Sequence[CandidatePair], write: Callable[[str], str] = str) -> ReportTable:
-    """Every pair of one measure with its evidence; *write* turns a name into the markup of a report."""
+def pair_table(pairs: Sequence[CandidatePair], markup: Callable[[str], str] = str) -> ReportTable:
+    """Every pair of one measure with its evidence; *markup* turns a name into the markup of a report."""
     words = {"better": "first is better", "worse": "second is better", "no_difference": "no real difference"}
     rows = tuple(
         (
-            write(pair.first),
-            write(pair.second),
+            markup(pair.first),
+            markup(pair.second),
             str(pair.difference.n),
             str(pair.unpaired),
             interval_words(pair.difference, METRICS[pair.metric].unit),
@@ -268,10 +268,10 @@ def spread_table(found: CandidateSet, only: Sequence[str] = ()) -> ReportTable |
     return ReportTable("spread over seeds (rates in %)", headers, "llrrrrrl", tuple(rows)) if rows else None
 
 
-def flaky_table(found: CandidateSet, write: Callable[[str], str] = str, limit: int = 1000) -> ReportTable | None:
+def flaky_table(found: CandidateSet, markup: Callable[[str], str] = str, limit: int = 1000) -> ReportTable | None:
     """Cases that are correct under some seeds only; None without any."""
     rows = tuple(
-        (write(each.name), write(each.case_id), write(", ".join(each.right)), write(", ".join(each.wrong)))
+        (markup(each.name), markup(each.case_id), markup(", ".join(each.right)), markup(", ".join(each.wrong)))
         for each in found.flaky[:limit]
     )
     more = f", the first {limit}" if len(found.flaky) > limit else ""
