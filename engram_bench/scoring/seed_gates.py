@@ -15,7 +15,7 @@ from engram_bench.scoring.lineup import Grid, Lineup
 from engram_bench.scoring.metrics import METRICS
 from engram_bench.scoring.pairwise import one_sided
 from engram_bench.scoring.units import WITHOUT_BASELINE
-from engram_bench.stats.seeds import over_seeds
+from engram_bench.stats.seeds import cells, flakiness, over_seeds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +34,10 @@ class _Sides:
     is_paired_by_seed: bool
     """Whether the other side is the baseline of the same runs."""
     clusters: NDArray[np.intp]
+
+    def least(self, values: NDArray[np.float64] | None) -> float:
+        """The smallest variance that flaky cases allow; a baseline has none."""
+        return 0.0 if values is None else flakiness(cells(values, self.clusters))
 
 
 def seeds_finding(gate: Gate, lineup: Lineup, name: str, *, level: float) -> Finding:
@@ -93,7 +97,10 @@ def _scoped_finding(gate: Gate, lineup: Lineup, name: str, sides: _Sides, level:
             return Finding(gate, reason="the baseline is 0, so a change in % is undefined")
         factor = 100 / abs(fmean(other))
     per_seed = [a - b for a, b in zip(mine, other, strict=True)] if sides.is_paired_by_seed else mine
-    low, high = over_seeds(per_seed, () if sides.is_paired_by_seed else other, level=level)
+    rivals = [] if sides.is_paired_by_seed else other
+    low, high = over_seeds(per_seed, rivals, level=level, least=(sides.least(sides.mine), sides.least(sides.other)))
+    if unit == "rate" and not gate.relative:
+        low, high = max(0.0, low), min(1.0, high)
     words = change(value, unit) if gate.relative else figure(value, unit)
     return Finding(
         gate,

@@ -24,10 +24,15 @@ def mean_over_seeds(lineup: Lineup, name: str, metric: str, values: Sequence[Est
     mean, n = fmean(value.value for value in values), min(value.n for value in values)
     crossed = _crossed(lineup, name, metric)
     if crossed is None:
-        return Estimate(mean, n, seeds.over_seeds([value.value for value in values]))
+        return Estimate(mean, n, _possible(metric, seeds.over_seeds([value.value for value in values])))
     low, high = crossed.interval()
-    is_rate = METRICS[metric].unit == "rate"
-    return Estimate(mean, n, (max(0.0, low), min(1.0, high)) if is_rate else (low, high))
+    return Estimate(mean, n, _possible(metric, (low, high)))
+
+
+def _possible(metric: str, interval: tuple[float, float]) -> tuple[float, float]:
+    """The part of an interval in which the metric can be: a rate is in 0..1."""
+    low, high = interval
+    return (max(0.0, low), min(1.0, high)) if METRICS[metric].unit == "rate" else interval
 
 
 def spread(lineup: Lineup, name: str, metric: str) -> SeedSpread:
@@ -47,7 +52,8 @@ def spread(lineup: Lineup, name: str, metric: str) -> SeedSpread:
     found = [comparison.measures[metric].candidate for comparison in lineup.comparisons[name]]
     values = {seed: value.value for seed, value in zip(lineup.runs[name], found, strict=True) if value is not None}
     worst = min if METRICS[metric].higher_is_better else max
-    crossed = _crossed(lineup, name, metric)
+    cells, crossed = _cells(lineup, name, metric), _crossed(lineup, name, metric)
+    least = 0.0 if cells is None else seeds.flakiness(cells)
     variance = crossed.error**2 if crossed else 0.0
     return SeedSpread(
         name=name,
@@ -58,7 +64,7 @@ def spread(lineup: Lineup, name: str, metric: str) -> SeedSpread:
         low=min(values.values()),
         high=max(values.values()),
         worst_seed=worst(values, key=values.__getitem__),
-        interval=seeds.over_seeds(list(values.values())),
+        interval=_possible(metric, seeds.over_seeds(list(values.values()), least=(least, 0.0))),
         seeds_share=crossed.seeds_error**2 / variance if crossed and variance else None,
         answer_shares=_answer_shares(lineup, name, metric),
     )

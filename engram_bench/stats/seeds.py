@@ -122,13 +122,28 @@ def difference(first: Cells, second: Cells | None = None) -> Difference:
     return Difference(float(per_case.mean()), math.sqrt(total), freedom, math.sqrt(of_seeds), math.sqrt(of_cases))
 
 
-def over_seeds(first: Sequence[float], second: Sequence[float] = (), *, level: float = 0.95) -> Interval:
+def flakiness(values: Cells) -> float:
+    """The variance that flaky cases alone would give to the mean of a seed; 0 where all seeds agree on every case.
+
+    Seeds that agree better than their flaky cases allow do so by luck, and two or three seeds often have that luck.
+    """
+    return float(values.var(axis=0, ddof=1).mean()) / values.shape[1] if len(values) > 1 else 0.0
+
+
+def over_seeds(
+    first: Sequence[float],
+    second: Sequence[float] = (),
+    *,
+    level: float = 0.95,
+    least: tuple[float, float] = (0.0, 0.0),
+) -> Interval:
     """Interval for the mean over all seeds of *first*, less that of *second*, on the very same cases.
 
     Args:
         first: Value of each seed, at least one.
         second: Value of each seed of the other recipe; empty for none.
         level: Coverage of the interval, 0..1.
+        least: Smallest variance of a seed's value on each side, as :func:`flakiness` gives it.
 
     Returns:
         (low, high), a single point where nothing varies.
@@ -138,8 +153,11 @@ def over_seeds(first: Sequence[float], second: Sequence[float] = (), *, level: f
 
     Source: Student (1908), Biometrika 6, 1-25; Welch (1938), Biometrika 29, 350-362.
     """
-    sides = [side for side in (first, second) if side]
-    parts = [(variance(side) / len(side), len(side) - 1) for side in sides if len(side) > 1]
+    parts = [
+        (max(variance(side), floor) / len(side), len(side) - 1)
+        for side, floor in zip((first, second), least, strict=True)
+        if len(side) > 1
+    ]
     if not parts:
         message = f"over_seeds: {len(first)} seeds, expected at least 2"
         raise ValueError(message)

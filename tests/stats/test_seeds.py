@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp, ttest_ind
 
-from engram_bench.stats.seeds import Components, cells, components, difference, over_seeds
+from engram_bench.stats.seeds import Components, cells, components, difference, flakiness, over_seeds
 
 
 def test_components_of_a_table_computed_by_hand() -> None:
@@ -107,3 +107,14 @@ def test_two_recipes_with_unequal_spread_are_compared_as_welch_does() -> None:
 def test_a_spread_of_one_seed_is_refused() -> None:
     with pytest.raises(ValueError, match="1 seeds, expected at least 2"):
         over_seeds([0.9])
+
+
+def test_seeds_that_agree_by_luck_vary_as_their_flaky_cases_do() -> None:
+    """Two seeds of four cases, each right on another half: the means are equal, and the recipe is not known exactly."""
+    lucky, sure = np.array([[1.0, 1, 0, 0], [0, 0, 1, 1]]), np.array([[1.0, 1, 0, 0]] * 2)
+
+    assert flakiness(lucky) == pytest.approx(0.5 / 4)
+    assert flakiness(sure) == flakiness(lucky[:1]) == 0
+    reach = student.ppf(0.975, 1) * math.sqrt(0.125 / 2)
+    assert over_seeds([0.5, 0.5], least=(flakiness(lucky), 0.0)) == pytest.approx((0.5 - reach, 0.5 + reach))
+    assert over_seeds([0.5, 0.5], least=(flakiness(sure), 0.0)) == (0.5, 0.5)
