@@ -111,4 +111,4 @@ def show_candidates(
 def _own_name(reference: str) -> str:
     """The reference as a candidate's name; the stem of a file."""
     stem = Path(reference).stem if re.search(r"[/\\]|\.json$", reference) else reference
-    return re.sub(r"[^\w+-]", "-", stem).lstrip("+-") or "run"
+    return re.sub(r"[^\w+.-]", "-", stem).strip("+.-") or "run"

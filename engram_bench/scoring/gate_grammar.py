@@ -28,8 +28,11 @@ GRAMMAR = (
 
 BEST, EVERY = "best", "every"
 """Words that address the candidate with the best value, and each candidate of a set."""
-CANDIDATE_NAME = r"\w[\w+-]*(?:\.[0-9][\w+-]*)*"
-"""Name of a candidate as a regular expression: words, ``+`` and ``-``, and a dot before a digit (``qwen2.5-lora``)."""
+CANDIDATE_NAME = r"\w(?:[\w+.-]*?[\w+-])??"
+"""Name of a candidate as a regular expression: letters, digits, ``_``, ``+``, ``-`` and dots inside (``qwen2.5-lora``).
+
+The expression is lazy, so that a scope behind the name is no part of it.
+"""
 RESERVED_NAMES = frozenset({BEST, EVERY, "over", "category", "file", "worst_category", "worst_file"})
 """Words of the grammar, which no candidate may have as its name."""
 

@@ -28,6 +28,8 @@ from tests.made_up import both, candidate_run, run_of
         ("best.worst_category.accuracy >= 60%", "best", "worst_category", ""),
         ("worst_file.accuracy >= 60%", "", "worst_file", ""),
         ("qwen2.5-lora+keys.accuracy >= +5pp over v1.2", "qwen2.5-lora+keys", "", "v1.2"),
+        ("lora.v2.worst_file.accuracy >= 60%", "lora.v2", "worst_file", ""),
+        ("lora.v2.accuracy >= -1pp over a.b.c", "lora.v2", "", "a.b.c"),
         ("1.answer_tokens <= -3 tokens over 2", "1", "", "2"),
     ],
 )
