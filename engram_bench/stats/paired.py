@@ -11,12 +11,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from engram_bench.stats.rates import Interval
+from engram_bench.stats.rates import Interval, mcnemar_exact
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+MOST_EXACT = 2_000
+"""Largest number of changed clusters of unequal sizes whose every combination of signs is counted."""
+DRAWS = 2_000_000
+"""Largest number of clusters that a bootstrap draws, as in :mod:`engram_bench.scoring.pairs`; never fewer than 300 resamples."""
 FEWEST_BEYOND = 20
 """Fewest resamples on the other side of 0 that are counted; of fewer, the tail is Student's at the bootstrap's error."""
 
@@ -41,13 +45,19 @@ def sign_flip_exact(changes: Sequence[int], *, two_sided: bool = True) -> float:
         two_sided: Whether to test "the two sides differ" instead of "the first side is better".
 
     Returns:
-        The p-value, 0..1; 1 where nothing changed.
+        The p-value, 0..1; 1 where nothing changed. More than ``MOST_EXACT`` changed clusters of unequal sizes have the
+        normal distribution's p-value, with a correction for continuity.
 
     Source: Fisher (1935), The Design of Experiments, section 21; Pitman (1937), J. R. Stat. Soc. Suppl. 4, 119-130; McNemar
     (1947), Psychometrika 12, 153-157.
     """
-    total = sum(changes)
-    chances = _sums(tuple(sorted(Counter(abs(change) for change in changes if change).items())))
+    total, sizes = sum(changes), Counter(abs(change) for change in changes if change)
+    if len(sizes) < 2:
+        better = sum(change > 0 for change in changes)
+        return mcnemar_exact(better, sizes.total() - better, two_sided=two_sided)
+    if sizes.total() > MOST_EXACT:
+        return _normal_tail(total, sizes, two_sided=two_sided)
+    chances = _sums(tuple(sorted(sizes.items())))
     largest = (len(chances) - 1) // 2
     at_least = abs(total) if two_sided else total
     tail = math.fsum(chances[largest + at_least :])
@@ -71,7 +81,7 @@ def mean_test(
         sums: Sum of the differences of each cluster.
         sizes: Number of differences of each cluster.
         seed: Seed of the draws; the same seed gives the same result.
-        resamples: Number of bootstrap resamples; whole clusters are drawn.
+        resamples: Largest number of bootstrap resamples; whole clusters are drawn.
         level: Coverage of the interval, 0..1.
 
     Source: as :func:`engram_bench.stats.bootstrap.mean_interval`; p-values by inversion of the interval, Efron & Tibshirani
@@ -83,6 +93,7 @@ def mean_test(
     mean, n = float(sums.sum() / sizes.sum()), len(sums)
     if n < 2:
         return Judged(mean, None, 1.0)
+    resamples = min(resamples, max(300, DRAWS // n))
     drawn = _drawn(n, seed, resamples)
     means = drawn @ sums / (drawn @ sizes)
     wider = math.sqrt((n - 1) / n)
@@ -101,7 +112,7 @@ def mean_test(
     return Judged(mean, (float(low), float(high)), min(1.0, max(p_value, floor)))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def _sums(sizes: tuple[tuple[int, int], ...]) -> NDArray[np.float64]:
     """Chance of each sum of changes with random signs, from the smallest sum to the largest.
 
@@ -116,6 +127,16 @@ def _sums(sizes: tuple[tuple[int, int], ...]) -> NDArray[np.float64]:
         part[:: 2 * size] = _binomial(count)
         chances = np.convolve(chances, part)
     return chances
+
+
+def _normal_tail(total: int, sizes: Counter[int], *, two_sided: bool) -> float:
+    """Probability of a sum of at least *total* by the normal distribution; sums of flipped signs are two apart."""
+    from scipy.special import ndtr
+
+    spread = math.sqrt(sum(size**2 * count for size, count in sizes.items()))
+    if two_sided:
+        return min(1.0, 2 * float(ndtr((1 - abs(total)) / spread)))
+    return float(ndtr((1 - total) / spread))
 
 
 def _binomial(count: int) -> NDArray[np.float64]:

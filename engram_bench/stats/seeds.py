@@ -79,9 +79,9 @@ def cells(values: NDArray[np.float64], clusters: NDArray[np.intp]) -> Cells:
     import numpy as np
 
     sizes = np.bincount(clusters)
-    member = np.eye(len(sizes))[clusters]  # (rows, clusters)
+    sums = np.stack([np.bincount(clusters, weights=seed) for seed in values])  # (seeds, clusters)
     means = values.mean(axis=1, keepdims=True)
-    weighted: Cells = means + len(sizes) / len(clusters) * (values @ member - means * sizes)
+    weighted: Cells = means + len(sizes) / len(clusters) * (sums - means * sizes)
     return weighted
 
 

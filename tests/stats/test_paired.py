@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
+from engram_bench.stats import paired
 from engram_bench.stats.bootstrap import mean_interval
 from engram_bench.stats.paired import mean_test, sign_flip_exact
 from engram_bench.stats.rates import mcnemar_exact
@@ -84,3 +86,20 @@ def test_a_difference_far_from_zero_has_a_p_value_beyond_the_resamples() -> None
     values = np.random.default_rng(3).normal(1, 1, 143)
 
     assert mean_test(values, np.ones(143)).p_value < 1e-9
+
+
+def test_a_hundred_thousand_rows_are_tested_within_bounds() -> None:
+    """Neither a table of all sums nor one of all draws is ever larger than a few hundred megabytes."""
+    changes = [1] * 2_000 + [-1] * 1_900 + [2] * 300 + [-2] * 300 + [0] * 100_000
+
+    assert sign_flip_exact(changes) == pytest.approx(2 * norm.sf(99 / math.sqrt(3_900 + 4 * 600)))
+    assert sign_flip_exact([1] * 30_000 + [-1] * 29_000) == pytest.approx(mcnemar_exact(30_000, 29_000, two_sided=True))
+
+
+def test_the_normal_tail_is_near_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = [1] * 80 + [-1] * 60 + [2] * 30 + [-2] * 25
+    exact = sign_flip_exact(changes), sign_flip_exact(changes, two_sided=False)
+
+    monkeypatch.setattr(paired, "MOST_EXACT", 10)
+
+    assert (sign_flip_exact(changes), sign_flip_exact(changes, two_sided=False)) == pytest.approx(exact, rel=0.01)
