@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from engram_bench.records.candidates import CandidateSet
 
 HOW_TO_READ = (
-    "A difference with * is real: its p-value, adjusted by Holm's method over all pairs of the measure, is at most {alpha:.0%}. "
-    "A rank is 1 plus the number of candidates really better, and = marks a rank that several share."
+    "A difference with * is real: its p-value, adjusted by Holm's method over all pairs of the measure, is at most "
+    "{percent:g} %. A rank is 1 plus the number of candidates really better, and = marks a rank that several share."
 )
 
 
 def head_sentences(found: CandidateSet) -> Iterator[str]:
     """What was compared, and the cases that are not shared."""
-    yield f"{len(found.candidates)} candidates, {len(found.cases)} cases. {HOW_TO_READ.format(alpha=found.alpha)}"
+    yield f"{len(found.candidates)} candidates, {len(found.cases)} cases. {HOW_TO_READ.format(percent=100 * found.alpha)}"
     for each in found.candidates:
         yield from _left_out_sentence(each.name, "not shared with every candidate", each.unpaired)
         yield from _left_out_sentence(each.name, "without a score", each.unscored)

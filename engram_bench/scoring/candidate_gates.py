@@ -36,7 +36,8 @@ def judge_candidates(
       the paired test of a candidate set.
     * A gate on a recipe with several seeds is judged on the mean. It passes only if the interval of the mean over seeds
       meets the bound, on the same cases; a gain must also be more than chance over seeds and cases.
-    * ``best`` is the candidate with the best value. Its p-value and its interval are adjusted for the choice (Bonferroni).
+    * ``best`` is the candidate with the best value. Its p-value and its interval over seeds are adjusted for the choice
+      (Bonferroni).
     * ``every``, and a gate that addresses no candidate, has the worst verdict of all candidates.
 
     Holm's method adjusts the p-values over all gates judged here.
