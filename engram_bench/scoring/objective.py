@@ -14,8 +14,8 @@ from typing import Literal
 
 from engram_bench.errors import GateSyntaxError, UsageError
 from engram_bench.records import Comparison, Estimate, Trial
+from engram_bench.scoring.findings import find
 from engram_bench.scoring.gate_grammar import ALIASES, Gate, nearest, parse_gate
-from engram_bench.scoring.gates import value_of
 from engram_bench.scoring.metrics import METRICS
 
 GRAMMAR = "max|min METRIC [where GATE [and GATE …]]"
@@ -60,7 +60,7 @@ class Objective:
         """
         found = []
         for gate in self.gates:
-            value = value_of(gate, comparison)
+            value = find(gate, comparison).value
             if value is None:
                 msg = f"objective {self.text!r}: {gate.metric} was not measured, expected patterns that give it"
                 raise UsageError(msg)
