@@ -37,28 +37,39 @@ def read_settings(
     values |= {name: value for name, value in recipe.items() if name in ("kind", "steps", "seed") and name not in given}
     if "steps" in given:
         recipe.pop("num_train_epochs", None)  # steps on the command line or in the ini file stand above every recipe
-    values["recipe"] = recipe
-    settings = Settings(**{field.name: values[field.name] for field in fields(Settings)})
+    texts = {name: values.pop(name) for name in ("candidate", "only")}
+    values |= {"recipe": recipe, "recipe_name": values["recipe"]}
+    settings = Settings(**{field.name: values[field.name] for field in fields(Settings) if field.name in values})
     _check_together(settings, prefix)
-    return settings
+    if not (any(texts.values()) or _has_tables(root, b"candidate")):
+        return settings
+    from engram_bench.session.candidates import Session, with_candidates
+
+    session = Session(settings, given, values["set"], root, prefix)
+    return with_candidates(
+        session, texts["candidate"], texts["only"], base=cwd if flags.get("engram_candidate") else root
+    )
 
 
 def _recipe(values: Mapping[str, Any], *, root: Path, base: Path, prefix: str) -> dict[str, Any]:
     """The user's recipe; without one nothing of recipes is imported."""
-    is_asked = values["recipe"] or values["set"]
-    if not (
-        is_asked or _mentions(root / "engram.toml", b"recipe") or _mentions(root / "pyproject.toml", b"engram-bench")
-    ):
+    if not (values["recipe"] or values["set"] or _has_tables(root, b"recipe")):
         return {}
     from engram_bench.session.recipe_file import read_recipe
 
     return read_recipe(values["recipe"], values["set"], root=root, base=base, prefix=prefix)
 
 
-def _mentions(path: Path, word: bytes) -> bool:
-    """Whether a file has the word somewhere; one that cannot be read is left to its reader."""
+def _has_tables(root: Path, word: bytes) -> bool:
+    """Whether the project's files may have a table of this name."""
+    return _mentions(root / "engram.toml", word) or _mentions(root / "pyproject.toml", b"engram-bench", word)
+
+
+def _mentions(path: Path, *words: bytes) -> bool:
+    """Whether a file has the words somewhere; one that cannot be read is left to its reader."""
     try:
-        return path.is_file() and word in read_bytes(path)
+        content = read_bytes(path) if path.is_file() else b""
+        return bool(content) and all(word in content for word in words)
     except OSError:
         return True
 

@@ -50,8 +50,9 @@ class Tuning:
     @cached_property
     def examples(self) -> tuple[TrainingExample, ...]:
         """The examples that the adapter is trained on."""
-        variants = kind_of(self._asked).augmentation(self._asked)
-        return training_examples(self.sets, augment=variants, seed=self.settings.seed)
+        variants, seed = kind_of(self._asked).augmentation(self._asked), self.settings.seed
+        key = ("examples", tuple(each.path for each in self.sets), variants, seed)
+        return self.engine.shared.once(key, lambda: training_examples(self.sets, augment=variants, seed=seed))
 
     @cached_property
     def replayed(self) -> tuple[TrainingExample, ...]:
