@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-from engram_bench.errors import AdapterError, UnsupportedError
+from engram_bench.errors import AdapterError, EngramBenchError, PatternFileError, UnsupportedError
 from engram_bench.inference.ask import Question, with_limit
 from engram_bench.records import (
     Case,
@@ -109,10 +109,21 @@ class Bench:
     def check(self, *, has_adapter: bool = True) -> None:
         """Raise the first error that the session is sure to meet, before a model is loaded; see ``early``.
 
+        The message names the candidate where it has a name; mistakes of pattern files have nothing to do with it.
+
         Args:
             has_adapter: Whether a candidate is asked; otherwise only the bare model.
         """
-        check_early(self.engine, self.tuning, has_adapter=has_adapter)
+        name = self.settings.candidate
+        try:
+            check_early(self.engine, self.tuning, baseline=self.respondents.baseline, has_adapter=has_adapter)
+        except PatternFileError:
+            raise
+        except EngramBenchError as error:
+            if not name:
+                raise
+            msg = f"candidate {name!r}: {error}"
+            raise type(error)(msg) from error
 
     def questions(self, cases: Iterable[Case], *, test: str = "accuracy") -> list[Question]:
         """One greedy question per case under the session's limits."""

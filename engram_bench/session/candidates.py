@@ -18,7 +18,7 @@ from engram_bench.session.candidate_file import chosen_names, declared_candidate
 from engram_bench.session.option import PREFIX
 from engram_bench.session.options import OPTIONS
 from engram_bench.session.recipe_file import PRESETS, changed_fields, checked_fields, read_recipe
-from engram_bench.session.settings import Settings
+from engram_bench.session.settings import ATTACHED, Settings
 from engram_bench.system.files import expanded
 
 OF_TRAINING = ("recipe", "kind", "steps", "set")
@@ -93,7 +93,17 @@ def candidate_settings(
             **{**own, "adapter": adapter, "model": model, "sweep": False, "baseline": shared if is_other else None},
         )
     trained = _trained(session, fields, base, source)
-    return replace(shared, **{**trained, **own, "adapter": adapter, "model": model})
+    settings = replace(shared, **{**trained, **own, "adapter": adapter, "model": model})
+    kind, preset = requested_kind(settings.kind)
+    try:
+        kind.recipe(settings, preset)
+    except UsageError as error:
+        msg = f"{source}: {error}"
+        raise UsageError(msg) from error
+    if settings.form != ATTACHED and kind.has_memory:
+        msg = f"{source}: form {settings.form!r} of kind {kind.name!r}, expected {ATTACHED}: a memory has no other form"
+        raise UsageError(msg)
+    return settings
 
 
 def _adapter(fields: Mapping[str, Any], shared: Settings, base: Path) -> str:

@@ -12,3 +12,10 @@ MESSAGES = frozenset({"machine", "store", "wait"})
 
 def no_progress(stage: str, done: int, total: int, note: str) -> None:
     """Show no progress."""
+
+
+def about(name: str, progress: Progress) -> Progress:
+    """The progress with a name before every note; the progress itself where the name is empty or nothing is shown."""
+    if not name or progress is no_progress:
+        return progress
+    return lambda stage, done, total, note: progress(stage, done, total, f"{name}{': ' if note else ''}{note}")

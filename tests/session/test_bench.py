@@ -101,9 +101,13 @@ def test_a_checkpoint_of_a_routed_adapter_is_routed(make_bench: MakeBench) -> No
 def test_benches_of_a_session_share_models_backends_and_stores(
     make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[str] = []
-    create = registry.create
-    monkeypatch.setattr(registry, "create", lambda name, **options: made.append(name) or create(name, **options))
+    made: list[FakeBackend] = []
+
+    class Counted(FakeBackend):
+        def __init__(self) -> None:
+            made.append(self)
+
+    monkeypatch.setattr(registry, "create", lambda *_, **__: Counted())
     bench = make_bench(no_cache=True)
     questions = bench.questions(accuracy_cases(bench.sets[0]))
     for flags in ({}, {"seed": "1"}, {"kind": "memory"}, {"adapter": "none"}):
@@ -111,7 +115,7 @@ def test_benches_of_a_session_share_models_backends_and_stores(
             for side in COMPARED:
                 other.answer(questions, side)
 
-    assert made == ["fake"]
+    assert len(made) == 1
     assert other.engine.model is bench.engine.model
     assert other.engine.store is bench.engine.store
 
