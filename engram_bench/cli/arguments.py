@@ -8,6 +8,8 @@ from engram_bench.session.options import OPTIONS
 
 PATTERNS = ("patterns",)
 TRAINING = (*PATTERNS, "backend", "model", "kind", "load-in-4bit", "adapter-dir", "retrain", "steps", "seed")
+CANDIDATES = ("candidate", "only")
+"""Settings that name several candidates, or choose among them."""
 OF_TESTS = ("items", "gate-only")
 """Settings that only a session of tests has: how many items there are, and whether a miss fails its test."""
 EVERYTHING = tuple(option.name for option in OPTIONS if option.name not in OF_TESTS)

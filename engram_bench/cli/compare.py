@@ -16,7 +16,11 @@ from engram_bench.scoring.comparison import compare_runs
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the two runs."""
-    parser.add_argument("older", metavar="RUN", help="The run to compare with: a number, a name, a file or latest.")
+    parser.add_argument(
+        "older",
+        metavar="RUN",
+        help="The run to compare with: a number, a name, a file or latest. RUN:NAME is the run of one candidate of a session.",
+    )
     parser.add_argument("newer", nargs="?", default="latest", metavar="RUN", help="The newer run. Default: latest.")
     parser.add_argument("--fail-on-broken", action="store_true", help="Exit with 1 if a case is newly broken.")
     add_settings(parser, "report-dir")

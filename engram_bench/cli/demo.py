@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.live import Live
 
 from engram_bench.backends.protocol import Generator
-from engram_bench.cli.arguments import TRAINING, add_quiet, add_settings
+from engram_bench.cli.arguments import CANDIDATES, TRAINING, add_quiet, add_settings
 from engram_bench.cli.bench import open_bench
 from engram_bench.cli.console import clear_progress, say
 from engram_bench.cli.demo_view import View
@@ -64,7 +64,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record", metavar="FILE", help="Record the demo as asciicast v2 into this file. Default: none."
     )
-    add_settings(parser, *TRAINING, "adapter", "max-tokens")
+    add_settings(parser, *TRAINING, *CANDIDATES, "adapter", "max-tokens")
     add_quiet(parser)
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pytest
-
 from engram_bench.errors import EngramBenchError
+from engram_bench.plugin.items import tasks_of
 from engram_bench.records import (
     CaseResult,
     Completion,
@@ -23,12 +22,13 @@ from engram_bench.records import (
     SweepPoint,
 )
 from engram_bench.records.plain import to_plain
-from engram_bench.session.plan import SUITE, Task, TaskGroup, free_question
+from engram_bench.session.plan import SUITE, Task, free_question
 from engram_bench.session.settings import Settings
 
 if TYPE_CHECKING:
+    import pytest
+
     from engram_bench.inference.ask import Question
-    from engram_bench.plugin.session import BenchSession
     from engram_bench.session.bench import Bench
     from engram_bench.speed.cases import SpeedCase
     from engram_bench.speed.lab import SpeedLab, SpeedTiming
@@ -40,11 +40,22 @@ Key = tuple[str, str, int]
 class CandidateSession:
     """A candidate with its bench and its answers; models are loaded when the first answer is missing."""
 
-    def __init__(self, session: BenchSession, name: str, settings: Settings) -> None:
-        self.session = session
-        self.name = name
-        """Name that the user gave the candidate; empty where none is named."""
+    def __init__(
+        self,
+        settings: Settings,
+        open_bench: Callable[[Settings], Bench],
+        items: Callable[[], Sequence[pytest.Item]],
+    ) -> None:
+        """A candidate that has asked nothing yet.
+
+        Args:
+            settings: Settings of the candidate.
+            open_bench: Function that gives a bench under these settings.
+            items: Function that gives the selected items about the candidate, once collection is over.
+        """
         self.settings = settings
+        self._open_bench = open_bench
+        self._items = items
         self._lifetimes = ExitStack()
         self._rows: dict[Side, dict[Key, CaseResult]] = {}
         self._measured: tuple[tuple[Measure, ...], tuple[SweepPoint, ...]] | None = None
@@ -53,10 +64,15 @@ class CandidateSession:
         self._was_timed = False
         self._has_noted = False
 
+    @property
+    def name(self) -> str:
+        """Name that the user gave the candidate; empty where none is named."""
+        return self.settings.candidate
+
     @cached_property
     def bench(self) -> Bench:
         """Model, adapter and stores of this candidate."""
-        return self.session.open_bench(self.settings)
+        return self._open_bench(self.settings)
 
     def rows(self, task: Task, test: str) -> dict[Side, list[CaseResult]]:
         """Both sides' scored answers to a task of one of the suite's tests: a row per question.
@@ -145,7 +161,7 @@ class CandidateSession:
     def _plan(self, side: Side) -> list[Question]:
         """The questions of every selected item to a side, each once."""
         questions: dict[Key, Question] = {}
-        for item in self.session.items_of(self):
+        for item in self._items():
             test = SUITE.get(getattr(item, "originalname", "").removeprefix("test_"))
             if test is not None and side in test.sides:
                 asked = (each for task in tasks_of(item) for each in test.questions(task, self.settings))
@@ -163,16 +179,3 @@ class CandidateSession:
         except EngramBenchError as error:
             self._failure = (os.environ.get("PYTEST_CURRENT_TEST", "the first case").rpartition(" ")[0], error)
             raise
-
-
-def about(item: pytest.Item) -> Task | TaskGroup | None:
-    """The task or tasks that a test of the suite is parametrized with; None for any other test."""
-    params: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
-    found: Task | TaskGroup | None = params.get("engram_task")
-    return found
-
-
-def tasks_of(item: pytest.Item) -> tuple[Task, ...]:
-    """The tasks that a test of the suite judges; none for any other test."""
-    found = about(item)
-    return found.tasks if found is not None else ()

@@ -14,8 +14,8 @@ import pytest
 
 from engram_bench.door import printable
 from engram_bench.errors import EngramBenchError, UsageError
-from engram_bench.plugin.candidate import about
-from engram_bench.plugin.handle import CANDIDATE, HANDLE, session_of
+from engram_bench.plugin.handle import HANDLE, session_of
+from engram_bench.plugin.items import CANDIDATE, about
 from engram_bench.plugin.outlet import collect_error
 from engram_bench.records import PatternSet
 from engram_bench.session.plan import SUITE, Task, TaskGroup
@@ -131,7 +131,7 @@ def _over_tasks(metafunc: pytest.Metafunc) -> None:
 
 
 def _check_ids(tasks: Sequence[str], candidates: Iterable[str], module: PatternModule) -> None:
-    """Two tests of one id could not be told apart: pattern ``ssh`` of ``port-slow``, and pattern ``ssh-port`` of ``slow``.
+    """Two tests of one id could not be distinguished: pattern ``ssh`` of ``port-slow``, and pattern ``ssh-port`` of ``slow``.
 
     Raises:
         CollectError: There are two such patterns and candidates; names them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,7 +32,7 @@ def engram_candidate(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def baseline(request: pytest.FixtureRequest, engram_candidate: str) -> AskableSide:
     """The bare model that the candidate is compared with; call it with a text or a pattern."""
-    side: AskableSide = part("side")("baseline", session_of(request.config).of(engram_candidate))
+    side: AskableSide = part("side")("baseline", partial(session_of(request.config).of, engram_candidate))
     return side
 
 
@@ -40,7 +41,7 @@ def candidate(request: pytest.FixtureRequest, engram_candidate: str) -> AskableS
     """The tuned model; call it with a text or a pattern. The bare model with ``--engram-adapter=none``."""
     session = session_of(request.config)
     session.files.train_configured()
-    side: AskableSide = part("side")("candidate", session.of(engram_candidate))
+    side: AskableSide = part("side")("candidate", partial(session.of, engram_candidate))
     return side
 
 

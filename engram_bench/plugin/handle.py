@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from engram_bench.errors import EngramBenchError, UnsupportedError
+from engram_bench.plugin.items import candidate_name
 from engram_bench.plugin.outlet import fail_with
 from engram_bench.plugin.parts import part
 from engram_bench.session.settings import Settings
@@ -42,8 +43,6 @@ class SessionHandle:
             self.opened = None
 
 
-CANDIDATE = "engram_candidate"
-"""Fixture that tests are parametrized with where more than one candidate is named."""
 HANDLE: pytest.StashKey[SessionHandle] = pytest.StashKey()
 """Handle of this process on pytest's configuration."""
 
@@ -56,12 +55,6 @@ def session_of(config: pytest.Config) -> BenchSession:
 def candidate_of(item: pytest.Item) -> CandidateSession:
     """The candidate that an item is about, or the first one."""
     return session_of(item.config).of(candidate_name(item))
-
-
-def candidate_name(item: pytest.Item) -> str:
-    """Name of the candidate that an item is about; empty where no or one candidate is named."""
-    params: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
-    return str(params.get(CANDIDATE, ""))
 
 
 def or_fail(work: Callable[[], T]) -> T:

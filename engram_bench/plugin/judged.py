@@ -10,7 +10,8 @@ import pytest
 
 from engram_bench.door import printable
 from engram_bench.plugin.carrier import GUARDS, ROWS
-from engram_bench.plugin.handle import CANDIDATE, candidate_of, or_fail
+from engram_bench.plugin.handle import candidate_of, or_fail, session_of
+from engram_bench.plugin.items import CANDIDATE
 from engram_bench.plugin.outlet import fail, skip, xfail
 from engram_bench.plugin.parts import part
 from engram_bench.records import CaseResult, GuardResult, Side
@@ -153,7 +154,7 @@ def judged(request: pytest.FixtureRequest, engram_task: Task | TaskGroup, engram
     test = request.function.__name__.removeprefix("test_")
     tasks = engram_task.tasks
     request.node.user_properties += [("engram_case", printable(task.case.id)) for task in tasks]
-    if session.session.settings.has_many:
+    if session_of(request.config).settings.has_many:
         request.node.user_properties.append((CANDIDATE, session.name))
     answered = [Answered(task, or_fail(partial(session.rows, task, test))) for task in tasks]
     request.node.stash[ROWS] = [row for each in answered for rows in each.rows.values() for row in rows]

@@ -11,7 +11,7 @@ import pytest
 
 from engram_bench.errors import EngramBenchError
 from engram_bench.plugin.gathered import TRAVEL, Gathered
-from engram_bench.plugin.handle import CANDIDATE
+from engram_bench.plugin.items import CANDIDATE
 from engram_bench.plugin.outlet import error_line, section, workflow
 from engram_bench.plugin.parts import part
 from engram_bench.plugin.refusal import PROBLEM

@@ -11,9 +11,9 @@ import pytest
 
 from engram_bench.errors import PatternFileError
 from engram_bench.patterns.leaks import HeldOut
-from engram_bench.plugin.candidate import CandidateSession, tasks_of
+from engram_bench.plugin.candidate import CandidateSession
 from engram_bench.plugin.files import PatternFiles, load_conftests
-from engram_bench.plugin.handle import candidate_name
+from engram_bench.plugin.items import candidate_name, tasks_of
 from engram_bench.plugin.parts import part
 from engram_bench.plugin.refusal import asked_by_users, has_suite
 from engram_bench.records import PatternSet, TrainingExample
@@ -42,7 +42,10 @@ class BenchSession:
     @cached_property
     def candidates(self) -> dict[str, CandidateSession]:
         """The candidates to test by name; one without a name where none is named."""
-        return {name: CandidateSession(self, name, settings) for name, settings in self.settings.chosen.items()}
+        return {
+            name: CandidateSession(settings, self.open_bench, partial(self.items_of, name))
+            for name, settings in self.settings.chosen.items()
+        }
 
     def of(self, name: str = "") -> CandidateSession:
         """The candidate of this name, or the first one. The adapter of the candidate that was asked before is closed."""
@@ -62,10 +65,10 @@ class BenchSession:
         made: Bench = part("bench")(self.config, settings, self.files.training_sets(), self._session, self._shared)
         return made
 
-    def items_of(self, candidate: CandidateSession) -> list[pytest.Item]:
-        """The selected items that are about a candidate; those about none count to the first one."""
+    def items_of(self, name: str) -> list[pytest.Item]:
+        """The selected items that are about the candidate of this name; those about none count to the first one."""
         first = next(iter(self.candidates))
-        return [item for item in self.items if (candidate_name(item) or first) == candidate.name]
+        return [item for item in self.items if (candidate_name(item) or first) == name]
 
     def select(self, items: Sequence[pytest.Item]) -> None:
         """Take the selected items, and check their held-out wordings before anything is asked.
@@ -93,8 +96,8 @@ class BenchSession:
         Raises:
             EngramBenchError: See ``Bench.check``; it names the candidate where several are named.
         """
-        for candidate in self.candidates.values():
-            items = self.items_of(candidate)
+        for name, candidate in self.candidates.items():
+            items = self.items_of(name)
             asked = asked_by_users(items)
             if has_suite(items) or asked:
                 candidate.bench.check(has_adapter=has_suite(items) or asked != {"baseline"})

@@ -40,7 +40,7 @@ from engram_bench.session.sweep import SWEPT, sweep
 from engram_bench.session.tuning import Tuning
 from engram_bench.speed.lab import SpeedLab
 from engram_bench.system import provenance
-from engram_bench.system.progress import Progress, no_progress
+from engram_bench.system.progress import Progress, about, no_progress
 
 COMPARED: tuple[Side, ...] = ("baseline", "candidate")
 """The sides that every question is put to."""
@@ -75,7 +75,7 @@ class Bench:
             progress: Callable that shows how far long work has come.
             session: Name of the session, the same in all its processes and in no other session; empty makes a new one.
             session_dir: Folder that all processes of the session share and that ends with the session.
-            shared: Parts that other benches of the session use as well, closed by whoever made them; None makes new ones.
+            shared: Parts that other benches of the session use as well, which their maker closes; None makes new ones.
         """
         self.settings = settings
         self.sets = sets
@@ -94,7 +94,7 @@ class Bench:
             settings,
             self.sets,
             engine.cache_dir,
-            progress=engine.progress,
+            progress=about(settings.candidate, engine.progress),
             session=self.tuning.session,
             session_dir=engine.session_dir,
             shared=engine.shared,

@@ -73,7 +73,7 @@ def candidate_settings(
         session: What the candidate starts from.
         fields: Keys of ``candidate_file.KEYS`` with checked values.
         base: Folder that the candidate's paths start from.
-        source: Where the candidate is written, for messages.
+        source: File and table, or option, that names the candidate, for messages.
 
     Raises:
         UsageError: Two keys make no sense together, or the recipe cannot be read.
