@@ -82,6 +82,7 @@ def candidate_settings(
     backend = fields.get("backend", shared.backend)
     is_served = backend != "auto" and is_evaluation_only(backend)
     own = {key: fields[key] for key in ("backend", "route", "form", "seed") if key in fields}
+    own["sampling_seed"] = shared.asked_seed
     if is_served:
         return _served(shared, {**fields}, own, source)
     adapter, model = _adapter(fields, shared, base), _path_or_name(fields.get("model", shared.model), base)

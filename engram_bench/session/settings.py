@@ -59,6 +59,8 @@ class Settings:
     """Name that the user gave the candidate; empty where none is named."""
     recipe_name: str = ""
     """Preset or file of the recipe, as the user wrote it; empty for the project's own and for the default recipe."""
+    sampling_seed: int | None = None
+    """Seed of sampled answers, the same for all candidates; None takes the seed of training."""
     form: str = ATTACHED
     """Form in which the adapter is asked: attached, or one of ``forms.FORMS``."""
     baseline: Settings | None = None
@@ -67,6 +69,11 @@ class Settings:
     """Every named candidate by name, in the user's order; empty where none is named."""
     only: tuple[str, ...] = ()
     """Names of the candidates to test; empty tests all."""
+
+    @property
+    def asked_seed(self) -> int:
+        """Seed with which questions are put, so that every candidate is asked the same ones."""
+        return self.seed if self.sampling_seed is None else self.sampling_seed
 
     @property
     def chosen(self) -> dict[str, Settings]:

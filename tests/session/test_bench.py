@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from engram_bench.adapters.layout import LoraUpdate, write_peft
 from engram_bench.adapters.store import Adapter
 from engram_bench.backends import registry
-from engram_bench.backends.fake import FakeBackend
+from engram_bench.backends.fake import FakeBackend, FakeGenerator
 from engram_bench.patterns.expand import accuracy_cases
 from engram_bench.patterns.load import load_pattern_file
 from engram_bench.records import Recipe
@@ -142,6 +143,40 @@ def test_of_many_base_models_only_two_are_held(make_bench: MakeBench, monkeypatc
     assert events == ["closed"]
     assert shared.backend("a", FakeBackend) is first
     assert events == ["closed"]
+
+
+def test_an_adapter_is_freed_before_the_next_candidate_is_asked(
+    make_bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[weakref.ref[object]] = []
+    load = FakeBackend.load
+
+    def followed(self: FakeBackend, model: object, adapter: Path | None, *, fused: bool = False) -> FakeGenerator:
+        generator = load(self, model, adapter, fused=fused)
+        opened.extend([weakref.ref(generator)] if adapter else [])
+        return generator
+
+    monkeypatch.setattr(FakeBackend, "load", followed)
+    tables = "".join(f"[candidates.c{seed}]\nseed = {seed}\nform = 'fused'\n" for seed in range(50))
+    (tmp_path / "engram.toml").write_text(tables, "utf-8")
+    session = make_bench(no_cache=True)
+    questions = session.questions(accuracy_cases(session.sets[0]))
+    benches = [session.under(settings) for settings in session.settings.chosen.values()]
+    held = []
+    for bench in benches:
+        bench.answer(questions, "candidate")
+        held.append(sum(each() is not None for each in opened))
+        bench.close()
+
+    assert held == [1] * 50
+    assert all(each() is None for each in opened)
+
+
+def test_candidates_of_one_seed_share_their_examples(make_bench: MakeBench) -> None:
+    one = make_bench(candidate=["a=fast", "b=fast"])
+    a, b = (one.under(settings) for settings in one.settings.chosen.values())
+
+    assert a.tuning.examples is b.tuning.examples
 
 
 def test_a_candidate_that_is_a_model_is_compared_with_the_sessions_model(make_bench: MakeBench, knows: Knows) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from engram_bench.errors import UsageError
 from engram_bench.inference.forms import FORMS as OTHER_FORMS
+from engram_bench.session.plan import greedy
 from engram_bench.session.reading import read_settings
 from engram_bench.session.settings import ATTACHED, FORMS, Settings
 
@@ -145,6 +146,12 @@ def test_one_candidate_alone_makes_the_settings_of_the_session(tmp_path: Path) -
     assert (chosen.kind, list(chosen.chosen), chosen.has_many) == ("memory", ["it"], True)
     both = read(tmp_path, "a=lora", "b=memory", "c=none", only=["c,a"])
     assert list(both.chosen) == ["a", "c"]
+
+
+def test_every_candidate_is_asked_with_the_seed_of_the_session(tmp_path: Path) -> None:
+    found = table(tmp_path, "seed = 7\nkind = 'lora'", seed="2")
+
+    assert (found.seed, greedy(found).seed) == (7, 2)
 
 
 def test_forms_are_those_that_can_be_opened() -> None:
