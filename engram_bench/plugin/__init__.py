@@ -89,11 +89,11 @@ def _settings(config: pytest.Config) -> Settings:
 
 def _check(settings: Settings) -> None:
     """Refuse now what would fail after a training."""
-    backend = settings.backend
-    if backend != "auto" and is_evaluation_only(backend):
-        reason = unavailable_reason(backend, **settings.by_field)
-        if reason:
-            raise UsageError(reason)
+    for each in settings.chosen.values():
+        if each.backend != "auto" and is_evaluation_only(each.backend):
+            reason = unavailable_reason(each.backend, **each.by_field)
+            if reason:
+                raise UsageError(reason)
     if settings.gate:
         part("gates")(settings.gate)
     if settings.compare not in ("", "latest"):  # without an earlier run, the latest one is just not there yet
