@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Use it": ("start", "patterns", "recipes", "candidates", "measures", "gates", "report", "ci", "extending", "reference"),
+    "Use it": (
+        "start",
+        "patterns",
+        "recipes",
+        "candidates",
+        "measures",
+        "gates",
+        "report",
+        "ci",
+        "extending",
+        "reference",
+    ),
     "Engines": ("backends", "memory", "speed", "performance"),
     "The project": ("architecture", "design", "experiments", "status", "plan", "video_script"),
 }

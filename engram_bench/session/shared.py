@@ -13,9 +13,6 @@ from engram_bench.backends.protocol import Backend
 
 T = TypeVar("T")
 
-MOST_BASES = 2
-"""Base models whose weights are held at the same time: two sides of one candidate need no more."""
-
 
 class Shared:
     """Parts by key, made when first asked for and closed by :meth:`close`."""
@@ -25,7 +22,7 @@ class Shared:
         """Everything that is closed at the end, the latest first."""
         self._made: dict[Hashable, Any] = {}
         self._backends: dict[Hashable, Backend] = {}
-        """Backends that hold base weights, the one used longest ago first."""
+        """The backend that was made first, which is that of the session's base model in most sessions, and the latest other."""
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What *make* gives, the same at every call with this key."""
@@ -37,13 +34,14 @@ class Shared:
     def backend(self, key: Hashable, make: Callable[[], Backend]) -> Backend:
         """The backend of this key, which stands for one base model.
 
-        Of more than MOST_BASES backends, the one used longest ago is closed; it is made again where it is needed again.
+        The weights of two base models are held at most, as the two sides of one candidate need no more: the first one stays, and
+        another is closed before a third is made. What was closed is made again where it is needed again.
         """
-        found = self._backends.pop(key, None) or self.lifetimes.enter_context(closing(make()))
-        self._backends[key] = found
-        for other in list(self._backends)[:-MOST_BASES]:
-            self._backends.pop(other).close()
-        return found
+        if key not in self._backends:
+            for other in list(self._backends)[1:]:
+                self._backends.pop(other).close()
+            self._backends[key] = self.lifetimes.enter_context(closing(make()))
+        return self._backends[key]
 
     @cached_property
     def scratch(self) -> Path:

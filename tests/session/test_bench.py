@@ -131,18 +131,22 @@ def test_closing_a_bench_that_shares_leaves_the_shared_parts_open(make_bench: Ma
     assert not folder.exists()
 
 
-def test_of_many_base_models_only_two_are_held(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_base_models_the_first_and_one_other_are_held(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events: list[str] = []
     monkeypatch.setattr(FakeBackend, "close", lambda self: events.append("closed"))
     shared = make_bench().engine.shared
 
     first = shared.backend("a", FakeBackend)
-    shared.backend("b", FakeBackend)
-    assert shared.backend("a", FakeBackend) is first
+    second = shared.backend("b", FakeBackend)
+    assert (shared.backend("a", FakeBackend), shared.backend("b", FakeBackend)) == (first, second)
+    assert events == []
     shared.backend("c", FakeBackend)
     assert events == ["closed"]
     assert shared.backend("a", FakeBackend) is first
-    assert events == ["closed"]
+    assert shared.backend("b", FakeBackend) is not second
+    assert events == ["closed"] * 2
 
 
 def test_an_adapter_is_freed_before_the_next_candidate_is_asked(
