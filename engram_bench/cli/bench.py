@@ -30,13 +30,20 @@ from engram_bench.session.speed_tests import with_speed
 
 
 @contextmanager
-def open_bench(args: argparse.Namespace) -> Iterator[Bench]:
+def open_bench(args: argparse.Namespace, *, has_candidates: bool = True) -> Iterator[Bench]:
     """The bench of the first candidate under a command's settings, for commands that show one.
+
+    Args:
+        args: Arguments of the command.
+        has_candidates: Whether the project's candidates are read; without these the bench is that of the project's settings.
 
     Raises:
         EngramBenchError: As :func:`open_benches`.
     """
-    with _open_session(args) as whole, whole.under(next(iter(whole.settings.chosen.values()))) as bench:
+    with (
+        _open_session(args, has_candidates=has_candidates) as whole,
+        whole.under(next(iter(whole.settings.chosen.values()))) as bench,
+    ):
         bench.check()
         yield bench
 
@@ -52,7 +59,7 @@ def open_benches(args: argparse.Namespace) -> Iterator[dict[str, Bench]]:
         PatternFileError: A pattern file has mistakes.
         UsageError: An option cannot be read, or there is no such backend, gate or run.
     """
-    with _open_session(args) as whole:
+    with _open_session(args, has_candidates=True) as whole:
         benches = {name: whole.under(settings) for name, settings in whole.settings.chosen.items()}
         for bench in benches.values():
             bench.check()
@@ -60,11 +67,11 @@ def open_benches(args: argparse.Namespace) -> Iterator[dict[str, Bench]]:
 
 
 @contextmanager
-def _open_session(args: argparse.Namespace) -> Iterator[Bench]:
+def _open_session(args: argparse.Namespace, *, has_candidates: bool) -> Iterator[Bench]:
     """A bench under the settings of the whole session, whose models and stores other benches share."""
     cwd = Path.cwd()
     project = find_project(cwd)
-    settings = project.settings(vars(args), cwd)
+    settings = project.settings(vars(args), cwd, has_candidates=has_candidates)
     choose_backend(settings.backend)
     session_gates(settings.gate)
     if settings.compare:

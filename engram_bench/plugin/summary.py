@@ -118,10 +118,10 @@ def summarise(config: pytest.Config, settings: Settings, gathered: Mapping[str, 
     Raises:
         EngramBenchError: The earlier run cannot be found, or the results cannot be judged.
     """
-    if settings.has_many:
+    if len(settings.chosen) > 1:
         return _summarise_many(config, settings, gathered)
     (results,) = gathered.values()
-    earlier = _earlier_run(settings)
+    earlier = _earlier_run(settings, settings.candidate) or _earlier_run(settings)
     conclusion = conclude(_run(results), settings)
     try:
         conclusion = save(conclusion, settings.report_dir)

@@ -16,11 +16,23 @@ from engram_bench.system.secrets import hide_secrets
 
 
 def read_settings(
-    flags: Mapping[str, Any], ini: Mapping[str, Any], *, root: Path, cwd: Path, prefix: str = PREFIX
+    flags: Mapping[str, Any],
+    ini: Mapping[str, Any],
+    *,
+    root: Path,
+    cwd: Path,
+    prefix: str = PREFIX,
+    has_candidates: bool = True,
 ) -> Settings:
     """Settings from flag values and ini values, both keyed by ``Option.dest``.
 
-    Relative paths of flags are under *cwd*, those of ini keys and defaults under *root* (a pytest user's expectation).
+    Args:
+        flags: Values of flags. Relative paths among these are under *cwd*.
+        ini: Values of ini keys. Relative paths among these and among defaults are under *root*.
+        root: Folder of the project.
+        cwd: Current folder.
+        prefix: Prefix of the options in messages.
+        has_candidates: Whether the project's candidates are read; without these the settings are those of the project.
 
     Raises:
         UsageError: An option cannot be read, or two of them make no sense together.
@@ -41,7 +53,7 @@ def read_settings(
     values |= {"recipe": recipe, "recipe_name": values["recipe"]}
     settings = Settings(**{field.name: values[field.name] for field in fields(Settings) if field.name in values})
     _check_together(settings, prefix)
-    if not (any(texts.values()) or _has_tables(root, b"candidate")):
+    if not has_candidates or not (any(texts.values()) or _has_tables(root, b"candidate")):
         return settings
     from engram_bench.session.candidates import Session, with_candidates
 

@@ -67,9 +67,7 @@ def variant_settings(settings: Settings, variants: Sequence[str], adapters: Mapp
     if strangers := sorted(set(adapters) - set(variants)):
         msg = f"--adapter: got one for {strangers[0]!r}, expected one of the variants {', '.join(variants)}"
         raise UsageError(msg)
-    shared = replace(
-        settings, samples=0, adapter="auto", route="always", baseline=None, candidate="", candidates={}, only=()
-    )
+    shared = replace(settings, samples=0, adapter="auto", route="always")
     return {name: _settings_of(name, shared, adapters.get(name, "auto")) for name in variants}
 
 

@@ -13,7 +13,7 @@ TWO = ("--candidate=fast=fast", "--candidate=bare=none")
 def test_each_candidate_has_a_run_and_is_shown_under_its_name(shell: Shell) -> None:
     output = shell("eval", EASY, *TWO)
 
-    fast, bare = output.partition("candidate fast")[2].split("candidate bare")
+    fast, bare = output.partition("candidate fast\n")[2].split("candidate bare\n")
     assert "fixed 2" in fast
     assert "still wrong 2" in bare
     assert [path.name[:4] for path in sorted((shell.path / "reports" / "runs").glob("*.json"))] == ["0001", "0002"]

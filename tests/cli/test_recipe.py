@@ -42,3 +42,9 @@ def test_the_schema_has_the_ranges(shell: Shell) -> None:
     rank = shell.json("recipe", "schema")["properties"]["rank"]
 
     assert (rank["minimum"], rank["maximum"], rank["default"]) == (1, 1024, 8)
+
+
+def test_recipes_are_compared_in_a_project_of_one_candidate(shell: Shell) -> None:
+    (shell.path / "engram.toml").write_text("[candidates.a]\nrecipe = 'careful'\n", "utf-8")
+
+    assert shell.json("recipe", "diff", "default", "forerunner")["learning_rate"] == [1e-3, 1e-5]

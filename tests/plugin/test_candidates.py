@@ -237,6 +237,20 @@ def test_each_candidate_is_compared_with_its_earlier_run(two: BenchProject) -> N
     result.stdout.fnmatch_lines(["candidate new", "no earlier run to compare with in *"])
 
 
+def test_one_of_several_candidates_is_reported_as_a_session_of_one(two: BenchProject) -> None:
+    two.run("-m", "accuracy", GATE)
+
+    result = two.run("-m", "accuracy", GATE, "--engram-only=fast", "--engram-compare", "--junit-xml=junit.xml")
+
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        ["engram-bench: backend fake*, candidate fast", "name     fast, recipe fast", "since run 0001-*"]
+    )
+    assert two.report()["candidate"] == "fast"
+    assert runs(two, "fast")["fast"].group == ""
+    assert 'name="engram_accuracy_candidate" value="1"' in (two.path / "junit.xml").read_text("utf-8")
+
+
 def test_properties_of_a_session_name_the_candidate(two: BenchProject) -> None:
     two.run("-m", "accuracy", GATE, "--junit-xml=junit.xml")
 
