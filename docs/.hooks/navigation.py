@@ -9,6 +9,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "start",
         "patterns",
         "recipes",
+        "sweeps",
+        "candidates",
         "measures",
         "gates",
         "comparing",

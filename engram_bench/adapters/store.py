@@ -59,11 +59,13 @@ class Adapter:
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the files' content, 64 hex digits.
+        """Fingerprint of the files' content, 64 hex digits; of the name, where a server has the files.
 
         Two trainings of one identity share the name but, on two machines, hardly the last bit of the weights: what is
         cached per adapter is keyed by this.
         """
+        if not self.manifest.files:
+            return sha256(self.name.encode()).hexdigest()
         return adapter_manifest.fingerprint(self.manifest.files)
 
 

@@ -66,13 +66,27 @@ def create(name: str, **options: Any) -> Backend:
     reason = unavailable_reason(name, **options)
     if reason:
         raise BackendUnavailable(reason)
+    backend: Backend = _load(spec.target)(**arguments_of(name, **options))
+    return backend
+
+
+def arguments_of(name: str, **options: Any) -> dict[str, Any]:
+    """The keyword arguments that :func:`create` gives the class of this backend.
+
+    Args:
+        name: Name of the backend.
+        options: Settings of the session by field name.
+
+    Raises:
+        UsageError: No backend has this name.
+    """
+    spec = _spec(name)
     keywords = _taken(spec, options) | {name: options[name] for name in spec.limits if options.get(name) is not None}
     plain = options.get("plain", ())
-    for name, off in spec.shortcuts.items():
-        if name in plain or "all" in plain:
+    for shortcut, off in spec.shortcuts.items():
+        if shortcut in plain or "all" in plain:
             keywords |= off
-    backend: Backend = _load(spec.target)(**keywords)
-    return backend
+    return keywords
 
 
 def device_info(name: str, **options: Any) -> DeviceInfo:

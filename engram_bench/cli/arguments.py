@@ -20,6 +20,8 @@ TRAINING = (
     "steps",
     "seed",
 )
+CANDIDATES = ("candidate", "only")
+"""Settings that name several candidates, or choose among them."""
 OF_TESTS = ("items", "gate-only")
 """Settings that only a session of tests has: how many items there are, and whether a miss fails its test."""
 EVERYTHING = tuple(option.name for option in OPTIONS if option.name not in OF_TESTS)

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.json and not args.quiet:
             say(f"{row.variant}: {row.adapter or 'the bare model'}")
 
-    with open_bench(args) as bench:
+    with open_bench(args, has_candidates=False) as bench:
         settings = variant_settings(bench.settings, names, adapters)
         for name in adapters:
             with bench.under(settings[name]) as given:

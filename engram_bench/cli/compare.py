@@ -31,7 +31,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "runs",
         nargs="+",
         metavar="[NAME=]RUN",
-        help="A run: a number, a name, a file or latest; the newer one of two last. A single run is compared with latest.",
+        help="A run: a number, a name, a file, latest, or RUN:NAME for one of its candidates; the newer one of two last. "
+        "A single run is compared with latest.",
     )
     parser.add_argument(
         "--fail-on-broken", action="store_true", help="Exit with 1 if a case is newly broken (two runs)."

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.live import Live
 
 from engram_bench.backends.protocol import Generator
-from engram_bench.cli.arguments import TRAINING, add_quiet, add_settings
+from engram_bench.cli.arguments import CANDIDATES, TRAINING, add_quiet, add_settings
 from engram_bench.cli.bench import open_bench
 from engram_bench.cli.console import clear_progress, say
 from engram_bench.cli.demo_view import View
@@ -35,7 +35,7 @@ from engram_bench.patterns.wordings import normalise_prompt
 from engram_bench.records import Case, GenerationSettings, PatternSet, Prompt, Side
 from engram_bench.session.bench import COMPARED, Bench
 from engram_bench.session.plan import free_case, greedy
-from engram_bench.session.reading import OF_LENGTH
+from engram_bench.session.settings import OF_LENGTH
 from engram_bench.system.reading import read_text
 
 PROMPTS, QUICK_PROMPTS = 6, 3
@@ -65,7 +65,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record", metavar="FILE", help="Record the demo as asciicast v2 into this file. Default: none."
     )
-    add_settings(parser, *TRAINING, "adapter", "max-tokens")
+    add_settings(parser, *TRAINING, *CANDIDATES, "adapter", "max-tokens")
     add_quiet(parser)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from engram_bench.cli.arguments import EVERYTHING, add_json, add_quiet, add_settings, add_speed
-from engram_bench.cli.bench import evaluate_and_show, open_bench
+from engram_bench.cli.bench import evaluate_and_show, open_benches
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,6 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate the adapter; 1 if a gate fails, a required pattern is missed or a case could not be scored."""
-    with open_bench(args) as bench:
-        return evaluate_and_show(bench, args)
+    """Evaluate every candidate; 1 if a gate fails, a required pattern is missed or a case could not be scored."""
+    with open_benches(args) as benches:
+        return evaluate_and_show(benches, args)

@@ -26,6 +26,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot", metavar="FILE", help="Draw the trend of these runs as SVG into this file. Default: none."
     )
+    parser.add_argument("--candidate", metavar="NAME", help="Show only the runs of this candidate. Default: all runs.")
     add_settings(parser, "report-dir")
     add_json(parser)
 
@@ -39,26 +40,45 @@ def run(args: argparse.Namespace) -> int:
     history = read_history(settings.report_dir)
     for reason in history.unreadable:
         say_error(f"left out: {reason}")
-    rows = history.rows[-args.last :]
+    known = history.rows
+    if args.candidate is not None:
+        known = tuple(row for row in known if row.candidate == args.candidate)
+        _check_name(args.candidate, history.rows, found=bool(known))
+    rows = known[-args.last :]
     if args.plot and rows:
         write_atomic(Path(args.plot), trend_svg(rows))
     if args.json:
         say_json(to_plain(rows))
     elif rows:
-        _print(rows, len(history.rows))
+        _print(rows, len(known))
     else:
         say(f"no run saved yet in {settings.report_dir / 'runs'}: pytest and engram-bench eval save one each")
     return 0
 
 
+def _check_name(name: str, rows: Sequence[RunRow], *, found: bool) -> None:
+    names = list(dict.fromkeys(row.candidate for row in rows if row.candidate))
+    if not found:
+        expected = f"one of {', '.join(names)}" if names else "a name, but no saved run has a named candidate"
+        msg = f"--candidate: got {name!r}, expected {expected}"
+        raise UsageError(msg)
+
+
 def _print(rows: Sequence[RunRow], total: int) -> None:
     names = [name for name in TREND if any(name in row.points for row in rows)]
-    headers = ("run", "started", "commit", *(name.replace(" ", "\n") for name in names))
+    candidate = ["candidate"] if any(row.candidate for row in rows) else []
+    headers = ("run", "started", "commit", *candidate, *(name.replace(" ", "\n") for name in names))
     cells = [
-        (row.name.split("-")[0], row.started[:16].replace("T", " "), row.commit[:7], *_figures(row, names))
+        (
+            row.name.split("-")[0],
+            row.started[:16].replace("T", " "),
+            row.commit[:7],
+            *([row.candidate] if candidate else []),
+            *_figures(row, names),
+        )
         for row in rows
     ]
-    say(*table(cells, *headers, align="lll" + "r" * len(names)))
+    say(*table(cells, *headers, align="lll" + "l" * len(candidate) + "r" * len(names)))
     notes = []
     if len(rows) < total:
         notes.append(f"the last {len(rows)} of {total} runs; all of them with --last {total}")

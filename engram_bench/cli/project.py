@@ -39,13 +39,18 @@ class Project:
     python_path: tuple[Path, ...] = ()
     """Folders of pytest's ini key ``pythonpath``, from which the project's own code is imported."""
 
-    def settings(self, flags: Mapping[str, Any], cwd: Path) -> Settings:
+    def settings(self, flags: Mapping[str, Any], cwd: Path, *, has_candidates: bool = False) -> Settings:
         """The settings of a command: a flag beats the ini key, which beats the default.
+
+        Args:
+            flags: Values of the command's arguments.
+            cwd: Current folder.
+            has_candidates: Whether the command tests the project's candidates.
 
         Raises:
             UsageError: An option cannot be read.
         """
-        return read_settings(flags, self.ini, root=self.root, cwd=cwd, prefix="--")
+        return read_settings(flags, self.ini, root=self.root, cwd=cwd, prefix="--", has_candidates=has_candidates)
 
 
 def find_project(cwd: Path) -> Project:

@@ -40,6 +40,7 @@ from engram_bench.scoring.objective import Objective, best, parse_objective
 from engram_bench.session.bench import Bench, evaluate
 from engram_bench.session.options import Settings
 from engram_bench.session.search import Measured, Search
+from engram_bench.session.settings import OF_LENGTH
 from engram_bench.session.space import Dimension, parse_space
 from engram_bench.system.files import write_atomic
 
@@ -146,7 +147,8 @@ def _run(args: argparse.Namespace, bench: Bench, search: Search) -> tuple[Trial,
     started, done = time.perf_counter(), 0
 
     def measure(changes: Mapping[str, Any], share: float) -> Measured:
-        with bench.under(_shortened(_settings(args, changes), share)) as each:
+        whole = bench.under(_settings(args, changes))
+        with whole if share == 1 else _shortened(whole, share) as each:
             comparison = compare(evaluate(each))
             adapter = each.tuning.adapter
             training = adapter.manifest.training if adapter else None
@@ -172,14 +174,14 @@ def _settings(args: argparse.Namespace, changes: Mapping[str, Any]) -> Settings:
     flags = vars(args) | {"engram_set": [*(args.engram_set or ()), *texts]}
     for field in {"kind", "steps", "seed"} & changes.keys():
         flags[f"engram_{field}"] = None  # a flag stands above a recipe, but the sweep is over this field
-    return find_project(cwd).settings(flags, cwd)
+    return find_project(cwd).settings(flags, cwd, has_candidates=False)
 
 
-def _shortened(settings: Settings, share: float) -> Settings:
-    recipe = dict(settings.recipe)
-    if epochs := recipe.get("num_train_epochs"):
-        recipe["num_train_epochs"] = epochs * share
-    return replace(settings, steps=max(1, math.ceil(settings.steps * share)), recipe=recipe)
+def _shortened(bench: Bench, share: float) -> Bench:
+    """A bench like this one that trains for a share of its steps."""
+    settings = bench.settings
+    recipe = {name: value for name, value in settings.recipe.items() if name not in OF_LENGTH}
+    return bench.under(replace(settings, steps=max(1, math.ceil(bench.tuning.recipe.steps * share)), recipe=recipe))
 
 
 def _winner_changes(trials: Iterable[Trial], objective: Objective) -> Mapping[str, Any]:
@@ -193,9 +195,9 @@ def _save(folder: Path, trials: tuple[Trial, ...], objective: Objective, origin:
     if plot := search_plot(trials, objective):
         write_atomic(folder / "plot.svg", standalone(plot))
     if winner := best(trials, objective):
-        fields = {"kind": settings.kind, "steps": settings.steps, "seed": settings.seed, **settings.recipe}
-        if "num_train_epochs" in fields:
-            del fields["steps"]
+        fields = {"kind": settings.kind, "seed": settings.seed, **settings.recipe}
+        if settings.steps is not None and not any(name in fields for name in OF_LENGTH):
+            fields["steps"] = settings.steps
         lines = [
             f"# {objective.text}: trial {winner.number} of {len(trials)}, {changes_words(winner.changes)}",
             "[recipe]",

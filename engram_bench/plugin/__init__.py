@@ -21,8 +21,9 @@ from engram_bench.plugin.ledger import SessionLedger
 from engram_bench.plugin.outlet import header, usage_error
 from engram_bench.plugin.parts import part
 from engram_bench.plugin.refusal import refuse, takes_a_side
-from engram_bench.session.options import OPTIONS, Settings
+from engram_bench.session.options import OPTIONS
 from engram_bench.session.reading import read_settings
+from engram_bench.session.settings import Settings
 
 pytest_plugins = ["engram_bench.plugin.fixtures"]
 
@@ -88,11 +89,11 @@ def _settings(config: pytest.Config) -> Settings:
 
 def _check(settings: Settings) -> None:
     """Refuse now what would fail after a training."""
-    backend = settings.backend
-    if backend != "auto" and is_evaluation_only(backend):
-        reason = unavailable_reason(backend, **settings.by_field)
-        if reason:
-            raise UsageError(reason)
+    for each in settings.chosen.values():
+        if each.backend != "auto" and is_evaluation_only(each.backend):
+            reason = unavailable_reason(each.backend, **each.by_field)
+            if reason:
+                raise UsageError(reason)
     if settings.gate:
         part("gates")(settings.gate)
     if settings.compare not in ("", "latest"):  # without an earlier run, the latest one is just not there yet
@@ -119,7 +120,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         return []
     backend, reason = choose_backend(settings.backend)
     asked = f"model {settings.model}, adapter {settings.adapter}"
-    if is_evaluation_only(backend):
+    if settings.candidates:
+        asked = f"candidate{'s' * (len(settings.chosen) > 1)} {', '.join(settings.chosen)}"
+    elif is_evaluation_only(backend):
         asked = (
             f"{without_credentials(settings.server_url)}: {settings.candidate_model} against {settings.baseline_model}"
         )
@@ -154,13 +157,17 @@ def _is_below(path: Path, folders: tuple[Path, ...]) -> bool:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize the suites over a file's tasks and sides, and users' tests that take ``pattern`` over all patterns."""
-    if not {"engram_task", "engram_speed_case", "pattern"}.isdisjoint(metafunc.fixturenames):
+    """Parametrize the suites over a file's tasks, sides and candidates, and users' tests over patterns and candidates."""
+    if not {"engram_task", "engram_speed_case", "engram_candidate", "pattern"}.isdisjoint(metafunc.fixturenames):
         part("parametrize")(metafunc)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the sanity guards first: where a guard does not hold, the results that follow mean nothing."""
+    """Put the sanity guards first: where a guard does not hold, the results that follow mean nothing.
+
+    pytest then puts the tests of one candidate together, in this order.
+    """
     items.sort(key=lambda item: not {"guard", "engram_task"} <= set(getattr(item, "fixturenames", ())))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from engram_bench.plugin.candidate import CandidateSession
 from engram_bench.plugin.handle import or_fail
-from engram_bench.plugin.session import BenchSession
 from engram_bench.records import Completion, Pattern, Prompt, Side
 
 
@@ -14,7 +15,8 @@ class AskableSide:
     """The bare or the tuned model; an answer that cannot be had fails the test."""
 
     side: Side
-    session: BenchSession
+    candidate: Callable[[], CandidateSession]
+    """Gives the candidate that the side belongs to."""
 
     def __call__(self, prompt: str | Pattern, *, max_tokens: int | None = None) -> str:
         """The answer's text without surrounding space."""
@@ -31,4 +33,4 @@ class AskableSide:
 
     def complete_prompt(self, prompt: Prompt, max_tokens: int | None) -> Completion:
         """The greedy completion of a prompt with its system turn."""
-        return or_fail(lambda: self.session.complete(prompt, self.side, max_tokens))
+        return or_fail(lambda: self.candidate().complete(prompt, self.side, max_tokens))

@@ -7,7 +7,7 @@ from collections.abc import Generator
 import pytest
 
 from engram_bench.plugin.gathered import TRAVEL
-from engram_bench.plugin.handle import session_of
+from engram_bench.plugin.handle import candidate_of
 from engram_bench.plugin.parts import part
 from engram_bench.records import CaseResult, GuardResult, SpeedRounds
 from engram_bench.records.plain import to_plain
@@ -31,5 +31,6 @@ def pytest_runtest_makereport(
         part("extras")(item.config, report, rows)
     if call.when == "teardown" and (rows or speed or guards):
         travelling = {"rows": to_plain(rows), "speed": to_plain(speed), "guards": to_plain(guards)}
-        setattr(report, TRAVEL, travelling | {"notes": session_of(item.config).notes()})
+        about = candidate_of(item)
+        setattr(report, TRAVEL, travelling | {"candidate": about.name, "notes": about.notes()})
     return report

@@ -33,14 +33,19 @@ def add_extras(config: pytest.Config, report: pytest.TestReport, rows: list[Case
     ]
 
 
-def publish(config: pytest.Config, conclusion: Conclusion) -> str:
+def publish(config: pytest.Config, conclusion: Conclusion, candidate: str = "") -> str:
     """Add properties of the session to the JUnit file, and a page to the job summary, where these exist.
+
+    Args:
+        config: pytest's configuration.
+        conclusion: The session's results, or those of one candidate.
+        candidate: Name that tells the properties of one candidate from those of others; empty where there is only one.
 
     Returns:
         The reason why the summary could not be written; empty if it was written or none is wanted.
     """
     for name, text in session_properties(conclusion.run, conclusion.comparison, conclusion.verdicts):
-        _junit(config, name, text)
+        _junit(config, name.replace("engram_", f"engram_{candidate}_", 1) if candidate else name, text)
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if not path:
         return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property, partial
 from importlib import import_module
+from itertools import permutations
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,10 +13,10 @@ from typing import Any
 import pytest
 
 from engram_bench.door import printable
-from engram_bench.errors import EngramBenchError
-from engram_bench.plugin.handle import session_of
+from engram_bench.errors import EngramBenchError, UsageError
+from engram_bench.plugin.handle import HANDLE, session_of
+from engram_bench.plugin.items import CANDIDATE, about
 from engram_bench.plugin.outlet import collect_error
-from engram_bench.plugin.session import about
 from engram_bench.records import PatternSet
 from engram_bench.session.plan import SUITE, Task, TaskGroup
 from engram_bench.speed.cases import SpeedCase, speed_cases
@@ -99,10 +100,22 @@ def _location(module: PatternModule, line: int, name: str) -> tuple[Path, int, s
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
-    """Parametrize a suite function over its file's tasks, and a user's test that takes ``pattern`` over all patterns."""
+    """Parametrize a suite function over its file's tasks, and a user's test that takes ``pattern`` over all patterns.
+
+    Where more than one candidate is named, what asks a candidate is parametrized over the candidates to test as well, so that
+    a node id ends with the name: ``test_accuracy[port-ssh-careful]``.
+    """
+    _over_tasks(metafunc)
+    settings = metafunc.config.stash[HANDLE].settings
+    if settings.has_many and _asks_our_candidate(metafunc):
+        metafunc.parametrize(CANDIDATE, list(settings.chosen), indirect=True, scope="session")
+
+
+def _over_tasks(metafunc: pytest.Metafunc) -> None:
     module = metafunc.definition.getparent(PatternModule)
     if module is not None and "engram_task" in metafunc.fixturenames:
         items = module.items_of(metafunc.function.__name__)
+        _check_ids([item.name for item in items], metafunc.config.stash[HANDLE].settings.candidates, module)
         metafunc.parametrize("engram_task", items, ids=[printable(item.name) for item in items])
     elif module is not None and "engram_speed_case" in metafunc.fixturenames:
         timed = module.speed_cases(metafunc.function.__name__)
@@ -115,6 +128,33 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
             raise collect_error(error) from error
         if patterns:
             metafunc.parametrize("pattern", [each for _, each in patterns], ids=[name for name, _ in patterns])
+
+
+def _check_ids(tasks: Sequence[str], candidates: Iterable[str], module: PatternModule) -> None:
+    """Two tests of one id could not be distinguished: pattern ``ssh`` of ``port-slow``, and pattern ``ssh-port`` of ``slow``.
+
+    Raises:
+        CollectError: There are two such patterns and candidates; names them.
+    """
+    known = set(tasks)
+    for long, short in permutations(candidates, 2):
+        middle = long.removesuffix(f"-{short}")
+        for task in tasks if middle != long else ():
+            if (other := f"{task}-{middle}") in known:
+                msg = f"{module.pattern_set.path}: {task!r} of candidate {long!r} and {other!r} of {short!r} are one test name"
+                raise collect_error(UsageError(f"{msg}, expected another name for a candidate"))
+
+
+def _asks_our_candidate(metafunc: pytest.Metafunc) -> bool:
+    """Whether a test is one of the suite, or asks a candidate through a fixture of this plugin."""
+    names = metafunc.fixturenames
+    if metafunc.definition.getparent(PatternModule) is not None:
+        return CANDIDATE in names
+    definitions = metafunc.definition._fixtureinfo.name2fixturedefs
+    return any(
+        name in definitions and definitions[name][-1].func.__module__ == "engram_bench.plugin.fixtures"
+        for name in ("candidate", "adapter")
+    )
 
 
 def _takes_our_pattern(metafunc: pytest.Metafunc) -> bool:

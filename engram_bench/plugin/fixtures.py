@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,30 +24,36 @@ def pattern() -> Pattern:
 
 
 @pytest.fixture(scope="session")
-def baseline(request: pytest.FixtureRequest) -> AskableSide:
-    """The bare model; call it with a text or a pattern."""
-    side: AskableSide = part("side")("baseline", session_of(request.config))
+def engram_candidate(request: pytest.FixtureRequest) -> str:
+    """Name of the candidate that a test is about; empty stands for the first one. Tests of candidates run once for each."""
+    return str(getattr(request, "param", ""))
+
+
+@pytest.fixture(scope="session")
+def baseline(request: pytest.FixtureRequest, engram_candidate: str) -> AskableSide:
+    """The bare model that the candidate is compared with; call it with a text or a pattern."""
+    side: AskableSide = part("side")("baseline", partial(session_of(request.config).of, engram_candidate))
     return side
 
 
 @pytest.fixture(scope="session")
-def candidate(request: pytest.FixtureRequest) -> AskableSide:
+def candidate(request: pytest.FixtureRequest, engram_candidate: str) -> AskableSide:
     """The tuned model; call it with a text or a pattern. The bare model with ``--engram-adapter=none``."""
     session = session_of(request.config)
     session.files.train_configured()
-    side: AskableSide = part("side")("candidate", session)
+    side: AskableSide = part("side")("candidate", partial(session.of, engram_candidate))
     return side
 
 
 @pytest.fixture(scope="session")
-def adapter(request: pytest.FixtureRequest) -> Adapter | None:
+def adapter(request: pytest.FixtureRequest, engram_candidate: str) -> Adapter | None:
     """The adapter under test, loaded or trained; None with ``--engram-adapter=none``."""
     session = session_of(request.config)
     session.files.train_configured()
-    return or_fail(lambda: session.bench.tuning.adapter)
+    return or_fail(lambda: session.of(engram_candidate).bench.tuning.adapter)
 
 
 @pytest.fixture(scope="session")
-def backend(request: pytest.FixtureRequest) -> DeviceInfo:
+def backend(request: pytest.FixtureRequest, engram_candidate: str) -> DeviceInfo:
     """Name, device, dtype and library versions of the backend that answers."""
-    return or_fail(lambda: session_of(request.config).bench.engine.device)
+    return or_fail(lambda: session_of(request.config).of(engram_candidate).bench.engine.device)

@@ -13,7 +13,7 @@ TRAVEL = "engram_bench"
 
 @dataclass
 class Gathered:
-    """Plain values that came with the reports of a session."""
+    """Plain values on one candidate that came with the reports of a session."""
 
     rows: list[Any] = field(default_factory=list)
     speed: list[Any] = field(default_factory=list)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from engram_bench.errors import EngramBenchError, UnsupportedError
+from engram_bench.plugin.items import candidate_name
 from engram_bench.plugin.outlet import fail_with
 from engram_bench.plugin.parts import part
-from engram_bench.session.options import Settings
+from engram_bench.session.settings import Settings
 
 if TYPE_CHECKING:
+    from engram_bench.plugin.candidate import CandidateSession
     from engram_bench.plugin.session import BenchSession
 
 T = TypeVar("T")
@@ -48,6 +50,11 @@ HANDLE: pytest.StashKey[SessionHandle] = pytest.StashKey()
 def session_of(config: pytest.Config) -> BenchSession:
     """The session of this process."""
     return config.stash[HANDLE].session()
+
+
+def candidate_of(item: pytest.Item) -> CandidateSession:
+    """The candidate that an item is about, or the first one."""
+    return session_of(item.config).of(candidate_name(item))
 
 
 def or_fail(work: Callable[[], T]) -> T:

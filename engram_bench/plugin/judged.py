@@ -10,7 +10,8 @@ import pytest
 
 from engram_bench.door import printable
 from engram_bench.plugin.carrier import GUARDS, ROWS
-from engram_bench.plugin.handle import or_fail, session_of
+from engram_bench.plugin.handle import candidate_of, or_fail, session_of
+from engram_bench.plugin.items import CANDIDATE
 from engram_bench.plugin.outlet import fail, skip, xfail
 from engram_bench.plugin.parts import part
 from engram_bench.records import CaseResult, GuardResult, Side
@@ -147,12 +148,14 @@ class Reformed:
 
 
 @pytest.fixture
-def judged(request: pytest.FixtureRequest, engram_task: Task | TaskGroup) -> Judged:
+def judged(request: pytest.FixtureRequest, engram_task: Task | TaskGroup, engram_candidate: str) -> Judged:
     """The tasks of an item of one of the suite's tests with both sides' scored answers."""
-    session = session_of(request.config)
+    session = candidate_of(request.node)
     test = request.function.__name__.removeprefix("test_")
     tasks = engram_task.tasks
     request.node.user_properties += [("engram_case", printable(task.case.id)) for task in tasks]
+    if session_of(request.config).settings.has_many:
+        request.node.user_properties.append((CANDIDATE, session.name))
     answered = [Answered(task, or_fail(partial(session.rows, task, test))) for task in tasks]
     request.node.stash[ROWS] = [row for each in answered for rows in each.rows.values() for row in rows]
     if isinstance(engram_task, Task):
@@ -162,9 +165,9 @@ def judged(request: pytest.FixtureRequest, engram_task: Task | TaskGroup) -> Jud
 
 
 @pytest.fixture
-def guard(request: pytest.FixtureRequest, engram_task: Task) -> Guard:
+def guard(request: pytest.FixtureRequest, engram_task: Task, engram_candidate: str) -> Guard:
     """The result of this item's sanity guard; skipped without an adapter, or where the backend cannot decide."""
-    session = session_of(request.config)
+    session = candidate_of(request.node)
     if or_fail(lambda: session.bench.tuning.adapter) is None:
         skip("no adapter to guard: --engram-adapter=none")
     result = or_fail(lambda: session.guard_result(engram_task))
@@ -175,9 +178,9 @@ def guard(request: pytest.FixtureRequest, engram_task: Task) -> Guard:
 
 
 @pytest.fixture
-def reformed(request: pytest.FixtureRequest, engram_task: Task) -> Reformed:
+def reformed(request: pytest.FixtureRequest, engram_task: Task, engram_candidate: str) -> Reformed:
     """The prompts of a file, answered by the attached adapter and by the adapter in another form."""
-    session = session_of(request.config)
+    session = candidate_of(request.node)
     if not session.bench.tuning.has_forms:
         skip("no adapter here that could have other forms: the bare model or a server is asked")
     other = or_fail(lambda: session.rows_as(engram_task.name, engram_task, "parity"))

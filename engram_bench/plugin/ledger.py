@@ -11,23 +11,24 @@ import pytest
 
 from engram_bench.errors import EngramBenchError
 from engram_bench.plugin.gathered import TRAVEL, Gathered
+from engram_bench.plugin.items import CANDIDATE
 from engram_bench.plugin.outlet import error_line, section, workflow
 from engram_bench.plugin.parts import part
 from engram_bench.plugin.refusal import PROBLEM
-from engram_bench.session.options import Settings
+from engram_bench.session.settings import Settings
 
 if TYPE_CHECKING:
-    from engram_bench.plugin.summary import Summary
+    from engram_bench.plugin.summary import Summary, SummaryOfMany
 
 
 class SessionLedger:
-    """Gathers results, judges the session by them, and prints the summary."""
+    """Gathers the results of every candidate, judges the session by them, and prints the summary."""
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self._config = config
         self._settings = settings
-        self._gathered = Gathered()
-        self._summary: Summary | None = None
+        self._gathered = {name: Gathered() for name in settings.chosen}
+        self._summary: Summary | SummaryOfMany | None = None
         self._problem = ""
         self._refusal = ""
 
@@ -51,16 +52,18 @@ class SessionLedger:
         """Take the results that a report carries, or note that a case has none."""
         travelled = getattr(report, TRAVEL, None)
         if travelled is not None:
-            self._gathered.take(travelled)
+            self._gathered[travelled["candidate"]].take(travelled)
         elif report.when == "setup" and report.failed:
-            self._gathered.missing += [str(value) for key, value in report.user_properties if key == "engram_case"]
+            name = next((str(value) for key, value in report.user_properties if key == CANDIDATE), "")
+            about = self._gathered.get(name) or next(iter(self._gathered.values()))
+            about.missing += [str(value) for key, value in report.user_properties if key == "engram_case"]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Save the run, then judge it: a failed gate turns a green session red, and never the other way round."""
         if self._refusal:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
-        if not self._gathered.is_a_run:
+        if not any(each.is_a_run for each in self._gathered.values()):
             return
         try:
             self._summary = part("summary")(self._config, self._settings, self._gathered)

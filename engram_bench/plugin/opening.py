@@ -10,18 +10,23 @@ from engram_bench.models import default_cache_dir
 from engram_bench.plugin.progress import terminal_progress
 from engram_bench.records import PatternSet
 from engram_bench.session.bench import Bench
-from engram_bench.session.options import Settings
+from engram_bench.session.settings import Settings
+from engram_bench.session.shared import Shared
+from engram_bench.system.progress import about
 
 
-def open_bench(config: pytest.Config, settings: Settings, sets: tuple[PatternSet, ...], session: str) -> Bench:
+def open_bench(
+    config: pytest.Config, settings: Settings, sets: tuple[PatternSet, ...], session: str, shared: Shared
+) -> Bench:
     """A bench that shows its progress on pytest's terminal, and that has loaded nothing yet."""
     return Bench(
         settings,
         sets,
         default_cache_dir(),
-        progress=terminal_progress(config),
+        progress=about(settings.candidate, terminal_progress(config)),
         session=session,
         session_dir=shared_folder(config),
+        shared=shared,
     )
 
 

@@ -1,45 +1,27 @@
-"""One process's session: the plan, the answers to all of it, and what other processes must know of them."""
+"""One process's session: the pattern files, the selected items, and the candidates that these are about."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import pytest
 
-from engram_bench.errors import EngramBenchError, PatternFileError
+from engram_bench.errors import PatternFileError
 from engram_bench.patterns.leaks import HeldOut
+from engram_bench.plugin.candidate import CandidateSession
 from engram_bench.plugin.files import PatternFiles, load_conftests
+from engram_bench.plugin.items import candidate_name, tasks_of
 from engram_bench.plugin.parts import part
 from engram_bench.plugin.refusal import asked_by_users, has_suite
-from engram_bench.records import (
-    CaseResult,
-    Completion,
-    GuardResult,
-    Measure,
-    PatternSet,
-    Prompt,
-    Side,
-    SweepPoint,
-    TrainingExample,
-)
-from engram_bench.records.plain import to_plain
-from engram_bench.session.options import Settings
-from engram_bench.session.plan import SUITE, Task, TaskGroup, free_question
+from engram_bench.records import PatternSet, TrainingExample
+from engram_bench.session.settings import Settings
+from engram_bench.session.shared import Shared
 
 if TYPE_CHECKING:
-    from engram_bench.inference.ask import Question
     from engram_bench.session.bench import Bench
-    from engram_bench.speed.cases import SpeedCase
-    from engram_bench.speed.lab import SpeedLab, SpeedTiming
-
-T = TypeVar("T")
-Key = tuple[str, str, int]
 
 
 class BenchSession:
@@ -54,12 +36,39 @@ class BenchSession:
         self.leak_lines: list[str] = []
         """Lines on the selected held-out wordings, once collection is over."""
         self._session = session
-        self._lifetimes = ExitStack()
-        self._rows: dict[Side, dict[Key, CaseResult]] = {}
-        self._measured: tuple[tuple[Measure, ...], tuple[SweepPoint, ...]] | None = None
-        self._lab: SpeedLab | None = None
-        self._failure: tuple[str, EngramBenchError] | None = None
-        self._has_noted = False
+        self._shared = Shared()
+        self._latest: CandidateSession | None = None
+
+    @cached_property
+    def candidates(self) -> dict[str, CandidateSession]:
+        """The candidates to test by name; one without a name where none is named."""
+        return {
+            name: CandidateSession(settings, self.open_bench, partial(self.items_of, name))
+            for name, settings in self.settings.chosen.items()
+        }
+
+    def of(self, name: str = "") -> CandidateSession:
+        """The candidate of this name, or the first one. The adapter of the candidate that was asked before is closed."""
+        found = self.candidates.get(name) or next(iter(self.candidates.values()))
+        if self._latest is not None and self._latest is not found:
+            self._latest.rest()
+        self._latest = found
+        return found
+
+    @property
+    def bench(self) -> Bench:
+        """The bench of the first candidate."""
+        return self.of().bench
+
+    def open_bench(self, settings: Settings) -> Bench:
+        """A bench over the files trained on, which shares models, base weights and stores with the session's others."""
+        made: Bench = part("bench")(self.config, settings, self.files.training_sets(), self._session, self._shared)
+        return made
+
+    def items_of(self, name: str) -> list[pytest.Item]:
+        """The selected items that are about the candidate of this name; those about none count to the first one."""
+        first = next(iter(self.candidates))
+        return [item for item in self.items if (candidate_name(item) or first) == name]
 
     def select(self, items: Sequence[pytest.Item]) -> None:
         """Take the selected items, and check their held-out wordings before anything is asked.
@@ -79,17 +88,19 @@ class BenchSession:
             case.id for item in items for task in tasks_of(item) for case in task.cases if case.split == "held_out"
         }
         if selected:
-            self.leak_lines = leak_lines(self.files.training_sets(), selected, self.bench.tuning.examples)
+            self._check_leaks(selected)
 
     def check_early(self) -> None:
         """Raise the first error that the selected items are sure to meet, before a model is loaded.
 
         Raises:
-            EngramBenchError: See ``Bench.check``.
+            EngramBenchError: See ``Bench.check``; it names the candidate where several are named.
         """
-        asked = asked_by_users(self.items)
-        if has_suite(self.items) or asked:
-            self.bench.check(has_adapter=has_suite(self.items) or asked != {"baseline"})
+        for name, candidate in self.candidates.items():
+            items = self.items_of(name)
+            asked = asked_by_users(items)
+            if has_suite(items) or asked:
+                candidate.bench.check(has_adapter=has_suite(items) or asked != {"baseline"})
 
     def asks_for(self, test: str) -> bool:
         """Whether the command line names this test: ``-m NAME`` or a node id."""
@@ -99,115 +110,21 @@ class BenchSession:
         ]
         return test in names
 
-    # ── answers ─────────────────────────────────────────────────────────────────────────────────
-
-    @cached_property
-    def bench(self) -> Bench:
-        """Model, adapter and stores of this session."""
-        made: Bench = part("bench")(self.config, self.settings, self.files.training_sets(), self._session)
-        return self._lifetimes.enter_context(made)
-
-    def rows(self, task: Task, test: str) -> dict[Side, list[CaseResult]]:
-        """Both sides' scored answers to a task of one of the suite's tests: a row per question.
-
-        The first call answers all selected cases of both sides in a few batches, and measures what cases do not give: here an
-        error has a test to fail.
-
-        Raises:
-            EngramBenchError: Something on the way failed; the same error for every case of the session.
-        """
-        asked = SUITE[test].questions(task, self.settings)
-        rows = {side: [self._answers(side)[question.key] for question in asked] for side in SUITE[test].sides}
-        if "baseline" in rows and self._measured is None:
-            self._measured = self._guarded(self._measure)
-        return rows
-
-    def rows_as(self, form: str, task: Task, test: str) -> list[CaseResult]:
-        """The same questions answered by the adapter in another form.
-
-        Raises:
-            EngramBenchError: Something on the way failed.
-        """
-        questions = SUITE[test].questions(task, self.settings)
-        return self._guarded(lambda: self.bench.answer_as(form, questions))
-
-    def guard_result(self, task: Task) -> GuardResult:
-        """The result of a sanity guard over a file's seen prompts.
-
-        Raises:
-            EngramBenchError: Something on the way failed.
-        """
-        return self.bench.inspector().result(task, lambda: self.rows(task, "sanity")["candidate"])
-
-    def complete(self, prompt: Prompt, side: Side, max_tokens: int | None) -> Completion:
-        """One side's greedy completion of any prompt; prompts of selected ``pattern`` tests were answered in the plan.
-
-        Raises:
-            EngramBenchError: Something on the way failed.
-        """
-        question = free_question(prompt, self.settings, max_tokens)
-        return self._guarded(lambda: self.bench.answer([question], side))[0].completion
-
-    def timing(self, pattern_set: PatternSet, case: SpeedCase) -> SpeedTiming:
-        """One side of a speed test, loaded and ready.
-
-        Raises:
-            EngramBenchError: The model or adapter cannot be had (the same error for every case of the session), or a prompt
-                exceeds the context.
-        """
-        self._guarded(lambda: self.bench.respondents.of("candidate"))
-        if self._lab is None:
-            self._lab = self._lifetimes.enter_context(closing(self.bench.speed_lab()))
-        return self._lab.timing(pattern_set, case)
-
-    def notes(self) -> dict[str, Any]:
-        """The run as this process knows it, in plain values: once, when both sides have answered or one was timed."""
-        has_answered = self._rows.keys() >= {"baseline", "candidate"}
-        if self._has_noted or not (has_answered or self._lab is not None):
-            return {}
-        self._has_noted = True
-        run = self.bench.run()
-        if self._measured is not None:
-            run = replace(run, measures=self._measured[0], sweep=self._measured[1])
-        plain: dict[str, Any] = to_plain(run)
-        return plain
-
     def close(self) -> None:
-        """Close models and stores."""
-        self._lifetimes.close()
+        """Close adapters, models and stores."""
+        for candidate in self.candidates.values():
+            candidate.rest()
+        self._shared.close()
 
-    def _measure(self) -> tuple[tuple[Measure, ...], tuple[SweepPoint, ...]]:
-        baseline = list(self._answers("baseline").values())
-        return self.bench.measures(baseline), self.bench.sweep(self._plan("candidate"))
+    def _check_leaks(self, selected: set[str]) -> None:
+        """Compare the selected held-out wordings with the examples of each candidate, and keep the lines on the most examples.
 
-    def _answers(self, side: Side) -> dict[Key, CaseResult]:
-        if side not in self._rows:
-            plan = self._plan(side)
-            results = self._guarded(lambda: self.bench.answer(plan, side))
-            self._rows[side] = {question.key: result for question, result in zip(plan, results, strict=True)}
-        return self._rows[side]
-
-    def _plan(self, side: Side) -> list[Question]:
-        """The questions of every selected item to a side, each once."""
-        questions: dict[Key, Question] = {}
-        for item in self.items:
-            test = SUITE.get(getattr(item, "originalname", "").removeprefix("test_"))
-            if test is not None and side in test.sides:
-                asked = (each for task in tasks_of(item) for each in test.questions(task, self.settings))
-                questions.update((each.key, each) for each in asked)
-        return list(questions.values())
-
-    def _guarded(self, work: Callable[[], T]) -> T:
-        """What *work* gives; a failure is kept, so that the next case does not train or load again."""
-        if self._failure is not None:
-            test, error = self._failure
-            msg = f"not answered, because an earlier test failed with {type(error).__name__}: {test}"
-            raise EngramBenchError(msg) from error
-        try:
-            return work()
-        except EngramBenchError as error:
-            self._failure = (os.environ.get("PYTEST_CURRENT_TEST", "the first case").rpartition(" ")[0], error)
-            raise
+        Candidates of one kind train on the same examples.
+        """
+        sets = self.files.training_sets()
+        examples = {id(found): found for each in self.candidates.values() if (found := each.bench.tuning.examples)}
+        for found in sorted(examples.values(), key=len) or [()]:
+            self.leak_lines = leak_lines(sets, selected, found)
 
 
 def leak_lines(sets: Sequence[PatternSet], selected: set[str], examples: Sequence[TrainingExample]) -> list[str]:
@@ -230,16 +147,3 @@ def leak_lines(sets: Sequence[PatternSet], selected: set[str], examples: Sequenc
         f"{len(near) or 'no'} near-duplicate{'s' * (len(near) != 1)}"
     ]
     return lines + [f"  near-duplicate: {leak}" for leak in near]
-
-
-def about(item: pytest.Item) -> Task | TaskGroup | None:
-    """The task or tasks that a test of the suite is parametrized with; None for any other test."""
-    params: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
-    found: Task | TaskGroup | None = params.get("engram_task")
-    return found
-
-
-def tasks_of(item: pytest.Item) -> tuple[Task, ...]:
-    """The tasks that a test of the suite judges; none for any other test."""
-    found = about(item)
-    return found.tasks if found is not None else ()

@@ -9,7 +9,7 @@ from engram_bench.plugin.speed_suite import *  # noqa: F403
 
 
 @pytest.fixture
-def timed(engram_speed_case: object) -> None:
+def timed(engram_speed_case: object, engram_candidate: str) -> None:
     """Skip before a model is loaded."""
     skip("needs pytest-benchmark: pip install 'engram-bench[speed]'")
 

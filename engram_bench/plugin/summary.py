@@ -1,26 +1,26 @@
-"""The end of a session: gathered results → run, reports, exit status and the lines on the terminal."""
+"""The end of a session: gathered results → runs, reports, exit status and the lines on the terminal."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from engram_bench.errors import EngramBenchError
+from engram_bench.errors import EngramBenchError, UsageError
 from engram_bench.plugin import ci
 from engram_bench.plugin.gathered import Gathered
 from engram_bench.records import CaseResult, GuardResult, Run, SpeedRounds
 from engram_bench.records.plain import from_plain
 from engram_bench.reporting.changes import change_lines
 from engram_bench.reporting.terminal import comparison_lines, line_colour
-from engram_bench.runs.store import find_run, list_runs, load_run
+from engram_bench.runs.store import LATEST, find_run, list_runs, load_run
 from engram_bench.scoring.comparison import compare_runs
 from engram_bench.session.bench import finished
-from engram_bench.session.conclusion import Conclusion, conclude, save
-from engram_bench.session.options import Settings
+from engram_bench.session.conclusion import Conclusion, conclude, pages_of, save, save_each
+from engram_bench.session.settings import Settings
 from engram_bench.system.provenance import in_utc
 
 
@@ -39,6 +39,8 @@ class Summary:
     """One sentence on what could not be written or read; empty if all went well."""
     is_whole: bool = True
     """Whether the reports were written and the earlier run was read."""
+    pages: Path | None = None
+    """Folder of the reports where it is not the session's."""
 
     @property
     def passes(self) -> bool:
@@ -64,7 +66,7 @@ class Summary:
             conclusion.verdicts,
             width=width,
             encoding=encoding,
-            report=str(report_dir / "latest.html"),
+            report=str((self.pages or report_dir) / "latest.html"),
             show=self.settings.show,
         )
         if self.older is not None:
@@ -75,14 +77,52 @@ class Summary:
             yield from ("", f"no earlier run to compare with in {report_dir / 'runs'}")
 
 
-def summarise(config: pytest.Config, settings: Settings, gathered: Gathered) -> Summary:
-    """The summary of gathered results, after their run and its reports were saved.
+@dataclass(frozen=True)
+class SummaryOfMany:
+    """A summary for each candidate of a session."""
+
+    summaries: Mapping[str, Summary]
+    """Summary by the candidate's name, in the user's order."""
+    without: Sequence[str]
+    """Names of the candidates whose tests all failed before there was an answer."""
+    problem: str = ""
+    """One sentence on what could not be written or read; empty if all went well."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether every candidate has results and passes."""
+        return not self.problem and not self.without and all(each.passes for each in self.summaries.values())
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """The lines of each candidate's summary under its name, each with its colour or an empty text."""
+        for name, summary in self.summaries.items():
+            yield f"candidate {name}", ""
+            yield from summary.lines()
+            yield "", ""
+        for name in self.without:
+            yield f"candidate {name}: no results, because each of its tests failed before there was an answer", "red"
+
+    def annotations(self) -> list[str]:
+        """Workflow commands for GitHub Actions; none elsewhere."""
+        return [command for each in self.summaries.values() for command in each.annotations()]
+
+
+def summarise(config: pytest.Config, settings: Settings, gathered: Mapping[str, Gathered]) -> Summary | SummaryOfMany:
+    """The summary of gathered results, after their runs and reports were saved.
+
+    Args:
+        config: pytest's configuration.
+        settings: Settings of the session.
+        gathered: What came with the reports, by the candidate's name; at least one has results.
 
     Raises:
         EngramBenchError: The earlier run cannot be found, or the results cannot be judged.
     """
-    earlier = _earlier_run(settings)
-    conclusion = conclude(_run(gathered), settings)
+    if len(settings.chosen) > 1:
+        return _summarise_many(config, settings, gathered)
+    (results,) = gathered.values()
+    earlier = _earlier_run(settings, settings.candidate) or _earlier_run(settings)
+    conclusion = conclude(_run(results), settings)
     try:
         conclusion = save(conclusion, settings.report_dir)
         problem = ci.publish(config, conclusion)
@@ -93,12 +133,47 @@ def summarise(config: pytest.Config, settings: Settings, gathered: Gathered) -> 
     return Summary(config, settings, conclusion, earlier, older, problem)
 
 
-def _earlier_run(settings: Settings) -> Path | None:
-    """The file of the run that ``--engram-compare`` names; None without the option, or if nothing was saved before."""
+def runs_of(gathered: Mapping[str, Gathered]) -> dict[str, Run]:
+    """The run of each candidate that has results, by the candidate's name in the user's order."""
+    return {name: _run(each) for name, each in gathered.items() if each.is_a_run}
+
+
+def _summarise_many(config: pytest.Config, settings: Settings, gathered: Mapping[str, Gathered]) -> SummaryOfMany:
+    chosen = settings.chosen
+    earlier = {name: _earlier_run(settings, name) for name in chosen}
+    conclusions = {name: conclude(run, chosen[name]) for name, run in runs_of(gathered).items()}
+    without = [name for name, each in gathered.items() if each.missing and not each.is_a_run]
+    older: dict[str, Run] = {}
+    problem = ""
+    try:
+        conclusions = save_each(conclusions, settings.report_dir)
+        problem = "\n".join(filter(None, (ci.publish(config, each, name) for name, each in conclusions.items())))
+        older = {name: load_run(path) for name, path in earlier.items() if path}
+    except EngramBenchError as error:
+        problem = f"{type(error).__name__}: {error}"
+    summaries = {
+        name: Summary(
+            config, chosen[name], each, earlier[name], older.get(name), pages=pages_of(name, settings.report_dir)
+        )
+        for name, each in conclusions.items()
+    }
+    return SummaryOfMany(summaries, without, problem)
+
+
+def _earlier_run(settings: Settings, name: str = "") -> Path | None:
+    """The file of the run that ``--engram-compare`` names; None without the option, or if nothing was saved before.
+
+    Of a named candidate, the run in the same session; None where that session did not test the candidate.
+    """
     reference, report_dir = settings.compare, settings.report_dir
-    if not reference or (reference == "latest" and not list_runs(report_dir)):
+    if not reference or (reference == LATEST and not list_runs(report_dir)):
         return None
-    return find_run(report_dir, reference)
+    if not name:
+        return find_run(report_dir, reference)
+    try:
+        return find_run(report_dir, f"{reference}:{name}")
+    except UsageError:
+        return None
 
 
 def _run(gathered: Gathered) -> Run:

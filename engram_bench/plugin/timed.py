@@ -9,7 +9,7 @@ import pytest
 
 from engram_bench.errors import EngramBenchError
 from engram_bench.plugin.carrier import SPEED
-from engram_bench.plugin.handle import or_fail, session_of
+from engram_bench.plugin.handle import candidate_of, or_fail
 from engram_bench.plugin.outlet import fail, fail_with, skip
 from engram_bench.plugin.parts import part
 from engram_bench.records import DeviceInfo, SpeedRounds
@@ -81,13 +81,13 @@ def engram_speed_case(request: pytest.FixtureRequest) -> SpeedCase:
 
 
 @pytest.fixture
-def timed(request: pytest.FixtureRequest, engram_speed_case: SpeedCase) -> Timed:
+def timed(request: pytest.FixtureRequest, engram_speed_case: SpeedCase, engram_candidate: str) -> Timed:
     """One side of one of the speed suite's tests, loaded.
 
     Suite functions ask for it before ``benchmark``, which complains when a test ends without using it.
     """
     if hasattr(request.config, "workerinput"):
         skip("speed is not measured under xdist, where workers share the machine: run without -n")
-    session, pattern_set = session_of(request.config), request.node.getparent(pytest.Module).pattern_set
+    session, pattern_set = candidate_of(request.node), request.node.getparent(pytest.Module).pattern_set
     timing = or_fail(lambda: session.timing(pattern_set, engram_speed_case))
     return Timed(request.node, timing, session.bench.engine.device)

@@ -123,3 +123,11 @@ class Run:
     """Timed rounds of the speed tests; empty without them."""
     missing: tuple[str, ...] = ()
     """Ids of selected cases without a result on one side, after a crash; they never pass."""
+    candidate: str = ""
+    """Name that the user gave the candidate; empty where none is named."""
+    recipe: str = ""
+    """Preset or file of the recipe that the adapter was trained by; empty for the project's own and for the default recipe."""
+    group: str = ""
+    """Name of the first run of the session, the same in the runs of all its candidates; empty in a session of one candidate."""
+    baseline_model: str = ""
+    """Reference of the baseline's model where the candidate is another model; empty where both sides have one base model."""

@@ -3,6 +3,9 @@
 Within one ``schema`` number, keys are only added, never changed or removed::
 
     schema, run
+    candidate, recipe, group, baseline_model
+                    name of the candidate, of its recipe, of the first run of its session, and the baseline's model where
+                    it is another one; each empty in most sessions of one candidate
     provenance      model, model_fingerprint, backend, device, dtype, adapter, commit, machine, command, started, versions,
                     adapter_note (why a library computed the adapter; empty for most)
     metrics         NAME → unit, higher_is_better, baseline, candidate, difference, difference_pp, ratio, fixed, broken, note
@@ -56,6 +59,10 @@ def json_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -
     report = {
         "schema": SCHEMA,
         "run": run.name,
+        "candidate": run.candidate,
+        "recipe": run.recipe,
+        "group": run.group,
+        "baseline_model": run.baseline_model,
         "provenance": asdict(run.provenance),
         "metrics": _with_sides(_metrics(comparison.measures), comparison.speed),
         "speed": [asdict(summary) for summary in comparison.speed],

@@ -74,7 +74,9 @@ def run_lines(run: Run) -> dict[str, str]:
     """Heading → one line on the run's provenance, training and timing; unknown values are left out."""
     provenance = run.provenance
     lines = {
+        "name": run.candidate + f", recipe {run.recipe}" * bool(run.recipe),
         "model": provenance.model + f" ({provenance.model_fingerprint[:12]})" * bool(provenance.model_fingerprint),
+        "baseline": run.baseline_model,
         "backend": ", ".join(dict.fromkeys((provenance.backend, provenance.device, provenance.dtype))),
         "machine": provenance.machine,
         "adapter": _adapter_words(provenance, run.training),

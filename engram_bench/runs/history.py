@@ -62,6 +62,10 @@ class RunRow:
     """Number of distinct cases."""
     points: Mapping[str, Point] = field(default_factory=dict)
     """Name in ``TREND`` → value; only measured figures are there."""
+    candidate: str = ""
+    """Name of the candidate; empty where none was named."""
+    recipe: str = ""
+    """Preset or file of the adapter's recipe, where one was named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,8 @@ def run_row(run: Run) -> RunRow:
         adapter=about.adapter,
         cases=len({row.case.id for row in run.results}),
         points={name: point for name, point in points.items() if point is not None},
+        candidate=run.candidate,
+        recipe=run.recipe,
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-from engram_bench.errors import AdapterError, UnsupportedError
+from engram_bench.errors import AdapterError, EngramBenchError, PatternFileError, UnsupportedError
 from engram_bench.inference.ask import Question, with_limit
 from engram_bench.records import (
     Case,
@@ -30,16 +30,17 @@ from engram_bench.scoring import drift
 from engram_bench.session.early import check_early
 from engram_bench.session.engine import Engine
 from engram_bench.session.inspection import Inspector
-from engram_bench.session.options import Settings
 from engram_bench.session.plan import greedy, suite_questions
 from engram_bench.session.respondents import Respondents
+from engram_bench.session.settings import ATTACHED, Settings
+from engram_bench.session.shared import Shared
 from engram_bench.session.speed_tests import speed_lab
 from engram_bench.session.stages import StageClock
 from engram_bench.session.sweep import SWEPT, sweep
 from engram_bench.session.tuning import Tuning
 from engram_bench.speed.lab import SpeedLab
 from engram_bench.system import provenance
-from engram_bench.system.progress import Progress, no_progress
+from engram_bench.system.progress import Progress, about, no_progress
 
 COMPARED: tuple[Side, ...] = ("baseline", "candidate")
 """The sides that every question is put to."""
@@ -63,6 +64,7 @@ class Bench:
         progress: Progress = no_progress,
         session: str = "",
         session_dir: Path | None = None,
+        shared: Shared | None = None,
     ) -> None:
         """A bench that has loaded nothing yet.
 
@@ -73,24 +75,29 @@ class Bench:
             progress: Callable that shows how far long work has come.
             session: Name of the session, the same in all its processes and in no other session; empty makes a new one.
             session_dir: Folder that all processes of the session share and that ends with the session.
+            shared: Parts that other benches of the session use as well, which their maker closes; None makes new ones.
         """
         self.settings = settings
         self.sets = sets
         self.clock = StageClock()
-        self.engine = Engine(settings, cache_dir, progress, session_dir)
+        self.owns_shared = shared is None
+        self.engine = Engine(settings, cache_dir, progress, session_dir, shared or Shared())
         self.tuning = Tuning(settings, sets, self.engine, self.clock, session or uuid4().hex)
-        self.respondents = Respondents(self.engine, self.tuning)
+        other = settings.baseline
+        baseline = replace(self.engine, settings=other, lifetimes=self.engine.lifetimes) if other else self.engine
+        self.respondents = Respondents(self.engine, self.tuning, baseline)
 
     def under(self, settings: Settings) -> Bench:
-        """A bench that has loaded nothing yet, over the same pattern sets under other settings."""
+        """A bench over the same pattern sets under other settings, which shares models, base weights and stores with this one."""
         engine = self.engine
         return Bench(
             settings,
             self.sets,
             engine.cache_dir,
-            progress=engine.progress,
+            progress=about(settings.candidate, engine.progress),
             session=self.tuning.session,
             session_dir=engine.session_dir,
+            shared=engine.shared,
         )
 
     def __enter__(self) -> Bench:
@@ -102,10 +109,21 @@ class Bench:
     def check(self, *, has_adapter: bool = True) -> None:
         """Raise the first error that the session is sure to meet, before a model is loaded; see ``early``.
 
+        The message names the candidate where it has a name; mistakes of pattern files have nothing to do with it.
+
         Args:
             has_adapter: Whether a candidate is asked; otherwise only the bare model.
         """
-        check_early(self.engine, self.tuning, has_adapter=has_adapter)
+        name = self.settings.candidate
+        try:
+            check_early(self.engine, self.tuning, baseline=self.respondents.baseline, has_adapter=has_adapter)
+        except PatternFileError:
+            raise
+        except EngramBenchError as error:
+            if not name:
+                raise
+            msg = f"candidate {name!r}: {error}"
+            raise type(error)(msg) from error
 
     def questions(self, cases: Iterable[Case], *, test: str = "accuracy") -> list[Question]:
         """One greedy question per case under the session's limits."""
@@ -118,17 +136,18 @@ class Bench:
             EngramBenchError: The adapter cannot be had, a prompt is too long, or the backend failed.
         """
         with self.clock.measure(side):
-            respondent = self.respondents.of(side)
-            results = self.engine.answerer(respondent).answer(questions, side)
+            respondent, engine = self.respondents.of(side), self.respondents.engine_of(side)
+            results = engine.answerer(respondent).answer(questions, side)
             if {question.test for question in questions} & WITH_LIKELIHOODS:
                 with suppress(UnsupportedError):
-                    return self.engine.likelihoods.with_likelihoods(respondent, results)
+                    return engine.likelihoods.with_likelihoods(respondent, results)
             return results
 
     def measures(self, baseline: Sequence[CaseResult]) -> tuple[Measure, ...]:
         """The measures that single cases do not give.
 
-        These are how well a router decides and, where controls were asked, the drift on controls and on ordinary text.
+        These are how well a router decides and, where controls were asked, the drift on controls and on ordinary text. There is
+        no drift between models of different tokenizers.
 
         Args:
             baseline: The baseline's results.
@@ -139,6 +158,8 @@ class Bench:
         if not controls:
             return routed
         sides, likelihoods = [self.respondents.of(side) for side in COMPARED], self.engine.likelihoods
+        if len({side.model.tokenizer.template_fingerprint for side in sides}) > 1:
+            return routed
         with suppress(UnsupportedError):
             kl = drift.control_kl(likelihoods.divergences(sides[0], sides[1], controls))
             perplexity = drift.perplexity(*[likelihoods.ordinary_text(side) for side in sides])
@@ -184,7 +205,9 @@ class Bench:
         """The run as far as this bench knows: no name, no rows, and neither the command nor the start."""
         engine, adapter = self.engine, self.tuning.adapter
         model, device = engine.model, engine.device
+        form = "" if self.settings.form == ATTACHED else f", {self.settings.form}"
         routed = "" if self.settings.route == "always" else f", routed by {self.settings.route}"
+        other = self.respondents.baseline
         seconds = self.clock.seconds
         return Run(
             name="",
@@ -194,7 +217,7 @@ class Bench:
                 backend=device.backend,
                 device=device.device,
                 dtype=device.dtype,
-                adapter=f"{adapter.name}{routed}" if adapter else "",
+                adapter=f"{adapter.name}{form}{routed}" if adapter else "",
                 commit=provenance.git_commit(),
                 machine=provenance.machine(),
                 command="",
@@ -202,13 +225,18 @@ class Bench:
                 versions={**provenance.library_versions(), **device.versions},
                 adapter_note=self.tuning.adapter_note,
             ),
+            candidate=self.settings.candidate,
+            recipe=self.settings.recipe_name if adapter and self.settings.adapter == "auto" else "",
+            baseline_model="" if other is engine else other.model.reference,
             training=adapter.manifest.training if adapter else None,
             timing=Timing(**{f"{stage}_s": seconds.get(stage, 0.0) for stage in ("train", *COMPARED)}),
         )
 
     def close(self) -> None:
-        """Close models and stores; closing loads nothing."""
-        self.engine.close()
+        """Close adapters and, unless other benches share them, models and stores; closing loads nothing."""
+        self.respondents.close()
+        if self.owns_shared:
+            self.engine.shared.close()
 
 
 def finished(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from engram_bench.reporting.sweep_report import sweep_plot
 from engram_bench.runs import store as run_store
 from engram_bench.scoring.comparison import compare
 from engram_bench.scoring.gates import judge, session_gates, session_passes
-from engram_bench.session.options import Settings
+from engram_bench.session.settings import Settings
 from engram_bench.system.files import write_atomic
 
 
@@ -45,18 +46,51 @@ def save(conclusion: Conclusion, report_dir: Path) -> Conclusion:
     Raises:
         StoreError: The folder cannot be written; earlier reports stay as they were.
     """
-    run = run_store.save_run(conclusion.run, report_dir)
-    named = replace(conclusion, run=run)
+    named = replace(conclusion, run=run_store.save_run(conclusion.run, report_dir))
+    write_reports(named, report_dir)
+    return named
+
+
+def save_each(conclusions: Mapping[str, Conclusion], report_dir: Path) -> dict[str, Conclusion]:
+    """Write a run for each candidate of a session, and its latest reports into :func:`pages_of` the candidate.
+
+    Args:
+        conclusions: Conclusions by the candidate's name, in the user's order.
+        report_dir: Folder of the reports.
+
+    Returns:
+        The conclusions with the final names of their runs.
+
+    Raises:
+        StoreError: The folder cannot be written; earlier reports stay as they were.
+    """
+    runs = run_store.save_runs([each.run for each in conclusions.values()], report_dir)
+    named = {name: replace(each, run=run) for (name, each), run in zip(conclusions.items(), runs, strict=True)}
+    for name, each in named.items():
+        write_reports(each, pages_of(name, report_dir))
+    return named
+
+
+def pages_of(name: str, report_dir: Path) -> Path:
+    """The folder of one candidate's reports."""
+    return report_dir / "candidates" / name
+
+
+def write_reports(conclusion: Conclusion, folder: Path) -> None:
+    """Write the latest reports and plots on a run.
+
+    Raises:
+        StoreError: The folder cannot be written; earlier reports stay as they were.
+    """
     reports = {"latest.json": json_text, "latest.md": markdown_report, "latest.html": html_report}
     for name, report in reports.items():
-        write_atomic(report_dir / name, report(named.run, named.comparison, named.verdicts))
-    drawn = plots(named.comparison, named.run.training)
-    if curve := sweep_plot(named.run.sweep):
+        write_atomic(folder / name, report(conclusion.run, conclusion.comparison, conclusion.verdicts))
+    drawn = plots(conclusion.comparison, conclusion.run.training)
+    if curve := sweep_plot(conclusion.run.sweep):
         drawn["sweep"] = curve
     for name in (*PLOTS, "sweep"):
-        path = report_dir / "plots" / f"{name}.svg"
+        path = folder / "plots" / f"{name}.svg"
         if name in drawn:
             write_atomic(path, standalone(drawn[name]))
         else:
             path.unlink(missing_ok=True)  # a plot of an earlier run, which would be taken for this run's
-    return named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engram_bench.backends import registry
@@ -9,7 +10,7 @@ from engram_bench.errors import BackendError, BackendUnavailable, UsageError
 from engram_bench.inference.ask import check_room
 from engram_bench.patterns.expand import wording_cases
 from engram_bench.patterns.limits import check_answers
-from engram_bench.records import Pattern
+from engram_bench.records import Pattern, PatternSet
 from engram_bench.session.engine import Engine
 from engram_bench.session.tuning import Tuning
 
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
     from engram_bench.models import Model
 
 
-def check_early(engine: Engine, tuning: Tuning, *, has_adapter: bool = True) -> None:
-    """Raise the first error that the session is sure to meet.
+def check_early(engine: Engine, tuning: Tuning, *, baseline: Engine, has_adapter: bool = True) -> None:
+    """Raise the first error that the bench is sure to meet.
 
     A model that is not here yet is downloaded. Of the model only the tokenizer and the headers of its files are read.
 
     Args:
-        engine: Model and backend of the session.
-        tuning: Adapter and pattern sets of the session.
+        engine: Model and backend of the candidate.
+        tuning: Adapter and pattern sets of the candidate.
+        baseline: Model and backend of the baseline, in most cases the same engine.
         has_adapter: Whether the session asks a candidate; otherwise only the bare model.
 
     Raises:
@@ -35,20 +37,29 @@ def check_early(engine: Engine, tuning: Tuning, *, has_adapter: bool = True) -> 
         UsageError: There is nothing to train on.
     """
     name, options = engine.backend_choice[0], engine.settings.by_field
-    if reason := registry.unavailable_reason(name, **options):
-        raise BackendUnavailable(reason)
-    model = engine.model
-    if not engine.is_served:
-        check_answers(tuning.sets, model.tokenizer)
-        limit = engine.settings.max_tokens
-        long = (
-            each for pattern_set in tuning.sets for each in pattern_set.patterns if not _is_short(each, limit, model)
-        )
-        check_room((case for each in long for case in wording_cases(each)), limit, model)
+    for each in (engine,) if baseline is engine else (engine, baseline):
+        _check_model(each, tuning.sets)
     adapter = tuning.adapter if has_adapter and tuning.is_done else None
     if has_adapter and not tuning.is_done:
         _check_training(name, tuning)
-    registry.check_ready(name, model, adapter.path if adapter else None, options)
+    if baseline is not engine:
+        registry.check_ready(baseline.backend_choice[0], baseline.model, None, baseline.settings.by_field)
+    registry.check_ready(name, engine.model, adapter.path if adapter else None, options)
+
+
+def _check_model(engine: Engine, sets: Sequence[PatternSet]) -> None:
+    """The backend can run here, and the patterns fit the model; looked at once for all candidates of a model."""
+    if reason := registry.unavailable_reason(engine.backend_choice[0], **engine.settings.by_field):
+        raise BackendUnavailable(reason)
+    model, limit = engine.model, engine.settings.max_tokens
+    if not engine.is_served:
+        engine.shared.once(("checked", model.fingerprint, limit), lambda: _check_patterns(sets, model, limit))
+
+
+def _check_patterns(sets: Sequence[PatternSet], model: Model, limit: int) -> None:
+    check_answers(sets, model.tokenizer)
+    long = (each for pattern_set in sets for each in pattern_set.patterns if not _is_short(each, limit, model))
+    check_room((case for each in long for case in wording_cases(each)), limit, model)
 
 
 def _is_short(pattern: Pattern, limit: int, model: Model) -> bool:

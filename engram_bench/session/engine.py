@@ -1,4 +1,4 @@
-"""The model of a session, the backend that runs the model, and the store of everything both have computed."""
+"""The model of a bench, the backend that runs the model, and the store of everything both have computed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from engram_bench.backends import registry
@@ -17,6 +16,7 @@ from engram_bench.inference.respondent import Respondent
 from engram_bench.inference.store import STORE_FILE, CompletionStore
 from engram_bench.records import DeviceInfo
 from engram_bench.session.options import Settings
+from engram_bench.session.shared import Shared
 from engram_bench.system.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Engine:
-    """Model, backend and store, each made when first needed and closed by :meth:`close`."""
+    """Model, backend and store, each made when first needed and shared with other engines of the session."""
 
     settings: Settings
     cache_dir: Path
     progress: Progress = no_progress
     session_dir: Path | None = None
     """Folder that all processes of the session share and that ends with the session; None makes one for this process."""
+    shared: Shared = field(default_factory=Shared)
+    """Models, backends and stores; engines that share them load the weights of a base model once."""
     lifetimes: ExitStack = field(default_factory=ExitStack)
     """Everything that is closed with the engine, the latest first."""
 
@@ -55,31 +57,35 @@ class Engine:
     @cached_property
     def model(self) -> Model:
         """The model to tune, downloaded and converted where needed."""
-        return registry.resolve_model(
-            self.backend_choice[0],
-            self.settings.baseline_model if self.is_served else self.settings.model,
-            cache=self.cache_dir,
-            progress=self.progress,
+        name, reference = self.backend_choice[0], self.settings.model
+        if self.is_served:
+            reference = self.settings.baseline_model
+        return self.shared.once(
+            ("model", name, reference),
+            lambda: registry.resolve_model(name, reference, cache=self.cache_dir, progress=self.progress),
         )
 
-    @cached_property
+    @property
     def backend(self) -> Backend:
         """The backend with its libraries imported: needed only where something must be trained or asked."""
-        made = registry.create(self.backend_choice[0], **self.settings.by_field)
-        return self.lifetimes.enter_context(closing(made))
+        name, options = self.backend_choice[0], self.settings.by_field
+        key = (name, repr(registry.arguments_of(name, **options)))
+        if self.is_served:
+            return self.shared.once(
+                key, lambda: self.shared.lifetimes.enter_context(closing(registry.create(name, **options)))
+            )
+        return self.shared.backend((*key, self.model.fingerprint), lambda: registry.create(name, **options))
 
     @cached_property
     def store(self) -> CompletionStore:
         """Stored completions; with ``no_cache``, or from a server, an empty store that ends with the session."""
         ends = self.settings.no_cache or self.is_served  # an address may stand for another model tomorrow
-        folder = (self.session_dir or self.scratch) if ends else self.cache_dir
-        store = CompletionStore(folder / STORE_FILE, warn=lambda message: self.progress("store", 1, 1, message))
-        return self.lifetimes.enter_context(store)
+        folder = (self.session_dir or self.shared.scratch) if ends else self.cache_dir
+        return self.shared.once(("store", folder), lambda: self._opened_store(folder))
 
-    @cached_property
-    def scratch(self) -> Path:
-        """An existing folder that is deleted when the engine is closed."""
-        return Path(self.lifetimes.enter_context(TemporaryDirectory(prefix="engram-bench-")))
+    def _opened_store(self, folder: Path) -> CompletionStore:
+        store = CompletionStore(folder / STORE_FILE, warn=lambda message: self.progress("store", 1, 1, message))
+        return self.shared.lifetimes.enter_context(store)
 
     def answerer(self, respondent: Respondent) -> Answerer:
         """The respondent behind the store."""
@@ -91,5 +97,5 @@ class Engine:
         return LogLikelihoods(self.store, self.progress)
 
     def close(self) -> None:
-        """Close the models and the store; closing loads nothing."""
+        """Close what belongs to this engine alone; closing loads nothing."""
         self.lifetimes.close()

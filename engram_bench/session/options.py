@@ -6,10 +6,7 @@ of :class:`Settings`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from engram_bench.backends.specs import SHORTCUTS
 from engram_bench.session.option import Option
@@ -24,57 +21,9 @@ from engram_bench.session.parsing import (
     shortcuts,
     whole_number,
 )
+from engram_bench.session.settings import Settings
 
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The options of one session, read and checked; the help texts of the options document the fields."""
-
-    backend: str
-    model: str
-    adapter: str
-    adapter_dir: Path
-    kind: str
-    recipe: Mapping[str, Any]
-    """Fields that the user's recipe sets, by their names in a recipe file."""
-    route: str
-    route_false_positives: float
-    load_in_4bit: bool
-    server_url: str
-    baseline_model: str
-    candidate_model: str
-    server_concurrency: int
-    server_timeout: float
-    retrain: bool
-    patterns: tuple[Path, ...]
-    items: str
-    gate: tuple[str, ...]
-    gate_only: bool
-    report_dir: Path
-    steps: int | None
-    """None where nobody set it: the recipe's usual number, which grows with the examples."""
-    seed: int
-    max_tokens: int
-    max_reasoning_tokens: int | None
-    max_batch_tokens: int | None
-    plain: tuple[str, ...]
-    no_cache: bool
-    limit: int | None
-    samples: int
-    null_control: bool
-    sweep: bool
-    checkpoints: int
-    temperature: float
-    show: str
-    compare: str
-    speed_rounds: int | None
-    speed_budget: int
-
-    @property
-    def by_field(self) -> dict[str, Any]:
-        """Values by field name: a backend takes those it has a use for."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
+__all__ = ["OPTIONS", "Settings"]
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -163,6 +112,14 @@ OPTIONS: tuple[Option, ...] = (
         metavar="PRESET|FILE",
     ),
     Option("set", "Field of the recipe, such as rank=16; may be repeated.", (), metavar="FIELD=VALUE"),
+    Option(
+        "candidate",
+        "Candidate to test beside the others, under a name of your own: a recipe, a kind, an adapter, a model, server:NAME or "
+        "none; may be repeated, and adds to [candidates.NAME] of engram.toml.",
+        (),
+        metavar="NAME=VALUE",
+    ),
+    Option("only", "Candidates to test, with commas between them; may be repeated.", (), metavar="NAME"),
     Option(
         "steps",
         "Largest number of optimizer steps per adapter; replaces the value of the recipe. auto is 450 for up to 600 training "

@@ -69,7 +69,7 @@ class TaskGroup:
 def greedy(settings: Settings) -> GenerationSettings:
     """How a question is answered greedily whose pattern sets no limit."""
     return GenerationSettings(
-        settings.max_tokens, seed=settings.seed, max_reasoning_tokens=settings.max_reasoning_tokens
+        settings.max_tokens, seed=settings.asked_seed, max_reasoning_tokens=settings.max_reasoning_tokens
     )
 
 

@@ -11,19 +11,29 @@ from typing import Any
 from engram_bench.errors import UsageError
 from engram_bench.session.option import PREFIX
 from engram_bench.session.options import OPTIONS, Settings
+from engram_bench.session.settings import OF_LENGTH
 from engram_bench.system.reading import read_bytes
 from engram_bench.system.secrets import hide_secrets
 
-OF_LENGTH = ("num_train_epochs", "steps_per_example")
-"""Fields of a recipe that change the number of steps."""
-
 
 def read_settings(
-    flags: Mapping[str, Any], ini: Mapping[str, Any], *, root: Path, cwd: Path, prefix: str = PREFIX
+    flags: Mapping[str, Any],
+    ini: Mapping[str, Any],
+    *,
+    root: Path,
+    cwd: Path,
+    prefix: str = PREFIX,
+    has_candidates: bool = True,
 ) -> Settings:
     """Settings from flag values and ini values, both keyed by ``Option.dest``.
 
-    Relative paths of flags are under *cwd*, those of ini keys and defaults under *root* (a pytest user's expectation).
+    Args:
+        flags: Values of flags. Relative paths among these are under *cwd*.
+        ini: Values of ini keys. Relative paths among these and among defaults are under *root*.
+        root: Folder of the project.
+        cwd: Current folder.
+        prefix: Prefix of the options in messages.
+        has_candidates: Whether the project's candidates are read; without these the settings are those of the project.
 
     Raises:
         UsageError: An option cannot be read, or two of them make no sense together.
@@ -40,28 +50,39 @@ def read_settings(
     values |= {name: value for name, value in recipe.items() if name in ("kind", "steps", "seed") and name not in given}
     if "steps" in given:  # on the command line or in the ini file, steps stand above every recipe
         recipe = {name: value for name, value in recipe.items() if name not in OF_LENGTH}
-    values["recipe"] = recipe
-    settings = Settings(**{field.name: values[field.name] for field in fields(Settings)})
+    texts = {name: values.pop(name) for name in ("candidate", "only")}
+    values |= {"recipe": recipe, "recipe_name": values["recipe"]}
+    settings = Settings(**{field.name: values[field.name] for field in fields(Settings) if field.name in values})
     _check_together(settings, prefix)
-    return settings
+    if not has_candidates or not (any(texts.values()) or _has_tables(root, b"candidate")):
+        return settings
+    from engram_bench.session.candidates import Session, with_candidates
+
+    session = Session(settings, given, values["set"], root, prefix)
+    return with_candidates(
+        session, texts["candidate"], texts["only"], base=cwd if flags.get("engram_candidate") else root
+    )
 
 
 def _recipe(values: Mapping[str, Any], *, root: Path, base: Path, prefix: str) -> dict[str, Any]:
     """The user's recipe; without one nothing of recipes is imported."""
-    is_asked = values["recipe"] or values["set"]
-    if not (
-        is_asked or _mentions(root / "engram.toml", b"recipe") or _mentions(root / "pyproject.toml", b"engram-bench")
-    ):
+    if not (values["recipe"] or values["set"] or _has_tables(root, b"recipe")):
         return {}
     from engram_bench.session.recipe_file import read_recipe
 
     return read_recipe(values["recipe"], values["set"], root=root, base=base, prefix=prefix)
 
 
-def _mentions(path: Path, word: bytes) -> bool:
-    """Whether a file has the word somewhere; one that cannot be read is left to its reader."""
+def _has_tables(root: Path, word: bytes) -> bool:
+    """Whether the project's files may have a table of this name."""
+    return _mentions(root / "engram.toml", word) or _mentions(root / "pyproject.toml", b"engram-bench", word)
+
+
+def _mentions(path: Path, *words: bytes) -> bool:
+    """Whether a file has the words somewhere; one that cannot be read is left to its reader."""
     try:
-        return path.is_file() and word in read_bytes(path)
+        content = read_bytes(path) if path.is_file() else b""
+        return bool(content) and all(word in content for word in words)
     except OSError:
         return True
 

@@ -40,17 +40,17 @@ def read_recipe(choice: str, changes: Iterable[str], *, root: Path, base: Path, 
     if choice in PRESETS:
         found = {"preset": choice}
     elif choice:
-        found = _checked(_of_file(base / choice), str(base / choice))
+        found = checked_fields(_of_file(base / choice), str(base / choice))
     else:
         for path, table in (
             (root / "engram.toml", ("recipe",)),
             (root / "pyproject.toml", ("tool", "engram-bench", "recipe")),
         ):
-            if path.is_file() and (fields := _table(_toml(path), table, str(path))) is not None:
-                found = _checked(fields, str(path))
+            if path.is_file() and (fields := table_of(toml_of(path), table, str(path))) is not None:
+                found = checked_fields(fields, str(path))
                 break
     source = f"{prefix}set"
-    found |= _checked(dict(_change(text, source) for text in changes), source)
+    found |= checked_fields(changed_fields(changes, source), source)
     preset = dict(PRESETS[found.pop("preset", "default")])
     if "steps" in found:
         preset.pop("steps_per_example", None)  # the growth belongs to the preset's own steps
@@ -62,11 +62,16 @@ def _of_file(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         msg = f"recipe: got {str(path)!r}, expected a TOML file or one of {', '.join(PRESETS)}"
         raise UsageError(msg)
-    document = _toml(path)
-    return _table(document, ("recipe",), str(path)) or document
+    document = toml_of(path)
+    return table_of(document, ("recipe",), str(path)) or document
 
 
-def _toml(path: Path) -> Mapping[str, Any]:
+def toml_of(path: Path) -> Mapping[str, Any]:
+    """The document in a TOML file.
+
+    Raises:
+        UsageError: The file cannot be read, or is no TOML.
+    """
     try:
         return tomllib.loads(read_text(path))
     except (OSError, ValueError) as error:
@@ -74,7 +79,12 @@ def _toml(path: Path) -> Mapping[str, Any]:
         raise UsageError(msg) from error
 
 
-def _table(document: Mapping[str, Any], names: Iterable[str], source: str) -> Mapping[str, Any] | None:
+def table_of(document: Mapping[str, Any], names: Iterable[str], source: str) -> Mapping[str, Any] | None:
+    """The table below these *names* of a document; None where there is none.
+
+    Raises:
+        UsageError: Something else stands there.
+    """
     found: Any = document
     for name in names:
         if name not in found:
@@ -85,6 +95,15 @@ def _table(document: Mapping[str, Any], names: Iterable[str], source: str) -> Ma
             raise UsageError(msg)
     table: Mapping[str, Any] = found
     return table
+
+
+def changed_fields(changes: Iterable[str], source: str) -> dict[str, Any]:
+    """The fields in texts such as ``rank=16``, unchecked.
+
+    Raises:
+        UsageError: A text has no field or no value.
+    """
+    return dict(_change(text, source) for text in changes)
 
 
 def _change(text: str, source: str) -> tuple[str, Any]:
@@ -98,7 +117,12 @@ def _change(text: str, source: str) -> tuple[str, Any]:
         return name.strip(), value.strip()
 
 
-def _checked(given: Mapping[str, Any], source: str) -> dict[str, Any]:
+def checked_fields(given: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The fields of a recipe by their names in :class:`RecipeFile`, checked.
+
+    Raises:
+        UsageError: A field is unknown, of another type, out of range, or set twice; names the *source* and every mistake.
+    """
     fields: dict[str, Any] = {}
     for name, value in given.items():
         field = SAME_AS.get(name, name)

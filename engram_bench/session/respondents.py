@@ -1,4 +1,4 @@
-"""Everybody that a session can ask: the bare model, and the adapter attached, fused, exported, routed or as a checkpoint."""
+"""Everybody that a bench can ask: the bare models, and the adapter attached, fused, exported, routed or as a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from engram_bench.adapters.store import Adapter
@@ -13,6 +14,7 @@ from engram_bench.backends.protocol import Generator
 from engram_bench.inference.respondent import Respondent
 from engram_bench.records import Side
 from engram_bench.session.engine import Engine
+from engram_bench.session.settings import ATTACHED
 from engram_bench.session.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -21,29 +23,43 @@ if TYPE_CHECKING:
 
 @dataclass
 class Respondents:
-    """The respondents of a session; making one loads no model."""
+    """The respondents of a bench; making one loads no model."""
 
     engine: Engine
+    """Model and backend of the candidate."""
     tuning: Tuning
+    baseline: Engine
+    """Model and backend of the baseline: the same engine, unless the candidate is a model of its own."""
+
+    def engine_of(self, side: Side) -> Engine:
+        """The engine that answers for a side of the comparison."""
+        return self.baseline if side == "baseline" else self.engine
 
     @cached_property
     def bare(self) -> Respondent:
-        """The bare model."""
-        engine = self.engine
-        return Respondent(engine.model, engine.device, lambda: engine.backend.load(engine.model, None))
+        """The bare model of the candidate."""
+        return _bare(self.engine)
+
+    @cached_property
+    def _baseline(self) -> Respondent:
+        return self.bare if self.baseline is self.engine else _bare(self.baseline)
 
     def of(self, side: Side, *, is_timed: bool = False) -> Respondent:
         """The respondent that stands for a side of the comparison.
 
-        Without an adapter, every side is the bare model. A router's decisions are stored unless the respondent *is_timed*.
+        Without an adapter, the candidate is its bare model. A router's decisions are stored unless the respondent *is_timed*.
 
         Raises:
             AdapterError: The stored adapter does not match its manifest, or belongs to another base model.
             BackendError: Training failed.
         """
-        adapter = self.tuning.adapter if side != "baseline" else None
+        if side == "baseline":
+            return self._baseline
+        adapter, form = self.tuning.adapter, self.engine.settings.form
         if adapter is None:
             return self.bare
+        if side == "candidate" and form != ATTACHED:
+            return self._routed(self.as_form(form), is_timed=is_timed)
         return self._routed(self.adapted(adapter.path, adapter.fingerprint, fused=side == "fused"), is_timed=is_timed)
 
     def checkpoint(self, checkpoint: Adapter) -> Respondent:
@@ -86,11 +102,21 @@ class Respondents:
         return {}
 
     def _open_form(self, form: str, adapter: Adapter) -> Generator:
-        """The adapter in this form, made once per session."""
+        """The adapter in this form, made once until the respondents are closed."""
         from engram_bench.inference.forms import open_form  # numpy, which an attached adapter does not need
 
         if form not in self._forms:
             engine = self.engine
-            opened = open_form(form, engine.backend, engine.model, adapter, engine.scratch)
+            scratch = Path(engine.lifetimes.enter_context(TemporaryDirectory(prefix="engram-bench-")))
+            opened = open_form(form, engine.backend, engine.model, adapter, scratch)
             self._forms[form] = engine.lifetimes.enter_context(closing(opened))
         return self._forms[form]
+
+    def close(self) -> None:
+        """Close the forms; each is made again where it is needed again."""
+        self._forms.clear()
+        self.engine.close()
+
+
+def _bare(engine: Engine) -> Respondent:
+    return Respondent(engine.model, engine.device, lambda: engine.backend.load(engine.model, None))

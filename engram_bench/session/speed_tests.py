@@ -27,7 +27,7 @@ def speed_lab(engine: Engine, tuning: Tuning, respondents: Respondents) -> Speed
     """
     settings = engine.settings
     rules = TimingRules(
-        seed=settings.seed,
+        seed=settings.asked_seed,
         max_tokens=settings.max_tokens,
         rounds=settings.speed_rounds,
         budget_s=settings.speed_budget,

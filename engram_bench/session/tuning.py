@@ -42,8 +42,9 @@ class Tuning:
     def examples(self) -> tuple[TrainingExample, ...]:
         """The examples that the adapter is trained on."""
         kind, preset = requested_kind(self.settings.kind)
-        variants = kind.augmentation(kind.recipe(self.settings, preset))
-        return training_examples(self.sets, augment=variants, seed=self.settings.seed)
+        variants, seed = kind.augmentation(kind.recipe(self.settings, preset)), self.settings.seed
+        key = ("examples", tuple(each.path for each in self.sets), variants, seed)
+        return self.engine.shared.once(key, lambda: training_examples(self.sets, augment=variants, seed=seed))
 
     @cached_property
     def replayed(self) -> tuple[TrainingExample, ...]:

@@ -1,8 +1,8 @@
 """Every way to train the same patterns, put to the same questions: what each learned, what it forgot, what it costs.
 
-A *variant* is named as its adapter is asked for: ``memory``, ``memory:paper-small``, ``lora+keys`` (kind and route), or
-``baseline``. Each variant has a bench of its own over the same patterns. Adapters come from the adapter store and answers from
-the completion store, so a second run trains and asks only what is new. Speed is measured again each time.
+A *variant* is a candidate that is named as its adapter is asked for: ``memory``, ``memory:paper-small``, ``lora+keys`` (kind and
+route), or ``baseline``. Each variant has a bench of its own over the same patterns. Adapters come from the adapter store and
+answers from the completion store, so a second run trains and asks only what is new. Speed is measured again each time.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from engram_bench.scoring.speed import speed_measure
 from engram_bench.scoring.variants import VariantRow, VariantTable, share, variant_row
 from engram_bench.session import parsing
 from engram_bench.session.bench import COMPARED, Bench, finished
-from engram_bench.session.options import Settings
+from engram_bench.session.candidates import Session, candidate_settings
 from engram_bench.session.plan import suite_questions
+from engram_bench.session.settings import Settings
 from engram_bench.speed.cases import SpeedCase
 from engram_bench.speed.lab import SpeedLab
 from engram_bench.system import provenance
@@ -119,22 +120,18 @@ def load_variants(path: Path) -> VariantTable:
 
 
 def _settings_of(variant: str, shared: Settings, adapter: str) -> Settings:
+    """The settings of a variant, which is a candidate of a kind and a route."""
     if variant == "baseline":
-        return replace(shared, adapter="none")
+        return candidate_settings(Session(shared), {"adapter": "none"})
     kind, _, route = variant.partition("+")
     try:
         adapter_kind, preset = requested_kind(kind)
-        return replace(
-            shared,
-            adapter=adapter,
-            kind=kind,
-            recipe=adapter_kind.usable(shared.recipe),
-            route=parsing.route(route or "always"),
-            steps=_fewest(shared.steps, adapter_kind.most_steps(preset)),
-        )
+        fields = {"kind": kind, "route": parsing.route(route or "always")}
     except ValueError as error:
         msg = f"variant {variant!r}: expected baseline, or KIND or KIND+ROUTE of {error}"
         raise UsageError(msg) from error
+    settings = candidate_settings(Session(shared), fields, source=f"variant {variant!r}")
+    return replace(settings, adapter=adapter, steps=_fewest(shared.steps, adapter_kind.most_steps(preset)))
 
 
 def _fewest(*steps: int | None) -> int | None:

@@ -23,3 +23,10 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = seconds / 60
     return f"{minutes:.0f} min" if minutes < 99.5 else f"{minutes / 60:.1f} h"
+
+
+def about(name: str, progress: Progress) -> Progress:
+    """The progress with a name before every note; the progress itself where the name is empty or nothing is shown."""
+    if not name or progress is no_progress:
+        return progress
+    return lambda stage, done, total, note: progress(stage, done, total, f"{name}{': ' if note else ''}{note}")

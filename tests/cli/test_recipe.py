@@ -96,3 +96,9 @@ def test_an_unknown_field_is_answered_with_the_nearest(shell: Shell, name: str, 
     assert f"unknown field {name!r}, expected {nearest!r}" in shell.errors
     shell("recipe", "show", "--set", f"{name}=1", status=2)
     assert f"unknown field {name!r}, expected {nearest!r}" in shell.errors
+
+
+def test_recipes_are_compared_in_a_project_of_one_candidate(shell: Shell) -> None:
+    (shell.path / "engram.toml").write_text("[candidates.a]\nrecipe = 'careful'\n", "utf-8")
+
+    assert shell.json("recipe", "diff", "default", "forerunner")["learning_rate"] == [1e-3, 1e-5]

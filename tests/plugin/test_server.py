@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from engram_bench.runs.store import find_run, load_run
 from tests.backends.server.test_server import FakeServer, answer
 from tests.conftest import BenchProject
 
@@ -87,3 +88,31 @@ def test_missing_options_are_a_usage_error(project: BenchProject) -> None:
 
     result.stderr.fnmatch_lines(["*backend 'server' needs --engram-server-url, --engram-candidate-model*"])
     assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_a_served_candidate_is_compared_with_the_sessions_own_model(project: BenchProject, server: FakeServer) -> None:
+    names = ("--engram-candidate=lora=lora", "--engram-candidate=served=server:tuned")
+    result = project.run("-m", "accuracy", f"--engram-server-url={server.url}", "--engram-gate=accuracy >= 0%", *names)
+
+    result.assert_outcomes(passed=4)
+    assert {body["model"] for body in server.asked} == {"tuned"}
+    served = load_run(find_run(project.path / "reports", "latest:served"))
+    assert (served.provenance.backend, served.provenance.model, served.baseline_model) == ("server", "tuned", "fake")
+    assert [row.score.passed for row in served.results if row.side == "baseline"] == [False, False]
+
+
+def test_candidates_of_a_servers_session_are_its_models(project: BenchProject, server: FakeServer) -> None:
+    shared = [flag for flag in flags(server) if "candidate" not in flag]
+
+    result = project.run(*shared, "--engram-candidate=a=tuned", "--engram-candidate=b=bare")
+
+    result.assert_outcomes(passed=2, failed=2)
+    found = [load_run(find_run(project.path / "reports", f"latest:{name}")).provenance for name in ("a", "b")]
+    assert [(each.model, each.adapter) for each in found] == [("bare", "tuned"), ("bare", "bare")]
+
+
+def test_a_served_candidate_without_a_server_is_refused(project: BenchProject) -> None:
+    result = project.run("--engram-candidate=served=server:tuned")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*backend 'server' needs --engram-server-url*"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from engram_bench.runs.store import find_run, load_run
 from engram_bench.speed import conditions
 from tests.conftest import BenchProject
 
@@ -293,3 +294,16 @@ def test_a_run_is_compared_with_an_earlier_one_by_their_baselines(timed: BenchPr
     result.stdout.fnmatch_lines(
         ["since run 0001-*", "decode_speed *1000.0 tok/s *50.0 tok/s *-50.0 %*each", "*own baseline*"]
     )
+
+
+@needs_benchmark
+def test_each_candidate_is_timed_beside_its_own_baseline(timed: BenchProject) -> None:
+    (timed.path / "engram.toml").write_text("[candidates.a]\nkind = 'lora'\n[candidates.b]\nkind = 'memory'\n", "utf-8")
+
+    result = run(timed, "-k", "decode_speed and not fused", "--engram-gate=accuracy >= 0%")
+
+    result.stdout.fnmatch_lines(["*test_decode_speed?baseline-a?*", "*test_decode_speed?candidate-a?*"])
+    for name in ("a", "b"):
+        saved = load_run(find_run(timed.path / "reports", f"latest:{name}"))
+        assert [rounds.side for rounds in saved.speed] == ["baseline", "candidate"]
+        assert len(saved.speed[1].baseline_s) == len(saved.speed[1].seconds)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from engram_bench.errors import StoreError, UsageError
 from engram_bench.records import Run, TrainingRecord
 from engram_bench.runs.format import run_from_json, run_to_json
-from engram_bench.runs.store import find_run, list_runs, load_run, save_run
+from engram_bench.runs.store import find_run, list_runs, load_run, save_run, save_runs
 from tests.processes import run_python_on_small_disk, run_python_without_permission, start_python
 from tests.stored_values import PROVENANCE, RUN
 from tests.strategies import records
@@ -219,3 +219,48 @@ def test_read_only_report_folder_is_named(tmp_path: Path) -> None:
     shown = run_python_without_permission(SAVE, tmp_path, 1)
 
     assert shown == f"{tmp_path}/runs: runs cannot be saved here: Permission denied\n\n"
+
+
+# ── candidates ──────────────────────────────────────────────────────────────────────────────────
+
+
+def saved(report_dir: Path, *names: str) -> list[str]:
+    """Names of the runs that a session of these candidates saved."""
+    return [run.name for run in save_runs([replace(RUN, candidate=name) for name in names], report_dir)]
+
+
+def test_runs_of_a_session_are_a_group_with_numbers_in_a_row(tmp_path: Path) -> None:
+    save_run(RUN, tmp_path)
+    first, second = save_runs([replace(RUN, candidate="a"), replace(RUN, candidate="b")], tmp_path)
+
+    assert [run.name[:4] for run in (first, second)] == ["0002", "0003"]
+    assert first.group == second.group == first.name
+    assert load_run(find_run(tmp_path, 3)) == second
+    assert load_run(find_run(tmp_path, 1)).group == ""
+
+
+@pytest.mark.parametrize(
+    ("reference", "number"),
+    [("2:a", 2), ("3:a", 2), ("0002:c", 4), ("4:b", 3), ("5:a", 5), ("6:b", 7), ("latest:a", 6), ("latest:c", 4)],
+)
+def test_a_candidate_of_a_session_is_found_by_any_run_of_it(tmp_path: Path, reference: str, number: int) -> None:
+    for names in (["a"], ["a", "b", "c"], ["a"], ["a", "b"]):
+        saved(tmp_path, *names)
+
+    assert find_run(tmp_path, reference).name.startswith(f"{number:04d}-")
+
+
+@pytest.mark.parametrize("reference", ["1:b", "2:a", "3:a", "9:a", "latest:z", ":a", "1:"])
+def test_a_candidate_that_the_session_did_not_test_is_not_found(tmp_path: Path, reference: str) -> None:
+    saved(tmp_path, "a")
+    saved(tmp_path, "b", "c")
+
+    with pytest.raises(UsageError, match=f"run {reference!r} not found"):
+        find_run(tmp_path, reference)
+
+
+def test_latest_run_of_a_candidate_is_found_past_a_damaged_one(tmp_path: Path) -> None:
+    first, second = saved(tmp_path, "a"), saved(tmp_path, "a")
+    (tmp_path / "runs" / f"{second[0]}.json").write_text('{"candidate": "a"', "utf-8")
+
+    assert find_run(tmp_path, "latest:a").stem == first[0]

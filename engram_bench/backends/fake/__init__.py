@@ -10,6 +10,8 @@ faults:
 - ``"__crash__": PROMPT``: this prompt raises an error.
 - ``"__token_s__": {"bare" | "attached" | "fused": SECONDS}``: time of each new token.
 - ``"__memory__": N``: memory holds at most N prompts at once.
+- ``"__models__": {MODEL: {PROMPT: ANSWER}}``: what the model ``fake/NAME`` knows in place of these answers.
+- ``"__untrainable__": SEED``: training with this seed fails.
 
 The other keys affect trained adapters only:
 
@@ -34,7 +36,7 @@ from engram_bench.backends.common.replay import split
 from engram_bench.backends.common.training_plan import checkpoint_steps
 from engram_bench.backends.fake.generator import UNKNOWN, FakeGenerator
 from engram_bench.backends.fake.model import CONTEXT_LENGTH, FakeModel, FakeTokenizer, fake_model
-from engram_bench.errors import AdapterError, UnsupportedError
+from engram_bench.errors import AdapterError, BackendError, UnsupportedError
 from engram_bench.models.encoding import encode_examples
 from engram_bench.records import DeviceInfo, Recipe, TrainingExample, TrainingRecord
 from engram_bench.system.files import write_atomic
@@ -75,9 +77,12 @@ class FakeBackend:
         """Write prompt → answer into *folder*, beside an empty adapter in PEFT's layout. Zero steps store no answer.
 
         Raises:
-            BackendError: There is no example, or one exceeds the context.
+            BackendError: There is no example, one exceeds the context, or the seed is that of ``__untrainable__``.
         """
         faults, (to_learn, _) = _baseline_file(), split(examples, recipe)
+        if recipe.seed == faults.get("__untrainable__"):
+            msg = f"fake backend: training with seed {recipe.seed} fails (__untrainable__)"
+            raise BackendError(msg)
         forgotten = set(faults.get("__forgets__", ()))
         wrong = faults.get("__wrong__", {})
         learned = {
@@ -133,7 +138,8 @@ class FakeBackend:
             AdapterError: The folder holds no adapter of the fake backend.
         """
         faults = _baseline_file()
-        answers = {prompt: answer for prompt, answer in faults.items() if not prompt.startswith("__")}
+        known = faults.get("__models__", {}).get(model.reference, faults)
+        answers = {prompt: answer for prompt, answer in known.items() if not prompt.startswith("__")}
         learned: dict[str, str] = {}
         if adapter is not None:
             learned = _learned(adapter)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -53,16 +53,21 @@ class FakeTokenizer:
         return bytes(i for i in ids if i != END).decode("utf-8", "replace")
 
 
+@dataclass(frozen=True)
 class FakeModel:
     """A model with the attributes of :class:`engram_bench.models.Model`, without files."""
 
-    reference = "fake"
-    fingerprint = sha256(b"fake").hexdigest()
+    reference: str = "fake"
     folder = Path()
     context_length = CONTEXT_LENGTH
     tokenizer = FakeTokenizer()
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the reference, which is all that such a model consists of."""
+        return sha256(self.reference.encode()).hexdigest()
+
 
 def fake_model(reference: str, *, cache: Path | None = None, progress: Progress = no_progress) -> FakeModel:
-    """The fake model, which is the same for every reference."""
-    return FakeModel()
+    """The fake model, which is the same for every reference but ``fake/NAME``: each of these is a model of its own."""
+    return FakeModel(reference) if reference.startswith("fake/") else FakeModel()
