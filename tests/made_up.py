@@ -178,3 +178,8 @@ def big_comparison() -> Comparison:
 def big_verdicts() -> tuple[Verdict, ...]:
     """What the default gates say of the big run."""
     return tuple(judge(DEFAULT_GATES, big_comparison()))
+
+
+def candidate_run(outcomes: str) -> Run:
+    """A run with a seen case per mark, ``facts/p0`` onwards: 1 is a correct answer; the bare model knows none."""
+    return run_of(*(both(f"facts/p{n}", False, mark == "1", line=n + 1) for n, mark in enumerate(outcomes)))

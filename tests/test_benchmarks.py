@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import side_by_side
+from benchmarks import many_candidates, side_by_side
 from benchmarks.equivalence import TIE, Difference, margin_between
 from benchmarks.roofline import RECIPE, work
 from benchmarks.side_by_side import Row, parts, take_turns
@@ -103,3 +103,26 @@ def test_what_was_found_is_kept_after_every_job(monkeypatch: pytest.MonkeyPatch,
         take_turns("benchmarks.none", ["ours", "theirs"], Path(), options)
 
     assert json.loads(options.json.read_text("utf-8"))["jobs"] == {"ours": [{"process": spent(1)}], "theirs": []}
+
+
+def test_a_sample_of_equal_candidates_and_of_a_better_one() -> None:
+    """The whole count takes minutes; this one is seeded, so that it is always the same."""
+    world = many_candidates.World(np.random.default_rng(1), 143, 0.8, 0.7)
+
+    assert many_candidates.false_better(world, 4, 40) <= 2
+    alone, among = many_candidates.true_better(world, 3, 30)
+    assert alone >= 24
+    assert among <= alone
+    assert many_candidates.false_recipe(world, 3, 0.01, 40) <= 2
+    assert many_candidates.false_gate(world, 3, 0.01, 40) <= 2
+
+
+def test_wordings_of_a_case_have_its_chance_and_two_candidates_the_correlation() -> None:
+    world = many_candidates.World(np.random.default_rng(2), 4000, 0.8, 0.7, wordings=2)
+    chances = world.chances()
+
+    one, other = world.answers(chances, 2)
+
+    assert chances[::2].tolist() == chances[1::2].tolist()
+    assert one.mean() == pytest.approx(0.8, abs=0.02)
+    assert np.corrcoef(one, other)[0, 1] == pytest.approx(0.7, abs=0.04)

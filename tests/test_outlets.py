@@ -7,6 +7,7 @@ part hands a run in which every name, prompt, answer and reason is hostile to ev
 from __future__ import annotations
 
 import ast
+import json
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -20,10 +21,16 @@ import pytest
 import engram_bench
 from engram_bench import door
 from engram_bench.cli import console, main
-from engram_bench.door import hide, inert
+from engram_bench.door import hide, inert, inert_json
 from engram_bench.plugin import outlet
 from engram_bench.records import CaseResult, Comparison, GuardResult, Run, SpeedRounds, SweepPoint, Verdict
+from engram_bench.records.candidates import CandidateSet
 from engram_bench.records.comparison import Estimate
+from engram_bench.reporting.candidate_html import candidate_html
+from engram_bench.reporting.candidate_json import candidate_json
+from engram_bench.reporting.candidate_markdown import candidate_markdown
+from engram_bench.reporting.candidate_plot import pareto_plot
+from engram_bench.reporting.candidate_terminal import candidate_lines
 from engram_bench.reporting.case_html import case_html
 from engram_bench.reporting.changes import change_lines
 from engram_bench.reporting.failure import changed_text, failure_text, misses_text, wordings_text
@@ -39,6 +46,7 @@ from engram_bench.reporting.terminal import comparison_lines
 from engram_bench.reporting.trend import trend_svg
 from engram_bench.runs.history import run_row
 from engram_bench.runs.store import save_run
+from engram_bench.scoring.candidates import candidate_set
 from engram_bench.scoring.comparison import compare, compare_runs
 from engram_bench.scoring.gates import judge, parse_gate
 from engram_bench.system.files import write_atomic
@@ -64,7 +72,7 @@ WAYS_OUT: Mapping[str, set[str]] = {
     "line": set(),
     "getLogger": set(),
     "displayhook": set(),
-    "Markup": {"reporting/html.py", "reporting/case_html.py"},
+    "Markup": {"reporting/html.py", "reporting/case_html.py", "reporting/candidate_html.py"},
     "html": {"plugin/ci.py"},
     "add_global_property": {"plugin/ci.py"},
     "annotation_lines": {"plugin/summary.py"},
@@ -302,6 +310,17 @@ def found() -> tuple[Run, Comparison, tuple[Verdict, ...]]:
     return hostile_run(), comparison(), verdicts()
 
 
+@cache
+def candidates() -> CandidateSet:
+    """A hostile run as one candidate, and as two seeds of another, all with hostile names."""
+    held_out = run_of(both("facts/a/held-1", False, True, test="generalization"))
+    run = hostile(replace(a_run(), results=(*a_run().results, *held_out.results)))
+    turned = replace(
+        run, results=tuple(replace(row, score=replace(row.score, outcome="failed")) for row in run.results)
+    )
+    return candidate_set({HOSTILE_LINE: run, f"two {HOSTILE}": {HOSTILE: run, f"2{HOSTILE}": turned}})
+
+
 def changes(older: Run, newer: Run) -> str:
     return "\n".join(change_lines(older, newer, compare_runs(older, newer), width=60))
 
@@ -321,6 +340,11 @@ REPORTS: Mapping[str, Callable[[], str]] = {
     "markdown": lambda: markdown_report(*found()),
     "job summary": lambda: job_summary(*found()),
     "html": lambda: html_report(*found()),
+    "candidates in a terminal": lambda: "\n".join(candidate_lines(candidates(), verdicts(), width=60, page=HOSTILE)),
+    "candidates in markdown": lambda: candidate_markdown(candidates(), verdicts()),
+    "candidates in html": lambda: candidate_html(candidates(), verdicts()),
+    "candidates as a plot": lambda: pareto_plot(candidates()),
+    "candidates as json": lambda: inert_json(json.dumps(candidate_json(candidates(), verdicts()))),
     "case html": lambda: case_html(*pair()),
     "status": lambda: status_markdown([hostile_run()]),
     "trend": lambda: trend_svg([hostile(run_row(a_run()))] * 2),

@@ -12,6 +12,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "candidates",
         "measures",
         "gates",
+        "comparing",
         "report",
         "ci",
         "extending",

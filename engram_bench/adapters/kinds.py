@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -32,8 +33,8 @@ class RecipeSettings(Protocol):
     """Settings that a recipe is made of."""
 
     @property
-    def steps(self) -> int:
-        """Optimizer steps at most."""
+    def steps(self) -> int | None:
+        """Optimizer steps at most; None takes the recipe's usual number, which grows with the examples."""
 
     @property
     def seed(self) -> int:
@@ -60,11 +61,17 @@ OWN_FIELDS = {field.name for field in fields(Recipe)} - {"kind", "steps", "seed"
 """Fields of a recipe that a recipe file sets under the same name."""
 OF_MEMORIES = {"kind", "steps", "seed", "stop_at_recall", "memory"}
 """Fields of a recipe file that a memory without a LoRA has a use for."""
+OF_LORAS = {"dtype"}
+"""Fields of a recipe file that only a LoRA without a memory has a use for: a memory is trained on the weights that answer."""
+
+
+def _steps(settings: RecipeSettings) -> int:
+    return Recipe().steps if settings.steps is None else settings.steps
 
 
 def _lora_recipe(settings: RecipeSettings, preset: str) -> Recipe:
     recipe = Recipe(
-        steps=settings.steps,
+        steps=_steps(settings),
         seed=settings.seed,
         checkpoints=settings.checkpoints if settings.sweep else 0,
         options={"load_in_4bit": True} if settings.load_in_4bit else {},
@@ -74,13 +81,13 @@ def _lora_recipe(settings: RecipeSettings, preset: str) -> Recipe:
 
 def _memory_recipe(settings: RecipeSettings, preset: str) -> Recipe:
     return _with_fields(
-        memory_recipe(preset=preset or "exact", steps=settings.steps, seed=settings.seed), settings.recipe
+        memory_recipe(preset=preset or "exact", steps=_steps(settings), seed=settings.seed), settings.recipe
     )
 
 
 def _both_recipe(settings: RecipeSettings, preset: str) -> Recipe:
     return _with_fields(
-        both_recipe(preset=preset or "exact", steps=settings.steps, seed=settings.seed), settings.recipe
+        both_recipe(preset=preset or "exact", steps=_steps(settings), seed=settings.seed), settings.recipe
     )
 
 
@@ -119,12 +126,26 @@ class AdapterKind:
             raise UsageError(msg)
         return self.make_recipe(settings, preset)
 
+    def recipe_for(self, settings: RecipeSettings, preset: str, num_examples: int) -> Recipe:
+        """The same recipe for a training on *num_examples* examples: epochs become steps, and the usual steps grow.
+
+        A memory passes over all examples in each of its steps, so that more examples need no more steps.
+        """
+        recipe, wanted = self.recipe(settings, preset), settings.recipe
+        if not self.has_lora:
+            return recipe
+        if epochs := wanted.get("num_train_epochs"):
+            return replace(recipe, steps=math.ceil(epochs * num_examples / recipe.batch_size))
+        usual = 1.0 if settings.steps is None else 0.0
+        return recipe.with_steps_for(num_examples, wanted.get("steps_per_example", usual))
+
     def usable(self, fields: Mapping[str, T]) -> dict[str, T]:
         """Those *fields* of a recipe file that this kind has a use for."""
         return {
             name: value
             for name, value in fields.items()
-            if (self.has_lora or name in OF_MEMORIES) and (self.has_memory or name != "memory")
+            if (self.has_lora or name in OF_MEMORIES) and not (self.has_memory and name in OF_LORAS)
+            if self.has_memory or name != "memory"
         }
 
     def augmentation(self, recipe: Recipe) -> Augmentation:

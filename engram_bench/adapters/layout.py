@@ -119,7 +119,7 @@ def write_peft(folder: Path, updates: Updates, recipe: Recipe, *, base: str) -> 
         "r": recipe.rank,
         "lora_alpha": int(recipe.alpha) if recipe.alpha == int(recipe.alpha) else recipe.alpha,
         "target_modules": sorted(updates if by_path else {name.rpartition(".")[2] for name in updates}),
-        "lora_dropout": 0.0,
+        "lora_dropout": recipe.lora_dropout,
         "bias": "none",
         "fan_in_fan_out": False,
         "use_rslora": recipe.use_rslora,

@@ -28,6 +28,7 @@ COMMANDS = {
     "train": "train the adapter of the patterns, or find the stored one",
     "eval": "ask both models every question, compare the answers, judge the gates",
     "run": "run the whole pipeline: check, generate, train, evaluate, report",
+    "sweep": "try many recipes on the same patterns and keep the best",
     "arms": "compare the variants of an adapter: what each learned, forgot and cost",
     "demo": "show both models' answers side by side, token by token",
     "report": "show or judge a saved run again, without a model",

@@ -7,7 +7,19 @@ import argparse
 from engram_bench.session.options import OPTIONS
 
 PATTERNS = ("patterns",)
-TRAINING = (*PATTERNS, "backend", "model", "kind", "load-in-4bit", "adapter-dir", "retrain", "steps", "seed")
+TRAINING = (
+    *PATTERNS,
+    "backend",
+    "model",
+    "kind",
+    "recipe",
+    "set",
+    "load-in-4bit",
+    "adapter-dir",
+    "retrain",
+    "steps",
+    "seed",
+)
 CANDIDATES = ("candidate", "only")
 """Settings that name several candidates, or choose among them."""
 OF_TESTS = ("items", "gate-only")

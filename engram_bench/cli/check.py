@@ -37,7 +37,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class FileMistake:
     """A mistake in a pattern file."""
 
     path: str
@@ -87,7 +87,7 @@ def _tokenizer(settings: Settings) -> tuple[AnswerTokenizer | None, str]:
     return found, "" if found else f"model {settings.model} is not on this machine yet"
 
 
-def _answer_mistakes(sets: Iterable[PatternSet], tokenizer: AnswerTokenizer) -> Iterator[Finding]:
+def _answer_mistakes(sets: Iterable[PatternSet], tokenizer: AnswerTokenizer) -> Iterator[FileMistake]:
     for each in sets:
         try:
             check_answers([each], tokenizer)
@@ -95,9 +95,11 @@ def _answer_mistakes(sets: Iterable[PatternSet], tokenizer: AnswerTokenizer) -> 
             yield from _mistakes(error)
 
 
-def _load(paths: Sequence[Path], root: Path, known_matchers: Collection[str]) -> tuple[list[PatternSet], list[Finding]]:
+def _load(
+    paths: Sequence[Path], root: Path, known_matchers: Collection[str]
+) -> tuple[list[PatternSet], list[FileMistake]]:
     sets: list[PatternSet] = []
-    mistakes: list[Finding] = []
+    mistakes: list[FileMistake] = []
     for path in paths:
         try:
             sets.append(load_pattern_file(path, root=root, known_matchers=known_matchers))
@@ -110,14 +112,14 @@ def _load(paths: Sequence[Path], root: Path, known_matchers: Collection[str]) ->
     return sets, mistakes
 
 
-def _mistakes(error: PatternFileError) -> Iterator[Finding]:
+def _mistakes(error: PatternFileError) -> Iterator[FileMistake]:
     for text in error.mistakes:
         parts = re.match(r"(?:(?P<file>[^:\s]+): )?(?:line (?P<line>\d+): )?(?P<rest>.*)", text, re.DOTALL)
         assert parts  # every part is optional
         is_file = parts["file"] and (Path(str(error.path)) / parts["file"]).exists()
         path = (Path(str(error.path)) / parts["file"]).as_posix() if is_file else str(error.path)
         rest = parts["rest"] if is_file or not parts["file"] else text
-        yield Finding(path, int(parts["line"]) if parts["line"] else None, rest)
+        yield FileMistake(path, int(parts["line"]) if parts["line"] else None, rest)
 
 
 def _document(pattern_set: PatternSet) -> dict[str, Any]:
@@ -132,5 +134,5 @@ def _document(pattern_set: PatternSet) -> dict[str, Any]:
     }
 
 
-def _mistake_document(mistake: Finding) -> dict[str, Any]:
+def _mistake_document(mistake: FileMistake) -> dict[str, Any]:
     return {"path": mistake.path, "line": mistake.line, "message": mistake.message}

@@ -35,6 +35,7 @@ from engram_bench.patterns.wordings import normalise_prompt
 from engram_bench.records import Case, GenerationSettings, PatternSet, Prompt, Side
 from engram_bench.session.bench import COMPARED, Bench
 from engram_bench.session.plan import free_case, greedy
+from engram_bench.session.settings import OF_LENGTH
 from engram_bench.system.reading import read_text
 
 PROMPTS, QUICK_PROMPTS = 6, 3
@@ -176,8 +177,8 @@ def _quickly_trained(bench: Bench, cases: Sequence[Case], *, quiet: bool) -> Ben
         for each in bench.sets
         if each.kind == "memory"
     )
-    recipe = {name: value for name, value in bench.settings.recipe.items() if name != "num_train_epochs"}
-    settings = replace(bench.settings, recipe=recipe, steps=min(QUICK_STEPS, bench.settings.steps))
+    recipe = {name: value for name, value in bench.settings.recipe.items() if name not in OF_LENGTH}
+    settings = replace(bench.settings, recipe=recipe, steps=min(QUICK_STEPS, bench.tuning.recipe.steps))
     if not quiet:
         say(
             f"no adapter of all patterns yet (engram-bench train): the demo trains a small one on these {len(shown)} patterns"

@@ -135,7 +135,8 @@ def _add(args: argparse.Namespace, settings: Settings) -> int:
         return 0
     backend = registry.create(_backend_name(settings))
     with tempfile.TemporaryDirectory(dir=_made(settings.adapter_dir)) as folder, progress(quiet=args.json) as show:
-        record = backend.extend_memory(model, adapter.path, examples, Path(folder), steps=settings.steps, progress=show)
+        steps = Recipe().steps if settings.steps is None else settings.steps
+        record = backend.extend_memory(model, adapter.path, examples, Path(folder), steps=steps, progress=show)
         return _publish(args, adapter, Path(folder), settings, record)
 
 

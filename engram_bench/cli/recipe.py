@@ -1,8 +1,8 @@
 """Show the recipe of this project's training, explain its fields, or compare two recipes. No model is loaded.
 
-engram-bench recipe show [PRESET|FILE]        every field of the recipe, as TOML
+engram-bench recipe [show] [PRESET|FILE]      every field of the project's recipe or of another, as TOML
 engram-bench recipe explain [FIELD …]         what the fields do, with their ranges and defaults
-engram-bench recipe diff ONE OTHER            the fields in which two recipes differ
+engram-bench recipe diff [[ONE] OTHER]        the fields in which OTHER, or the project's recipe, differs from ONE or the default
 engram-bench recipe schema                    the JSON schema of a recipe file
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,18 @@ from engram_bench.cli.console import say, say_json, table
 from engram_bench.cli.project import find_project
 from engram_bench.errors import UsageError
 from engram_bench.session.options import Settings
-from engram_bench.session.recipe_file import PRESETS, SAME_AS, RecipeFile, expected_of, recipe_schema
+from engram_bench.session.recipe_fields import PRESETS, SAME_AS, RecipeFile, expected_of, recipe_schema, unknown_field
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare what to do and with which recipes."""
-    parser.add_argument("action", choices=("show", "explain", "diff", "schema"), help="What to do.")
+    parser.add_argument(
+        "action",
+        nargs="?",
+        default="show",
+        choices=("show", "explain", "diff", "schema"),
+        help="What to do; default: show.",
+    )
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"Recipes ({', '.join(PRESETS)}, or files), or fields."
     )
@@ -55,7 +61,7 @@ def _explain(args: argparse.Namespace) -> None:
     known = RecipeFile.model_fields
     wanted = [SAME_AS.get(name, name) for name in args.names] or list(known)
     if unknown := [name for name in wanted if name not in known]:
-        msg = f"recipe explain: unknown field {unknown[0]!r}, expected some of {', '.join(known)}"
+        msg = f"recipe explain: {unknown_field(unknown[0])}"
         raise UsageError(msg)
     other = {field: name for name, field in SAME_AS.items()}
     rows = [
@@ -77,16 +83,17 @@ def _explain(args: argparse.Namespace) -> None:
 
 
 def _diff(args: argparse.Namespace) -> None:
-    if len(args.names) != 2:
-        msg = f"recipe diff: got {len(args.names)} recipes, expected two"
+    if len(args.names) > 2:
+        msg = f"recipe diff: got {len(args.names)} recipes, expected two at most"
         raise UsageError(msg)
-    one, other = (_fields(args, name) for name in args.names)
+    compared = [*["default"] * (len(args.names) < 2), *args.names, *[""] * (not args.names)]
+    one, other = (_fields(args, name) for name in compared)
     names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
     if args.json:
         say_json({name: [one.get(name), other.get(name)] for name in names})
     elif names:
         rows = [(name, _toml(one.get(name)), _toml(other.get(name))) for name in names]
-        say(*table(rows, "field", *args.names))
+        say(*table(rows, "field", *(name or "this project" for name in compared)))
     else:
         say("no field differs")
 
@@ -103,10 +110,28 @@ def _fields(args: argparse.Namespace, name: str) -> dict[str, Any]:
     options = recipe.pop("options")
     recipe.pop("checkpoints")
     fields = {"kind": settings.kind, **kind.usable({**recipe, "memory": options})}
+    if "targets" in fields:
+        fields["targets"] = _targets(fields["targets"])
     if epochs := settings.recipe.get("num_train_epochs"):
-        fields |= {"num_train_epochs": epochs}
-        del fields["steps"]
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+        return _in_place_of(fields, "steps", {"num_train_epochs": epochs})
+    if not kind.has_lora:
+        return fields
+    growth = settings.recipe.get("steps_per_example", 1.0 if settings.steps is None else 0.0)
+    return _in_place_of(fields, "steps", {"steps": fields["steps"], "steps_per_example": growth})
+
+
+def _targets(targets: Sequence[str]) -> str | list[str]:
+    """Targets as a recipe file has them."""
+    if tuple(targets) == ("all-linear",):
+        return targets[0]
+    return targets[0][1:-1] if targets[0].startswith("/") else list(targets)
+
+
+def _in_place_of(fields: Mapping[str, Any], name: str, others: Mapping[str, Any]) -> dict[str, Any]:
+    """The *fields* in their order, with *others* in place of one of them."""
+    return {
+        key: value for field in fields for key, value in (others if field == name else {field: fields[field]}).items()
+    }
 
 
 def _settings(args: argparse.Namespace, name: str) -> Settings:

@@ -25,6 +25,7 @@ from engram_bench.records.comparison import (
 )
 from engram_bench.records.patterns import Case, Kind, Pattern, PatternSet, Prompt, SourceLine, SpeedPlan, Split
 from engram_bench.records.runs import GuardOutcome, GuardResult, Provenance, Run, SpeedRounds, SweepPoint, Timing
+from engram_bench.records.search import Trial, TrialState
 from engram_bench.records.training import LORA_TARGETS, Recipe, TrainingExample, TrainingRecord
 
 __all__ = [
@@ -61,6 +62,8 @@ __all__ = [
     "Timing",
     "TrainingExample",
     "TrainingRecord",
+    "Trial",
+    "TrialState",
     "Verdict",
     "VerdictOutcome",
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from engram_bench.records.patterns import Prompt
 
+USUAL_EXAMPLES = 600
+"""Training examples for which the usual number of steps is meant: about 150 patterns with their wordings."""
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Names of the seven linear layers in a Llama block."""
 
@@ -38,6 +41,8 @@ class Recipe:
     """Strength of LoRA's update, which is multiplied by :attr:`scale` on every backend."""
     use_rslora: bool = False
     """Whether the scale is ``alpha / √rank`` (Kalajdzievski 2023, rank-stabilised LoRA, arXiv 2312.03732)."""
+    lora_dropout: float = 0.0
+    """Share of the adapter's inputs that a training step leaves out."""
     targets: tuple[str, ...] = LORA_TARGETS
     """Linear layers that are adapted in a block, by name; or ``all-linear``; or one regular expression between slashes that
     the whole path of a layer matches."""
@@ -71,8 +76,20 @@ class Recipe:
     augmentation: bool = True
     """Whether a LoRA also learns phrasings made of each prompt."""
     seed: int = 0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Data type of the base weights in training; ``auto`` takes the backend's own."""
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Settings of adapter kinds other than LoRA."""
+
+    def with_steps_for(self, num_examples: int, steps_per_example: float) -> Recipe:
+        """The recipe with more steps where there are more than ``USUAL_EXAMPLES`` examples.
+
+        Each further example adds *steps_per_example* steps of ``Recipe().batch_size`` examples, or as many passes over it in
+        batches of another size.
+        """
+        further = max(0, num_examples - USUAL_EXAMPLES)
+        added = math.ceil(further * steps_per_example * Recipe().batch_size / self.batch_size)
+        return replace(self, steps=self.steps + added)
 
     @property
     def scale(self) -> float:
@@ -80,7 +97,7 @@ class Recipe:
         return self.alpha / (self.rank**0.5 if self.use_rslora else self.rank)
 
 
-LATER_FIELDS = ("use_rslora", "layers", "augmentation")
+LATER_FIELDS = ("use_rslora", "layers", "augmentation", "lora_dropout", "dtype")
 """Fields that recipes did not always have: at their defaults they are no part of an adapter's identity."""
 
 

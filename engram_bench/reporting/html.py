@@ -7,19 +7,15 @@ text nodes only.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engram_bench.door import printable
 from engram_bench.records import Comparison, Estimate, LedgerEntry, Measure, Run, State, Verdict
 from engram_bench.reporting.guard_report import guard_table
+from engram_bench.reporting.page import LONGEST_TEXT, asset, environment, policy, script_json
 from engram_bench.reporting.plots import plots
 from engram_bench.reporting.speed_table import speed_table
 from engram_bench.reporting.tables import SPLITS, TABLED, category_table, measure_table, section_of
@@ -27,9 +23,6 @@ from engram_bench.reporting.words import OUTCOMES, change_words, outside, run_li
 from engram_bench.scoring.figures import counts, figure, number
 from engram_bench.scoring.gates import parse_gate, session_passes
 from engram_bench.scoring.metrics import METRICS
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 CARDS = (
     "accuracy",
@@ -56,8 +49,6 @@ STATES: tuple[State, ...] = ("broken", "still_wrong", "fixed", "still_right")
 
 BYTES_PER_CASE = 700
 """Size of the ledger per case, on average: 1,000 cases of any length stay under 1 MB."""
-LONGEST_TEXT = 4000
-"""Longest text of the ledger, in characters."""
 
 
 def html_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
@@ -68,13 +59,12 @@ def html_report(run: Run, comparison: Comparison, verdicts: Sequence[Verdict]) -
     """
     from markupsafe import Markup
 
-    style, script = _asset("plot.css") + _asset("report.css"), _asset("report.js")
+    style, script = asset("plot.css") + asset("report.css"), asset("report.js")
     page = (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
-            policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
-            "base-uri 'none'; form-action 'none'",
+            policy=policy(style, script),
             style=Markup(style),
             script=Markup(script),
             run=run,
@@ -145,8 +135,7 @@ def _ledger_text(ledger: Sequence[LedgerEntry], longest: int) -> str:
         "paths": [printable(path, 300) for path in paths],
         "rows": rows,
     }
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return script_json(data)
 
 
 def _reasoning(entry: LedgerEntry, longest: int) -> list[str]:
@@ -247,32 +236,3 @@ def _state_counts(ledger: Iterable[LedgerEntry]) -> dict[str, int]:
 
 def _words(state: str) -> str:
     return state.replace("_", " ")
-
-
-# ── assets ──────────────────────────────────────────────────────────────────────────────────────
-
-
-@cache
-def _environment() -> Environment:
-    """Jinja with autoescaping; every value except the package's own markup is made printable."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-    from markupsafe import Markup
-
-    return Environment(
-        loader=FunctionLoader(_asset),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value), LONGEST_TEXT),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-@cache
-def _asset(name: str) -> str:
-    return resources.files(__package__).joinpath("templates", name).read_text("utf-8")
-
-
-def _hash(text: str) -> str:
-    """The hash of a text as a source in a content security policy."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -41,7 +41,7 @@ def markdown_report(
     """
     blocks = [
         f"# engram-bench: {code(run.provenance.adapter or 'bare model')} against {code(run.provenance.model)}",
-        *_verdicts(verdicts),
+        *verdict_blocks(verdicts),
         *_guards(run),
         *_tables(comparison, verdicts),
         *_sweep(run),
@@ -71,7 +71,8 @@ def _capitalised(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"
 
 
-def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[str]:
+def verdict_blocks(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """A heading and a table of verdicts; nothing without any."""
     if not verdicts:
         return
     yield "## Gates"

@@ -120,8 +120,8 @@ class _CategoryColumn:
 
 _LEADING = (
     _CategoryColumn("n", lambda measure, _: str(measure.candidate.n if measure.candidate else 0)),
-    _CategoryColumn("baseline", lambda measure, _: _side(measure.baseline, "rate")),
-    _CategoryColumn("candidate", lambda measure, _: _side(measure.candidate, "rate")),
+    _CategoryColumn("baseline", lambda measure, _: side_words(measure.baseline, "rate")),
+    _CategoryColumn("candidate", lambda measure, _: side_words(measure.candidate, "rate")),
     _CategoryColumn("diff\npp", lambda measure, _: change_words(measure).split(" ")[0]),
 )
 _WIDE = (
@@ -219,8 +219,8 @@ def measure_table(
         (
             measure.name,
             str(measure.candidate.n if measure.candidate else 0),
-            _side(measure.baseline, measure.unit),
-            _side(measure.candidate, measure.unit),
+            side_words(measure.baseline, measure.unit),
+            side_words(measure.candidate, measure.unit),
             "; ".join(filter(None, (change_words(measure), measure.note))),
         )
         for name, measure in comparison.measures.items()
@@ -256,7 +256,7 @@ def _wrapped(row: tuple[str, ...], width: int) -> list[tuple[str, ...]]:
     return [(*row[:-1], first), *((*[""] * (len(row) - 1), part) for part in rest)]
 
 
-def _side(estimate: Estimate | None, unit: str) -> str:
+def side_words(estimate: Estimate | None, unit: str) -> str:
     """A side's value: ``98.5 (95-100)`` for a rate, ``4.0 tokens``; empty for None."""
     if estimate is None:
         return ""

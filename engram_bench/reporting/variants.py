@@ -119,7 +119,7 @@ def variants_plot(rows: Sequence[VariantRow]) -> str:
         parts.append(tag("circle", cx=x(row), cy=y(row), r=4.5, class_="baseline" if not row.adapter else "candidate"))
         sides[x(row) > WIDTH / 2].append(row)
     for is_right, side in sides.items():
-        for row, at in zip(side, _apart([y(row) + 4 for row in side], upper + 4, lower + 4), strict=True):
+        for row, at in zip(side, apart([y(row) + 4 for row in side], upper + 4, lower + 4), strict=True):
             label = f"{row.variant}, {row.patterns:,}" if several else row.variant
             parts.append(text(label, x(row) + (-10 if is_right else 10), at, "end halo" if is_right else "halo"))
     described = "; ".join(
@@ -135,7 +135,7 @@ def _count(values: int) -> str:
     return f"{values / 1e6:.2f} M" if values >= 1e6 else f"{values / 1e3:.1f} k"
 
 
-def _apart(wanted: Sequence[float], highest: float, lowest: float) -> list[float]:
+def apart(wanted: Sequence[float], highest: float, lowest: float) -> list[float]:
     """Heights of labels from the top down, each a line apart and as near to its *wanted* height as the two bounds allow.
 
     Labels that do not fit between the bounds go below the lower one.

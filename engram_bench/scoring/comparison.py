@@ -29,18 +29,26 @@ STATES: Mapping[tuple[bool, bool], State] = {
 _Key = tuple[str, str, int]
 
 
-def compare(run: Run) -> Comparison:
+def compare(run: Run, *, slices: bool = True) -> Comparison:
     """The comparison of a run's candidate with its baseline, row by row of the same case, test and sample.
 
     No count includes a row that only one side has, or that a matcher could not score: its case is in ``unscored``, beside
     the run's ``missing``. The order of the results does not matter. The run's measures from outside the cases are part of
     the comparison, and so are the measures of timed rounds.
+
+    Args:
+        run: Run with the results of both sides.
+        slices: Whether to measure every category and every file too, which takes most of the time.
     """
-    baseline, candidate = _rows(run.results, "baseline"), _rows(run.results, "candidate")
-    one_sided = [(baseline.get(key) or candidate[key]).case.id for key in baseline.keys() ^ candidate.keys()]
-    pairs = [Pair(baseline[key], candidate[key]) for key in baseline.keys() & candidate.keys()]
+    pairs, one_sided = _pairs(run)
     measures = (*run.measures, *speed_measures(run.speed).values())
-    return replace(_comparison(pairs, measures, unscored=(*one_sided, *run.missing)), speed=summarise(run.speed))
+    found = _comparison(pairs, measures, unscored=(*one_sided, *run.missing), is_sliced=slices)
+    return replace(found, speed=summarise(run.speed))
+
+
+def scored_pairs(run: Run) -> list[Pair]:
+    """The pairs behind the figures of :func:`compare`, in order of the files."""
+    return sorted(_scored(_pairs(run)[0]), key=_position)
 
 
 def compare_runs(old: Run, new: Run) -> Comparison:
@@ -74,18 +82,12 @@ def _comparison(
     unscored: Iterable[str],
     added: Sequence[str] = (),
     removed: Sequence[str] = (),
+    is_sliced: bool = True,
 ) -> Comparison:
     pairs = sorted(pairs, key=_position)
-    crashed = [pair for pair in pairs if not _is_scored(pair)]
-    # A pattern is correct under every wording only if every wording was scored.
-    incomplete = {pair.pattern for pair in crashed if pair.candidate.test == "consistency"}
-    scored = [
-        pair
-        for pair in pairs
-        if _is_scored(pair) and not (pair.candidate.test == "consistency" and pair.pattern in incomplete)
-    ]
+    crashed, scored = [pair for pair in pairs if not _is_scored(pair)], _scored(pairs)
     slices: defaultdict[str, list[Pair]] = defaultdict(list)
-    for pair in scored:
+    for pair in scored if is_sliced else ():
         slices[f"category:{pair.case.category}"].append(pair)
         slices[f"file:{pair.case.set_name}"].append(pair)
     return Comparison(
@@ -96,6 +98,23 @@ def _comparison(
         added=tuple(added),
         removed=tuple(removed),
     )
+
+
+def _pairs(run: Run) -> tuple[list[Pair], list[str]]:
+    """Rows of the same case, test and sample on both sides of a run, and the ids of cases that only one side has."""
+    baseline, candidate = _rows(run.results, "baseline"), _rows(run.results, "candidate")
+    one_sided = [(baseline.get(key) or candidate[key]).case.id for key in baseline.keys() ^ candidate.keys()]
+    return [Pair(baseline[key], candidate[key]) for key in baseline.keys() & candidate.keys()], one_sided
+
+
+def _scored(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs that figures are computed from: a pattern is correct under every wording only if every wording was scored."""
+    incomplete = {pair.pattern for pair in pairs if pair.candidate.test == "consistency" and not _is_scored(pair)}
+    return [
+        pair
+        for pair in pairs
+        if _is_scored(pair) and not (pair.candidate.test == "consistency" and pair.pattern in incomplete)
+    ]
 
 
 def _rows(results: Iterable[CaseResult], side: str) -> dict[_Key, CaseResult]:

@@ -1,12 +1,14 @@
 """The grammar of gates: what an expression may say, and what it means.
 
-[SCOPE.]METRIC >= | <= [+|-]NUMBER[pp|%|unit]
+[CANDIDATE.][SCOPE.]METRIC >= | <= [+|-]NUMBER[pp|%|unit] [over CANDIDATE]
 
 accuracy >= +10pp                    percentage points over the baseline
 accuracy >= +10%                     relative to the baseline's own value
 accuracy >= 90%                      absolute floor
 answer_tokens <= 12                  absolute ceiling in the metric's unit
 category:http_codes.accuracy >= 95%  one slice; also file:NAME., worst_category., worst_file.
+careful.accuracy >= 90%              one candidate of a set; best. takes the best candidate, every. each of them
+careful.accuracy >= +5pp over fast   percentage points over another candidate
 """
 
 from __future__ import annotations
@@ -19,7 +21,20 @@ from dataclasses import dataclass, field, replace
 from engram_bench.errors import GateSyntaxError, UsageError
 from engram_bench.scoring.metrics import METRICS
 
-GRAMMAR = "[category:NAME.|file:NAME.|worst_category.|worst_file.]METRIC >= or <= [+|-]NUMBER[pp|%|unit]"
+GRAMMAR = (
+    "[CANDIDATE.|best.|every.][category:NAME.|file:NAME.|worst_category.|worst_file.]"
+    "METRIC >= or <= [+|-]NUMBER[pp|%|unit] [over CANDIDATE]"
+)
+
+BEST, EVERY = "best", "every"
+"""Words that address the candidate with the best value, and each candidate of a set."""
+CANDIDATE_NAME = r"\w(?:[\w+.-]*?[\w+-])??"
+"""Name of a candidate as a regular expression: letters, digits, ``_``, ``+``, ``-`` and dots inside (``qwen2.5-lora``).
+
+The expression is lazy, so that a scope behind the name is no part of it.
+"""
+RESERVED_NAMES = frozenset({BEST, EVERY, "over", "category", "file", "worst_category", "worst_file"})
+"""Words of the grammar, which no candidate may have as its name."""
 
 ALIASES = {"consistency": "consistent_accuracy"}
 """Short name → metric. Consistency is gated as *correct under every wording*: one repeated wrong answer must not pass."""
@@ -44,15 +59,25 @@ class Gate:
     """Unit: ``pp``, ``%`` (of 1 for an absolute rate, of the baseline with a sign) or the metric's own unit."""
     is_default: bool = field(default=False, compare=False)
     """Whether the gate is one of ``DEFAULT_GATES`` and not the user's."""
+    candidate: str = ""
+    """Candidate that is judged: a name, ``best`` or ``every``; empty for the only candidate, or each of a set."""
+    over: str = ""
+    """Candidate that a relative gate compares with; empty for the baseline."""
 
     def __str__(self) -> str:
         """The canonical text, which parses to an equal gate."""
-        return f"{self.scope}{'.' * bool(self.scope)}{self.metric} {self.operator} {self._amount}{self.unit}"
+        subject = ".".join(filter(None, (self.candidate, self.scope, self.metric)))
+        return f"{subject} {self.operator} {self._amount}{self.unit}{self._over}"
 
     @property
     def wanted(self) -> str:
         """The rule in words: ``at least +10 pp``."""
-        return f"at {'least' if self.operator == '>=' else 'most'} {self._amount} {self.unit}".rstrip()
+        amount = f"at {'least' if self.operator == '>=' else 'most'} {self._amount} {self.unit}".rstrip()
+        return f"{amount}{self._over}"
+
+    @property
+    def _over(self) -> str:
+        return f" over {self.over}" if self.over else ""
 
     @property
     def _amount(self) -> str:
@@ -72,13 +97,15 @@ class Gate:
 
 
 _GATE = re.compile(
-    r"""\s*
+    rf"""\s*
+    (?:(?!worst_category\.|worst_file\.)(?P<candidate>{CANDIDATE_NAME})\.)?
     (?:(?P<scope>category:.+|file:.+|worst_category|worst_file)\.)?
     (?P<metric>[A-Za-z_]\w*)\s*
     (?P<operator>>=|<=)\s*
     (?P<sign>[+-]?)\s*
-    (?P<number>[0-9]{1,9}(?:\.[0-9]{1,9})?)\s*
-    (?P<unit>[A-Za-z/%]*)\s*""",
+    (?P<number>[0-9]{{1,9}}(?:\.[0-9]{{1,9}})?)\s*
+    (?P<unit>[A-Za-z/%]*)
+    (?:\s+over\s+(?P<over>{CANDIDATE_NAME}))?\s*""",
     re.VERBOSE,
 )
 
@@ -104,6 +131,11 @@ def parse_gate(text: str, *, known: Collection[str] = tuple(METRICS)) -> Gate:
     if metric not in known:
         message = f"gate {text!r}: found metric {metric!r}, expected one of {', '.join(known)}{nearest(metric, known)}"
         raise UsageError(message)
+    if found["over"] and not found["sign"]:
+        message = (
+            f"gate {text!r}: found no sign before the number, expected +{found['number']} or -{found['number']} over"
+        )
+        raise GateSyntaxError(message)
     own_unit = METRICS[metric].unit if metric in METRICS else ""
     relative, number, unit = bool(found["sign"]), float(found["sign"] + found["number"]), found["unit"]
     if advice := _unit_advice(own_unit, relative=relative, number=number, unit=unit):
@@ -111,7 +143,17 @@ def parse_gate(text: str, *, known: Collection[str] = tuple(METRICS)) -> Gate:
         raise GateSyntaxError(message)
     if own_unit == "rate" and not unit:
         number, unit = round(100 * number, 9), "%"
-    return Gate(text.strip(), found["scope"] or "", metric, found["operator"], relative, number, unit or own_unit)
+    return Gate(
+        text.strip(),
+        found["scope"] or "",
+        metric,
+        found["operator"],
+        relative,
+        number,
+        unit or own_unit,
+        candidate=found["candidate"] or "",
+        over=found["over"] or "",
+    )
 
 
 def _unit_advice(own_unit: str, *, relative: bool, number: float, unit: str) -> str:
@@ -143,11 +185,39 @@ DEFAULT_GATES = tuple(
 )
 
 
-def session_gates(texts: Iterable[str] = ()) -> tuple[Gate, ...]:
+def session_gates(texts: Iterable[str] = (), *, candidates: Collection[str] = ()) -> tuple[Gate, ...]:
     """The gates of *texts*, or the default gates without any text.
+
+    Args:
+        texts: Expressions in the grammar of gates.
+        candidates: Names of the candidates that gates may address; none for a session with a single candidate.
 
     Raises:
         GateSyntaxError: An expression does not follow the grammar.
-        UsageError: A metric is unknown.
+        UsageError: A metric or a candidate is unknown.
     """
-    return tuple(parse_gate(text) for text in texts) or DEFAULT_GATES
+    gates = tuple(parse_gate(text) for text in texts) or DEFAULT_GATES
+    check_candidates(gates, candidates)
+    return gates
+
+
+def check_candidates(gates: Iterable[Gate], candidates: Collection[str]) -> None:
+    """Refuse gates that address a candidate which is not there.
+
+    Raises:
+        UsageError: A gate names an unknown candidate, compares a candidate with itself, or addresses a candidate where
+            there is only one.
+    """
+    for gate in gates:
+        named = [name for name in (gate.candidate, gate.over) if name]
+        for name in named:
+            if name not in candidates and not (candidates and name in (BEST, EVERY) and name == gate.candidate):
+                known = (
+                    f"one of {', '.join(candidates)}" if candidates else "no candidate's name: there is one candidate"
+                )
+                hint = nearest(name, [*candidates, BEST, EVERY]) if candidates else ""
+                msg = f"gate {gate.text!r}: found candidate {name!r}, expected {known}{hint}"
+                raise UsageError(msg)
+        if gate.over and gate.over == gate.candidate:
+            msg = f"gate {gate.text!r}: found {gate.over!r} on both sides, expected two candidates"
+            raise UsageError(msg)

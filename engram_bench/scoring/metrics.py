@@ -41,11 +41,12 @@ def agreeing_pairs(texts: Sequence[str]) -> float:
     Source: consistency of Elazar et al. (2021), "Measuring and Improving Consistency in Pretrained Language Models"
     (ParaRel), TACL 9, 1012-1031.
     """
-    counts = Counter(_normalised(text) for text in texts)
+    counts = Counter(normalised(text) for text in texts)
     return sum(c * (c - 1) for c in counts.values()) / (len(texts) * (len(texts) - 1))
 
 
-_normalised = lru_cache(maxsize=65_536)(normalise)
+normalised = lru_cache(maxsize=65_536)(normalise)
+"""An answer as it is compared with other answers."""
 
 # ── metrics of cases ────────────────────────────────────────────────────────────────────────────
 
@@ -90,7 +91,7 @@ def _retention(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
 
 def _agreement(metric: Metric, pairs: Sequence[Pair]) -> Measure:
     n = len(pairs)
-    same = sum(_normalised(p.baseline.completion.said) == _normalised(p.candidate.completion.said) for p in pairs)
+    same = sum(normalised(p.baseline.completion.said) == normalised(p.candidate.completion.said) for p in pairs)
     return Measure(metric.name, metric.unit, None, Estimate(same / n, n, rates.wilson_interval(same, n), same))
 
 
@@ -138,7 +139,7 @@ def _log_prob(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
     return mean(metric, [(before, after) for before, after, _ in values], [unit for *_, unit in values])
 
 
-def _groups(pairs: Iterable[Pair], key: Callable[[Pair], Hashable]) -> list[list[Pair]]:
+def groups_of(pairs: Iterable[Pair], key: Callable[[Pair], Hashable]) -> list[list[Pair]]:
     """Groups of at least two pairs with the same key."""
     groups: defaultdict[Hashable, list[Pair]] = defaultdict(list)
     for pair in pairs:
@@ -147,7 +148,7 @@ def _groups(pairs: Iterable[Pair], key: Callable[[Pair], Hashable]) -> list[list
 
 
 def _consistent_accuracy(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
-    groups = _groups((pair for pair in pairs if not pair.is_sampled), lambda pair: pair.pattern)
+    groups = groups_of((pair for pair in pairs if not pair.is_sampled), lambda pair: pair.pattern)
     if not groups:
         return None
     outcomes = [
@@ -168,22 +169,23 @@ def _agreement_within(metric: Metric, groups: Sequence[Sequence[Pair]]) -> Measu
 
 
 def _paraphrase_consistency(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
-    return _agreement_within(metric, _groups((p for p in pairs if not p.is_sampled), lambda pair: pair.pattern))
+    return _agreement_within(metric, groups_of((p for p in pairs if not p.is_sampled), lambda pair: pair.pattern))
 
 
 def _sampling_consistency(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
-    return _agreement_within(metric, _repeats(pairs))
+    return _agreement_within(metric, repeats_of(pairs))
 
 
-def _repeats(pairs: Sequence[Pair]) -> list[list[Pair]]:
-    return _groups((pair for pair in pairs if pair.is_sampled), lambda pair: pair.case.id)
+def repeats_of(pairs: Iterable[Pair]) -> list[list[Pair]]:
+    """Groups of the sampled repeats of a case, of at least two."""
+    return groups_of((pair for pair in pairs if pair.is_sampled), lambda pair: pair.case.id)
 
 
 def _of_k(judge: Callable[[Iterable[bool]], bool]) -> Callable[[Metric, Sequence[Pair]], Measure | None]:
     """Metric of the share of cases of which any (all) of the k samples pass: pass@k (pass^k) with k all samples."""
 
     def compute(metric: Metric, pairs: Sequence[Pair]) -> Measure | None:
-        groups = _repeats(pairs)
+        groups = repeats_of(pairs)
         if not groups:
             return None
         outcomes = [

@@ -14,7 +14,8 @@ from engram_bench.adapters.kind_names import NAMES as KINDS
 from engram_bench.errors import UsageError
 from engram_bench.models.presets import PRESETS as MODELS
 from engram_bench.session.parsing import adapter_kind, one_of, route, whole_number
-from engram_bench.session.recipe_file import PRESETS, table_of, toml_of
+from engram_bench.session.recipe_fields import PRESETS
+from engram_bench.session.recipe_file import table_of, toml_of
 from engram_bench.session.settings import FORMS, Settings
 from engram_bench.system.files import expanded
 

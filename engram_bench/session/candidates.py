@@ -17,8 +17,9 @@ from engram_bench.errors import UsageError
 from engram_bench.session.candidate_file import chosen_names, declared_candidates
 from engram_bench.session.option import PREFIX
 from engram_bench.session.options import OPTIONS
-from engram_bench.session.recipe_file import PRESETS, changed_fields, checked_fields, read_recipe
-from engram_bench.session.settings import ATTACHED, Settings
+from engram_bench.session.recipe_fields import PRESETS
+from engram_bench.session.recipe_file import changed_fields, checked_fields, read_recipe
+from engram_bench.session.settings import ATTACHED, OF_LENGTH, Settings
 from engram_bench.system.files import expanded
 
 OF_TRAINING = ("recipe", "kind", "steps", "set")
@@ -177,7 +178,9 @@ def _trained(session: Session, fields: Mapping[str, Any], base: Path, source: st
     usable = requested_kind(kind)[0].usable(dict(inherited))
     recipe = {name: value for name, value in recipe.items() if name in {**own, **mine} or name in usable}
     if "steps" in fields or "steps" in session.given:
-        recipe.pop("num_train_epochs", None)
+        recipe = {name: value for name, value in recipe.items() if name not in OF_LENGTH}
+    elif "steps" in mine:
+        recipe.pop("steps_per_example", None)
     return {
         "kind": kind,
         "steps": decided("steps"),

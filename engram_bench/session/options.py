@@ -12,6 +12,7 @@ from engram_bench.backends.specs import SHORTCUTS
 from engram_bench.session.option import Option
 from engram_bench.session.parsing import (
     adapter_kind,
+    auto_or,
     one_of,
     optional,
     positive_number,
@@ -121,10 +122,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("only", "Candidates to test, with commas between them; may be repeated.", (), metavar="NAME"),
     Option(
         "steps",
-        "Largest number of optimizer steps per adapter; replaces the value of the recipe.",
-        "450",
-        parse=whole_number(0),
-        metavar="N",
+        "Largest number of optimizer steps per adapter; replaces the value of the recipe. auto is 450 for up to 600 training "
+        "examples, and one step more for each further example.",
+        "auto",
+        parse=auto_or(whole_number(0)),
+        metavar="N|auto",
     ),
     Option(
         "seed",

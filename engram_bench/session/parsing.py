@@ -89,6 +89,11 @@ def shortcuts(text: str) -> tuple[str, ...]:
     return names
 
 
+def auto_or(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A parser that takes ``auto`` for None."""
+    return lambda text: None if text == "auto" else parse(text)
+
+
 def optional(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """A parser that takes the empty text for None."""
     return lambda text: parse(text) if text else None

@@ -10,7 +10,8 @@ from typing import Any
 
 from engram_bench.errors import UsageError
 from engram_bench.session.option import PREFIX
-from engram_bench.session.options import OPTIONS, Settings
+from engram_bench.session.options import OPTIONS
+from engram_bench.session.settings import OF_LENGTH, Settings
 from engram_bench.system.reading import read_bytes
 from engram_bench.system.secrets import hide_secrets
 
@@ -47,8 +48,8 @@ def read_settings(
     given = {option.field for option in OPTIONS if option.is_given(flags.get(option.dest), ini.get(option.dest))}
     recipe = _recipe(values, root=root, base=cwd if flags.get("engram_recipe") else root, prefix=prefix)
     values |= {name: value for name, value in recipe.items() if name in ("kind", "steps", "seed") and name not in given}
-    if "steps" in given:
-        recipe.pop("num_train_epochs", None)  # steps on the command line or in the ini file stand above every recipe
+    if "steps" in given:  # on the command line or in the ini file, steps stand above every recipe
+        recipe = {name: value for name, value in recipe.items() if name not in OF_LENGTH}
     texts = {name: values.pop(name) for name in ("candidate", "only")}
     values |= {"recipe": recipe, "recipe_name": values["recipe"]}
     settings = Settings(**{field.name: values[field.name] for field in fields(Settings) if field.name in values})

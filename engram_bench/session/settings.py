@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+OF_LENGTH = ("num_train_epochs", "steps_per_example")
+"""Fields of a recipe that change the number of steps."""
 ATTACHED = "attached"
 """Form of an adapter that stands beside the base weights as it was trained."""
 FORMS = (ATTACHED, "fused", "merged", "peft", "mlx")
@@ -38,7 +40,8 @@ class Settings:
     gate: tuple[str, ...]
     gate_only: bool
     report_dir: Path
-    steps: int
+    steps: int | None
+    """None where nobody set it: the recipe's usual number, which grows with the examples."""
     seed: int
     max_tokens: int
     max_reasoning_tokens: int | None

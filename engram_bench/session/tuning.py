@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from engram_bench.adapters import store as adapter_store
 from engram_bench.adapters.folders import find
 from engram_bench.adapters.found import remark
-from engram_bench.adapters.kinds import kind_in, kind_of, requested_kind
+from engram_bench.adapters.kinds import kind_in, requested_kind
 from engram_bench.adapters.store import Adapter, AdapterIdentity
 from engram_bench.patterns.ordinary import replay_examples
 from engram_bench.patterns.render import training_examples
@@ -35,22 +34,15 @@ class Tuning:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe that the settings ask for."""
-        epochs = self.settings.recipe.get("num_train_epochs")
-        if epochs is None:
-            return self._asked
-        return replace(self._asked, steps=math.ceil(epochs * len(self.examples) / self._asked.batch_size))
-
-    @cached_property
-    def _asked(self) -> Recipe:
-        """The recipe before its epochs are steps."""
+        """The recipe that the settings ask for, with steps for these examples."""
         kind, preset = requested_kind(self.settings.kind)
-        return kind.recipe(self.settings, preset)
+        return kind.recipe_for(self.settings, preset, len(self.examples))
 
     @cached_property
     def examples(self) -> tuple[TrainingExample, ...]:
         """The examples that the adapter is trained on."""
-        variants, seed = kind_of(self._asked).augmentation(self._asked), self.settings.seed
+        kind, preset = requested_kind(self.settings.kind)
+        variants, seed = kind.augmentation(kind.recipe(self.settings, preset)), self.settings.seed
         key = ("examples", tuple(each.path for each in self.sets), variants, seed)
         return self.engine.shared.once(key, lambda: training_examples(self.sets, augment=variants, seed=seed))
 

@@ -131,8 +131,13 @@ def _settings_of(variant: str, shared: Settings, adapter: str) -> Settings:
         msg = f"variant {variant!r}: expected baseline, or KIND or KIND+ROUTE of {error}"
         raise UsageError(msg) from error
     settings = candidate_settings(Session(shared), fields, source=f"variant {variant!r}")
-    steps = min(shared.steps, adapter_kind.most_steps(preset) or shared.steps)
+    steps = _fewest(shared.steps, adapter_kind.most_steps(preset))
     return replace(settings, adapter=adapter, steps=steps)
+
+
+def _fewest(*steps: int | None) -> int | None:
+    """The smallest of these bounds; None is no bound."""
+    return min((bound for bound in steps if bound is not None), default=None)
 
 
 # ── one variant ─────────────────────────────────────────────────────────────────────────────────

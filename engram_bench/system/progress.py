@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 Progress = Callable[[str, int, int, str], None]
 """Callable ``progress(stage, done, total, note)``; *stage* is ``download``, ``convert``, ``train``, ``answer`` …"""
-MESSAGES = frozenset({"machine", "store", "wait"})
-"""Stages whose notes are always printed: what this machine lacks, a damaged store, a wait for another process."""
+MESSAGES = frozenset({"machine", "store", "time", "wait"})
+"""Stages whose notes are always printed: what this machine lacks, a damaged store, the time of a long training, a wait for
+another process."""
 
 
 def no_progress(stage: str, done: int, total: int, note: str) -> None:
@@ -19,3 +20,13 @@ def about(name: str, progress: Progress) -> Progress:
     if not name or progress is no_progress:
         return progress
     return lambda stage, done, total, note: progress(stage, done, total, f"{name}{': ' if note else ''}{note}")
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that it is read in: seconds below 100 s, minutes below 100 min, hours beyond."""
+    if 0 < seconds < 0.5:
+        return "under 1 s"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 99.5 else f"{minutes / 60:.1f} h"

@@ -55,6 +55,8 @@ class BackendContract:
 
     recipe: ClassVar[Recipe] = Recipe(rank=8, steps=80, batch_size=4, learning_rate=1e-2, warmup_steps=5)
     """Recipe with which a tiny model learns all examples."""
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "bfloat16")
+    """Data types that a recipe may ask for."""
 
     @classmethod
     def make_backend(cls) -> Backend:
@@ -139,6 +141,30 @@ class BackendContract:
         blocks = {name.partition(".layers.")[2].partition(".")[0] for name in trained_layers(tmp_path)}
         assert len(blocks) == 1
         assert texts(backend.load(model, tmp_path).complete(PROMPTS, SHORT))
+
+    def test_dropout_changes_what_is_learned_and_repeats(self, backend: Backend, model: Any, tmp_path: Path) -> None:
+        recipe = replace(self.recipe, steps=2)
+        found = []
+        for number, rate in enumerate((0.5, 0.5, 0.0)):
+            (tmp_path / str(number)).mkdir()
+            backend.train(model, EXAMPLES, replace(recipe, lora_dropout=rate), tmp_path / str(number))
+            found.append(weights_of(tmp_path / str(number)))
+
+        assert found[0] == found[1]
+        assert found[0] != found[2]
+
+    def test_a_recipe_chooses_the_data_type_of_training(self, backend: Backend, model: Any, tmp_path: Path) -> None:
+        recipe, own, found = replace(self.recipe, steps=2), backend.device().dtype, {}
+        for dtype in ("auto", *self.dtypes):
+            (tmp_path / dtype).mkdir()
+            record = backend.train(model, EXAMPLES, replace(recipe, dtype=dtype), tmp_path / dtype)
+            found[dtype] = (record.dtype.partition(",")[0], weights_of(tmp_path / dtype))
+
+        assert found["auto"][0] == own
+        for dtype in self.dtypes:
+            assert found[dtype][0] == dtype
+            assert (found[dtype][1] == found["auto"][1]) is (dtype == own)
+            assert texts(backend.load(model, tmp_path / dtype).complete(PROMPTS, SHORT))
 
     def test_an_adapter_of_no_steps_answers_as_the_bare_model(
         self, backend: Backend, model: Any, tmp_path: Path

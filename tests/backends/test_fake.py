@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -13,6 +13,8 @@ from tests.backends.contract import EXAMPLES, BackendContract
 
 
 class TestFakeBackend(BackendContract):
+    dtypes: ClassVar[tuple[str, ...]] = ()
+
     @classmethod
     def make_backend(cls) -> FakeBackend:
         return FakeBackend()

@@ -81,3 +81,70 @@ def test_narrow_terminal_is_enough(two_runs: Shell, monkeypatch: pytest.MonkeyPa
     output = two_runs("compare", "1", "2")
 
     assert max(len(line) for line in output.partition("\n\naccuracy")[0].splitlines()) <= 40
+
+
+# ── candidates ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_three_runs_are_compared_with_each_other(two_runs: Shell) -> None:
+    two_runs("eval", EASY, "--retrain")
+
+    output = two_runs("compare", "1", "2", "3")
+
+    assert output.startswith("3 candidates, ")
+    assert "accuracy: row less column (pp)" in output
+    assert "facts/http-404: right 2–3; wrong 1" in output
+    assert max(map(len, output.splitlines())) <= 80
+
+
+def test_names_and_gates_make_candidates_of_two_runs(two_runs: Shell) -> None:
+    report = two_runs.json("compare", "old=1", "new=2", "--gate", "new.accuracy >= -10pp over old")
+
+    assert [each["name"] for each in report["candidates"]] == ["old", "new"]
+    (pair,) = [each for each in report["pairs"] if each["metric"] == "accuracy"]
+    assert (pair["better"], pair["worse"], pair["outcome"]) == (1, 1, "no_difference")
+    assert report["verdicts"][0]["outcome"] == "pass"
+
+
+def test_a_gate_that_fails_is_the_exit_status_and_the_reports_are_written(two_runs: Shell) -> None:
+    output = two_runs(
+        "compare", "1", "2", "--gate=every.accuracy >= 90%", "--html=page.html", "--markdown=page.md", status=1
+    )
+
+    assert "gate failed: every.accuracy 50.0 % (1 of 2) in 1, wanted at least 90 %" in output
+    assert "facts/port-ssh" in (two_runs.path / "page.html").read_text("utf-8")
+    assert (two_runs.path / "page.md").read_text("utf-8").startswith("# engram-bench: 2 candidates\n")
+
+
+def test_several_runs_of_one_name_are_seeds(two_runs: Shell) -> None:
+    report = two_runs.json("compare", "mine=1", "mine=2", "other=2")
+
+    assert [each["seeds"] for each in report["candidates"]] == [["1", "2"], ["2"]]
+    assert {each["case_id"] for each in report["flaky"]} >= {"facts/port-ssh", "facts/http-404"}
+
+
+def test_a_file_is_named_by_its_stem(two_runs: Shell) -> None:
+    (path,) = (two_runs.path / "reports" / "runs").glob("0002-*.json")
+
+    report = two_runs.json("compare", "first=1", str(path))
+
+    assert [each["name"] for each in report["candidates"]] == ["first", path.stem]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("1", "2", "2"), "run '2': found twice"),
+        (("a=1", "a=1", "b=2"), "candidate 'a': found one run twice"),
+        (("best=1", "b=2"), "found the name 'best', expected none of best, category"),
+        (("careful=1", "b=2", "--gate=carefull.accuracy >= 1%"), "did you mean 'careful'?"),
+        (("a=1", "b=2", "--fail-on-broken"), "--fail-on-broken: found candidates"),
+        (("a=1", "b=9"), "run '9' not found"),
+    ],
+)
+def test_candidates_that_cannot_be_compared_are_refused(
+    two_runs: Shell, arguments: tuple[str, ...], message: str
+) -> None:
+    two_runs("compare", *arguments, status=2)
+
+    assert message in " ".join(two_runs.errors.split())

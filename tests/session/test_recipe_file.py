@@ -12,7 +12,8 @@ from engram_bench.adapters.kinds import requested_kind
 from engram_bench.errors import UsageError
 from engram_bench.records import Recipe
 from engram_bench.session.reading import read_settings
-from engram_bench.session.recipe_file import PRESETS, SAME_AS, RecipeFile, expected_of, read_recipe, recipe_schema
+from engram_bench.session.recipe_fields import PRESETS, SAME_AS, RecipeFile, expected_of, recipe_schema
+from engram_bench.session.recipe_file import read_recipe
 
 
 def recipe(tmp_path: Path, choice: str = "", *changes: str) -> dict[str, Any]:
@@ -100,6 +101,9 @@ def test_a_step_learns_from_all_its_passes(tmp_path: Path) -> None:
         ("rank=many", "rank is 'many', expected a whole number of at least 1 and at most 1 024"),
         ("rank=true", "rank is True, expected a whole number"),
         ("learning_rate=0", "learning_rate is 0, expected a number above 0 and at most 1"),
+        ("lora_dropout=1", "lora_dropout is 1, expected a number of at least 0 and below 1"),
+        ("dtype=float16", "dtype is 'float16', expected one of auto, float32, bfloat16"),
+        ("dropout=0.1", "unknown field 'dropout', expected 'lora_dropout'"),
         ("learning_rate=nan", "learning_rate is nan, expected a number above 0"),
         ("schedule=step", "schedule is 'step', expected one of cosine, linear, constant"),
         ("layers=last", "layers is 'last', expected all, first N, last N or FROM-TO"),
@@ -153,6 +157,10 @@ def test_a_recipe_that_is_nowhere_is_named_with_the_presets(tmp_path: Path) -> N
 def test_a_kind_refuses_fields_that_it_has_no_use_for(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="recipe: alpha, rank: an adapter of kind memory has no use for it"):
         trained_with(tmp_path, kind="memory", set=["rank=4", "alpha=2.0"])
+    with pytest.raises(UsageError, match="recipe: lora_dropout: an adapter of kind memory has no use for it"):
+        trained_with(tmp_path, kind="memory", set=["lora_dropout=0.1"])
+    with pytest.raises(UsageError, match="recipe: dtype: an adapter of kind both has no use for it"):
+        trained_with(tmp_path, kind="both", set=["dtype=bfloat16"])
     with pytest.raises(UsageError, match="recipe: memory: an adapter of kind lora has no use for it"):
         trained_with(tmp_path, set=["memory={row_rate=0.1}"])
 
@@ -176,3 +184,56 @@ def test_presets_are_recipes_and_every_field_is_explained() -> None:
         RecipeFile.model_validate(preset)
     assert set(recipe_schema()["properties"]) == {*RecipeFile.model_fields, *SAME_AS}
     assert all(field.description and expected_of(name) for name, field in RecipeFile.model_fields.items())
+
+
+# ── steps that grow with the examples ───────────────────────────────────────────────────────────
+
+
+def steps_of(tmp_path: Path, num_examples: int, **flags: Any) -> int:
+    """Largest number of steps of a session that trains on so many examples."""
+    given = {f"engram_{name}": value for name, value in flags.items()}
+    settings = read_settings(given, {}, root=tmp_path, cwd=tmp_path)
+    kind, preset = requested_kind(settings.kind)
+    return kind.recipe_for(settings, preset, num_examples).steps
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "steps"),
+    [(1, 450), (572, 450), (600, 450), (601, 451), (900, 750), (3000, 2850), (9000, 8850), (300_000, 299_850)],
+)
+def test_the_default_number_of_steps_grows_with_the_examples(tmp_path: Path, num_examples: int, steps: int) -> None:
+    assert steps_of(tmp_path, num_examples) == steps
+
+
+def test_a_larger_batch_needs_fewer_further_steps(tmp_path: Path) -> None:
+    assert steps_of(tmp_path, 3000, set=["batch_size=16"]) == 450 + 1200
+    assert steps_of(tmp_path, 601, set=["batch_size=16"]) == 451
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{"steps": "40"}, {"set": ["steps=40"]}, {"set": ["steps=40"], "recipe": "careful"}],
+    ids=["flag", "field", "beside-preset"],
+)
+def test_steps_that_a_user_sets_do_not_grow(tmp_path: Path, flags: dict[str, Any]) -> None:
+    assert steps_of(tmp_path, 9000, **flags) == 40
+
+
+def test_steps_and_growth_can_be_set_together(tmp_path: Path) -> None:
+    assert steps_of(tmp_path, 1000, set=["steps=40", "steps_per_example=0.5"]) == 40 + 200
+    assert steps_of(tmp_path, 1000, set=["steps_per_example=2.0"]) == 450 + 800
+    assert steps_of(tmp_path, 1000, steps="40", set=["steps_per_example=0.5"]) == 40
+
+
+def test_presets_grow_where_they_stop_at_recall(tmp_path: Path) -> None:
+    assert steps_of(tmp_path, 1000, recipe="careful") == 900 + 800
+    assert steps_of(tmp_path, 1000, recipe="fast") == 450 + 400
+    assert steps_of(tmp_path, 1000, recipe="forerunner") == 100
+
+
+def test_epochs_stand_in_place_of_steps(tmp_path: Path) -> None:
+    assert steps_of(tmp_path, 1000, set=["num_train_epochs=2"]) == 250
+
+
+def test_a_memory_passes_over_all_examples_in_a_step(tmp_path: Path) -> None:
+    assert steps_of(tmp_path, 9000, kind="memory") == 450

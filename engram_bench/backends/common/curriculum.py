@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engram_bench.backends.common.training_plan import batch_indices
 from engram_bench.records import Recipe
+from engram_bench.records.training import USUAL_EXAMPLES
 
 KNOWN_LOSS = math.log(2)
 """Loss (nats) of a token that has half of the probability: an answer whose every token has less is recalled for sure."""
@@ -26,6 +27,8 @@ look costs a quarter of training them."""
 CHECKED_PER_TRAINED = 3
 """Examples that a check reads in about the time in which a step trains one."""
 MAX_STEPS_BETWEEN_CHECKS = 10
+"""Longest pause after a check that failed, in steps, with USUAL_EXAMPLES or fewer; more examples make it as much longer. A full
+check of 3,000 examples costs 125 steps: one every 10 steps would cost more than training."""
 FIRST_PORTION = 8
 """Batches in the first portion of a check; each further portion is twice as large."""
 
@@ -123,7 +126,8 @@ class Curriculum:
             if not is_enough:
                 break
         pause = math.ceil(num_asked / (CHECKED_PER_TRAINED * self._recipe.batch_size))
-        self._next_check = steps_done + min(pause, MAX_STEPS_BETWEEN_CHECKS)
+        longest = MAX_STEPS_BETWEEN_CHECKS * max(1, self._num_examples // USUAL_EXAMPLES)
+        self._next_check = steps_done + min(pause, longest)
         return (self._num_examples - len(missed)) / self._num_examples if is_enough else None
 
     def _portions(self) -> Iterator[list[int]]:

@@ -5,11 +5,9 @@ A pass gives one value per answer token; what an example's tokens say together a
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,22 +19,23 @@ from engram_bench.backends.common.curriculum import HOPELESS_LOSS, KNOWN_LOSS, C
 from engram_bench.backends.common.halving import halving
 from engram_bench.backends.common.packing import Integers
 from engram_bench.backends.common.replay import replayed
+from engram_bench.backends.common.time_left import TimeLeft
 from engram_bench.backends.common.training_plan import checkpoint_steps, learning_rate_at
+from engram_bench.backends.common.training_state import State, load_state, save_state
 from engram_bench.errors import BackendError
 from engram_bench.models.encoding import Encoded
 from engram_bench.records import Recipe
 from engram_bench.records.training_log import TrainingLog
 from engram_bench.system.progress import Progress
-from engram_bench.system.reading import parse_json
-from engram_bench.system.tensor_files import read_arrays, write_arrays
 
 STATE_FILE = "training_state.safetensors"
 STATE_EVERY_S = 15.0
 """Seconds between resumable states."""
+ANSWERED_AHEAD = 8
+"""Steps whose ordinary prompts are answered together."""
 LOOK_TOKENS = 1024
 """Most tokens of a pass without gradients."""
 
-State = Mapping[str, NDArray[Any]]
 Guesses = Callable[[Sequence[int]], Integers]
 """The likeliest token at the position of every answer token of these examples, in one pass."""
 
@@ -51,7 +50,7 @@ class Learner(Protocol):
         """The members of each pass; its tokens are at most *max_tokens*, or one example's."""
 
     def keep_references(self, ordinary: Sequence[int]) -> None:
-        """Keep the bare model's predictions of these answers, in one pass; the adapter does nothing yet."""
+        """Keep the bare model's predictions of these answers, in one pass; before the first step where all have an answer."""
 
     def begin(self) -> None:
         """Forget the gradients of a step that is begun, or begun again."""
@@ -96,6 +95,8 @@ class Trainer:
         recipe: Recipe whose kind has a LoRA.
         required: Indices of the examples that all have to be recalled.
         ordinary: Ordinary prompts, replayed beside the examples.
+        answer: Function that gives the ordinary prompts at some indices their answers, and returns them, when steps first
+            need them; None where all have their answers.
         curriculum: Whether to train mostly on unknown examples (else: on every example equally often).
         max_tokens: Most tokens of a training pass.
     """
@@ -108,12 +109,15 @@ class Trainer:
         *,
         required: Sequence[int] = (),
         ordinary: Sequence[Encoded] = (),
+        answer: Callable[[Sequence[int]], Sequence[Encoded]] | None = None,
         curriculum: bool = True,
         max_tokens: int,
     ) -> None:
         self._learner = learner
         self._every = [*examples, *ordinary]
         self._num_learned = len(examples)
+        self._answer = answer
+        self._held: set[int] = set()  # ordinary prompts whose references are kept
         self._recipe = recipe
         self._max_tokens = max_tokens
         self._curriculum = Curriculum(len(examples), recipe, required=required, prefers_unknown=curriculum)
@@ -125,15 +129,16 @@ class Trainer:
         Raises:
             BackendError: The loss or a gradient is not finite, or memory ran out twice in a step.
         """
-        for members in self._passes(range(self._num_learned, len(self._every))):
-            self._learner.keep_references(members)
+        if self._answer is None:
+            self._hold(range(self._num_learned, len(self._every)))
         self._resume(folder / STATE_FILE, identity)
         recipe, log, checkpoints = self._recipe, self.log, checkpoint_steps(self._recipe)
+        left = TimeLeft(recipe, done=len(log.losses), seconds=log.seconds)
         started = last_saved = time.perf_counter() - log.seconds
         while len(log.losses) < recipe.steps and not log.finished:
             log.losses.append(self._step(len(log.losses)))
             log.seconds = time.perf_counter() - started
-            self._report(progress)
+            self._report(progress, left)
             self._look(self._curriculum.stale())
             if self._curriculum.should_check(len(log.losses)):
                 log.recall = self._curriculum.check(len(log.losses), self._recalled)
@@ -142,7 +147,7 @@ class Trainer:
                 self._save(folder / name, base)
                 log.checkpoints.append(name)
             if time.perf_counter() - last_saved > STATE_EVERY_S:
-                self._save_state(folder / STATE_FILE, identity)
+                save_state(folder / STATE_FILE, identity, self._learner.state(), self.log, self._curriculum)
                 last_saved = time.perf_counter()
         if recipe.steps and not log.finished:
             log.recall = float(self._recalled(range(self._num_learned)).mean())
@@ -156,9 +161,11 @@ class Trainer:
 
     def _step(self, step: int) -> float:
         """Mean loss (nats per answer token) of the batch, after which the adapter has moved."""
-        recipe = self._recipe
-        ordinary = replayed(step, recipe, len(self._every) - self._num_learned)
-        loss = self._gradients([*self._curriculum.batch(step), *(self._num_learned + i for i in ordinary)], step)
+        recipe, ordinary = self._recipe, self._replayed(step)
+        if not self._held.issuperset(ordinary):
+            ahead = (self._replayed(later) for later in range(step, min(step + ANSWERED_AHEAD, recipe.steps)))
+            self._hold(sorted({index for indices in ahead for index in indices} - self._held))
+        loss = self._gradients([*self._curriculum.batch(step), *ordinary], step)
         norm = self._learner.gradient_norm()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             msg = (
@@ -169,6 +176,20 @@ class Trainer:
         clip = recipe.max_grad_norm / norm if norm > recipe.max_grad_norm > 0 else 1.0
         self._learner.move(learning_rate_at(step, recipe) * self._curriculum.pace, clip)
         return loss
+
+    def _replayed(self, step: int) -> list[int]:
+        """The ordinary prompts of a step."""
+        found = replayed(step, self._recipe, len(self._every) - self._num_learned)
+        return [self._num_learned + index for index in found]
+
+    def _hold(self, indices: Sequence[int]) -> None:
+        """Keep the bare model's predictions of ordinary prompts, which get their answers first where they have none."""
+        if self._answer is not None:
+            for index, example in zip(indices, self._answer(indices), strict=True):
+                self._every[index] = example
+        for members in self._passes(indices):
+            self._learner.keep_references(members)
+        self._held.update(indices)
 
     def _gradients(self, indices: Sequence[int], step: int) -> float:
         """Mean loss of a batch, whose gradients the learner has; in passes of half the size once memory ran out."""
@@ -212,10 +233,13 @@ class Trainer:
             found: NDArray[Any] = np.maximum.reduceat(values, lengths.cumsum() - lengths)
         return found
 
-    def _report(self, progress: Progress) -> None:
-        done, steps = len(self.log.losses), self._recipe.steps
-        left = self.log.seconds / done * (steps - done)
-        progress("train", done, steps, f"loss {self.log.losses[-1]:.3f}, {left:.0f} s left at most")
+    def _report(self, progress: Progress, left: TimeLeft) -> None:
+        done = len(self.log.losses)
+        left.note(done, self.log.seconds, float(self._curriculum.known.mean()))
+        if said := left.announcement(self._num_learned):
+            progress("time", 0, 1, said)
+        words = [f"loss {self.log.losses[-1]:.3f}", left.words()]
+        progress("train", done, self._recipe.steps, ", ".join(filter(None, words)))
 
     # ── recall ──────────────────────────────────────────────────────────────────────────────────
 
@@ -255,24 +279,9 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         self._learner.save(folder, base)
 
-    def _save_state(self, path: Path, identity: str) -> None:
-        metadata = {
-            "identity": identity,
-            "done": json.dumps(asdict(self.log)),
-            "curriculum": json.dumps(self._curriculum.state()),
-        }
-        write_arrays(path, self._learner.state(), metadata=metadata)
-
     def _resume(self, path: Path, identity: str) -> None:
         """Take up the state in *path*; one of another training, or a broken one, is ignored (and replaced later)."""
-        try:
-            stored, metadata = read_arrays(path, inside=path.parent)
-            if metadata.get("identity") != identity:
-                return
-            arrays = {name: stored[name] for name in self._learner.state()}
-            log = TrainingLog(**parse_json(metadata["done"]))
-            self._curriculum.resume(parse_json(metadata["curriculum"]))
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
-            return
-        self._learner.resume(arrays)
-        self.log = log
+        found = load_state(path, identity, list(self._learner.state()), self._curriculum)
+        if found is not None:
+            arrays, self.log = found
+            self._learner.resume(arrays)

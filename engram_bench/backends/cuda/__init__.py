@@ -70,8 +70,8 @@ class UnslothBackend(TorchBackend):
             return info
         return replace(info, note=f"{info.note}; no bfloat16 ({runtime.bfloat16().reason})".removeprefix("; "))
 
-    def _open_network(self, model: Model) -> UnslothNetwork:
-        return UnslothNetwork(model.folder, load_in_4bit=self._load_in_4bit, packing=self._plan.packing)
+    def _open_network(self, model: Model, dtype: str = "auto") -> UnslothNetwork:
+        return UnslothNetwork(model.folder, load_in_4bit=self._load_in_4bit, packing=self._plan.packing, dtype=dtype)
 
     def _generator(self, network: Network, lora: Lora | None, tokenizer: ChatTokenizer) -> TextGenerator:
         if not isinstance(network, UnslothNetwork):  # the network of a memory

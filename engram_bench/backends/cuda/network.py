@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from engram_bench.adapters.targets import Shapes
 from engram_bench.backends.common.packing import Integers, TokenBatch
 from engram_bench.backends.cuda import runtime
+from engram_bench.backends.torch.dropout import Dropout
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.backends.torch.network import KVCache, Writes
 from engram_bench.backends.torch.transformers_network import TransformersGradients, context_length_of, linear_shapes
@@ -22,6 +23,8 @@ from engram_bench.errors import BackendError
 
 SLOT = "default"
 """PEFT's name of the adapter that ``get_peft_model`` makes."""
+UNUSED_RATE = 0.5
+"""A dropout that makes Unsloth keep PEFT's layers; its module is replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class Slot:
     rank: int
     scale: float
     targets: tuple[str, ...]
+    has_dropout: bool = False
+    """Whether the slot keeps the layers of PEFT, in place of Unsloth's faster ones, which know no dropout."""
 
     @classmethod
     def of(cls, lora: Lora) -> Slot:
@@ -39,6 +44,7 @@ class Slot:
             rank=max(len(a) for a in lora.a.values()),
             scale=max(lora.scales.values()),
             targets=tuple(sorted({name.rpartition(".")[2] for name in lora.a})),
+            has_dropout=lora.dropout_rate > 0,
         )
 
 
@@ -52,22 +58,26 @@ class UnslothNetwork:
         folder: Hugging Face folder of the model.
         load_in_4bit: Whether the weights are kept in 4 bits.
         packing: Whether batches hold packed rows.
+        dtype: Data type of the computation and of weights that are not in 4 bits; ``auto`` is the fastest one.
 
     Raises:
         BackendError: Unsloth cannot load the model.
     """
 
-    def __init__(self, folder: Path, *, load_in_4bit: bool = False, packing: bool = False) -> None:
+    def __init__(self, folder: Path, *, load_in_4bit: bool = False, packing: bool = False, dtype: str = "auto") -> None:
         self._folder = folder
         self._load_in_4bit = load_in_4bit
         self._packing = packing
-        self._model = load_model(folder, load_in_4bit=load_in_4bit)
+        self._dtype = runtime.compute_dtype() if dtype == "auto" else dtype
+        self._model = load_model(folder, load_in_4bit=load_in_4bit, dtype=self._dtype)
         self.device = str(self._model.device)
         self.context_length = context_length_of(self._model)
         self.shapes: Shapes = linear_shapes(self._model)
         self._slot: Slot | None = None
         self._bound: Lora | None = None
         """Adapter in the slot."""
+        self._dropout: Dropout | None = None
+        """What is left out of the inputs of the adapter in the present pass."""
 
     def logits(
         self,
@@ -97,6 +107,7 @@ class UnslothNetwork:
             keywords["attention_mask"] = torch.tensor(batch.mask, device=self.device)[:, None]  # (B, 1, T, T)
             keywords["position_ids"] = torch.from_numpy(batch.positions).to(self.device)
         ids = torch.from_numpy(batch.ids).to(self.device)
+        self._dropout = lora.dropout if lora is not None else None
         with self.adapted(lora) as model, self._precision():
             logits: Tensor = model(input_ids=ids, use_cache=False, **keywords).logits  # (B, T, V)
         return logits[row_index, column_index].float()
@@ -126,7 +137,11 @@ class UnslothNetwork:
         if self._load_in_4bit:
             raise BackendError("fused: the base weights have 4 bits, expected a session without --engram-load-in-4bit")
         fused = copy.copy(self)
-        fused._model, fused._slot, fused._bound = load_model(self._folder, load_in_4bit=False), None, None
+        fused._model, fused._slot, fused._bound = (
+            load_model(self._folder, load_in_4bit=False, dtype=self._dtype),
+            None,
+            None,
+        )
         for name in lora.a:
             weight = fused._model.get_submodule(name).weight
             weight.data += lora.delta(name).to(weight.dtype)
@@ -164,20 +179,28 @@ class UnslothNetwork:
 
     def _open_slot(self, slot: Slot) -> None:
         if self._slot is not None:  # a wrapped model cannot be unwrapped completely
-            self._model = load_model(self._folder, load_in_4bit=self._load_in_4bit)
+            self._model = load_model(self._folder, load_in_4bit=self._load_in_4bit, dtype=self._dtype)
         with runtime.quiet():
             self._model = fast_language_model().get_peft_model(
                 self._model,
                 r=slot.rank,
                 lora_alpha=slot.scale * slot.rank,
                 target_modules=list(slot.targets),
-                lora_dropout=0.0,
+                lora_dropout=UNUSED_RATE if slot.has_dropout else 0.0,
                 bias="none",
                 use_gradient_checkpointing=False,
                 random_state=0,
                 max_seq_length=self.context_length,
             )
+            if slot.has_dropout:
+                self._watch_inputs()
         self._slot, self._bound = slot, None
+
+    def _watch_inputs(self) -> None:
+        """Replace the dropout of PEFT, which draws by position in a batch, with ours."""
+        for name, layer in self._model.get_base_model().named_modules():
+            if hasattr(layer, "lora_A"):
+                layer.lora_dropout[SLOT] = _LeftOut(self, name)
 
     def _precision(self) -> Any:
         """Mixed precision as in Unsloth's trainer; float32 weights need none."""
@@ -185,12 +208,26 @@ class UnslothNetwork:
         return nullcontext() if dtype == torch.float32 else torch.autocast(self.device.partition(":")[0], dtype)
 
 
+class _LeftOut(nn.Module):
+    """The inputs of one layer's adapter, without what the present pass leaves out."""
+
+    def __init__(self, network: UnslothNetwork, name: str) -> None:
+        super().__init__()
+        self._present = lambda: network._dropout
+        self._name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The inputs (B, T, in) times their factors."""
+        dropout = self._present()
+        return x if dropout is None else x * dropout.factor(self._name, x.shape[-1]).view_as(x).to(x.dtype)
+
+
 def fast_language_model() -> Any:
     """Unsloth's ``FastLanguageModel`` class."""
     return runtime.start().FastLanguageModel
 
 
-def load_model(folder: Path, *, load_in_4bit: bool) -> Any:
+def load_model(folder: Path, *, load_in_4bit: bool, dtype: str) -> Any:
     """The bare model, frozen, without dropout and without its own generation settings.
 
     Raises:
@@ -204,7 +241,7 @@ def load_model(folder: Path, *, load_in_4bit: bool) -> Any:
             model, _ = fast_language_model().from_pretrained(
                 str(folder),
                 max_seq_length=config.max_position_embeddings,
-                dtype=getattr(torch, runtime.compute_dtype()),
+                dtype=getattr(torch, dtype),
                 load_in_4bit=load_in_4bit,
                 local_files_only=True,
             )

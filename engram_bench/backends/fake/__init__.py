@@ -190,14 +190,16 @@ def _learned(adapter: Path) -> dict[str, str]:
 
 
 def _write_adapter(folder: Path, learned: Mapping[str, str], recipe: Recipe) -> None:
-    """Write the answers, beside an adapter in PEFT's layout that holds seed and 1."""
+    """Write the answers, beside an adapter in PEFT's layout that holds a number of the recipe and 1."""
     import numpy as np
 
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "fake_answers.json", json.dumps(learned))
     config = {"peft_type": "LORA", "r": recipe.rank, "lora_alpha": recipe.alpha, "target_modules": []}
     write_atomic(folder / "adapter_config.json", json.dumps(config))
-    write_arrays(folder / "adapter_model.safetensors", {"seed": np.array([recipe.seed, 1], np.float32)})
+    write_arrays(
+        folder / "adapter_model.safetensors", {"seed": np.array([recipe.seed + recipe.lora_dropout, 1], np.float32)}
+    )
 
 
 def _is_random(folder: Path) -> bool:

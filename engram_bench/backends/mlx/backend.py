@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from engram_bench.backends.mlx.memory import check_supported, load_memory
 from engram_bench.backends.mlx.memory_training import MlxMemoryEngine
 from engram_bench.backends.mlx.network import MlxNetwork, open_network
 from engram_bench.backends.mlx.training import MlxLearner
-from engram_bench.errors import UnsupportedError
+from engram_bench.errors import BackendError, UnsupportedError
 from engram_bench.memory.config import config_of
 from engram_bench.memory.files import load_memory_files
 from engram_bench.memory.recipe import train_memory
@@ -94,16 +95,20 @@ class MlxBackend:
             note=mlx_device().note if runtime.is_accelerated() else self._processor_note(),
         )
 
-    def remarks(self) -> list[str]:
-        """Abilities that the settings need and the processor lacks or is slow at; reported when a training begins."""
+    def remarks(self, dtype: str = "auto") -> list[str]:
+        """Abilities that a training in *dtype* needs and the processor lacks or is slow at; reported when it begins."""
         if runtime.is_accelerated():
             return []
         unfused = runtime.fused_kernels().reason
-        return [*self._slow(), *([f"mlx fuses no kernels ({unfused}) and computes more slowly"] if unfused else [])]
+        return [
+            *self._slow(dtype),
+            *([f"mlx fuses no kernels ({unfused}) and computes more slowly"] if unfused else []),
+        ]
 
-    def _slow(self) -> list[str]:
-        slow = "" if self._dtype == "float32" else runtime.short_products(self._dtype).reason
-        return [f"{self._dtype} is slow here ({slow}): float32 is faster"] if slow else []
+    def _slow(self, dtype: str = "auto") -> list[str]:
+        dtype = self._dtype if dtype == "auto" else dtype
+        slow = "" if dtype == "float32" else runtime.short_products(dtype).reason
+        return [f"{dtype} is slow here ({slow}): float32 is faster"] if slow else []
 
     def _processor_note(self) -> str:
         note = mlx_note(describe(*preload_blas()), runtime.fused_kernels().reason)
@@ -127,7 +132,7 @@ class MlxBackend:
             AdapterError: The model has no layer of one of the recipe's targets.
         """
         train = trained_as(recipe, {LORA: self._train_lora, MEMORY: self._train_memory}, self.name)
-        tell(self.remarks(), progress)
+        tell(self.remarks(recipe.dtype), progress)
         runtime.forget_peak()
         return train(model, examples, recipe, folder, progress)
 
@@ -138,8 +143,13 @@ class MlxBackend:
         learned, ordinary = split(examples, recipe)
         encoded = encode_examples(model, learned, model.context_length)
         held = own_answers(model, self.load(model, None), ordinary)
+        dtype = self._dtype if recipe.dtype == "auto" else recipe.dtype
         learner = MlxLearner(
-            self._open(model), [*encoded, *held], recipe, pad_id=model.tokenizer.pad_id, packing=self._packing
+            self._trainable(model, dtype),
+            [*encoded, *held],
+            recipe,
+            pad_id=model.tokenizer.pad_id,
+            packing=self._packing,
         )
         trainer = Trainer(
             learner,
@@ -154,12 +164,27 @@ class MlxBackend:
             recipe,
             [*encoded, *held],
             model.fingerprint,
-            f"mlx {runtime.device_name()} {self._dtype} {self._kernels} {self._packing} {self._curriculum}",
+            f"mlx {runtime.device_name()} {dtype} {self._kernels} {self._packing} {self._curriculum}",
         )
         with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
             log = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
         log.parameters = learner.num_parameters
-        return log.record(self.device(), peak_memory_mb=runtime.peak_mb())
+        return log.record(replace(self.device(), dtype=dtype), peak_memory_mb=runtime.peak_mb())
+
+    def _trainable(self, model: Model, dtype: str) -> MlxNetwork:
+        """The bare model with weights of this data type, beside those that answer where these have another.
+
+        Raises:
+            BackendError: The weights are quantized, which gives them no such data type.
+        """
+        if dtype == self._dtype:
+            return self._open(model)
+        with in_memory(f"loading {model.reference}"):
+            network = open_network(model.folder, dtype, fast=self._kernels and dtype == "float32")
+        if network.is_quantized:
+            msg = f"recipe: dtype is {dtype!r}, but the weights of {model.reference} are quantized, expected auto"
+            raise BackendError(msg)
+        return network
 
     def _train_memory(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress

@@ -77,6 +77,11 @@ class MlxNetwork:
         logits: mx.array = shell(hidden[None] if hidden.ndim == 2 else hidden, cache=None)  # (B, T, V)
         return (logits[0] if hidden.ndim == 2 else logits).astype(mx.float32)
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether some weights have fewer bits than any data type."""
+        return any(isinstance(part, nn.QuantizedLinear) for _, part in self.module.named_modules())
+
     @cached_property
     def plain_head(self) -> mx.array | None:
         """Weights (V, hidden) of the head; None if the logits differ from the product with these weights."""
@@ -155,10 +160,13 @@ def open_network(folder: Path, dtype: str, *, fast: bool = False) -> MlxNetwork:
     return MlxNetwork(module, packs=packs)
 
 
-def attach(module: nn.Module, names: Sequence[str], *, rank: int, scale: float) -> nn.Module:
-    """A copy of *module* that shares the weights and has LoRA layers of mlx-lm at *names*, the only trainable layers."""
+def attach(module: nn.Module, names: Sequence[str], *, rank: int, scale: float, dropout: float = 0.0) -> nn.Module:
+    """A copy of *module* that shares the weights and has LoRA layers of mlx-lm at *names*, the only trainable layers.
+
+    A copy with *dropout* leaves out inputs of these layers while it is in the mode of training.
+    """
     copied = _copy(module)
-    config = {"rank": rank, "scale": scale, "dropout": 0.0, "keys": set(names)}
+    config = {"rank": rank, "scale": scale, "dropout": dropout, "keys": set(names)}
     linear_to_lora_layers(copied, len(copied.layers), config)
     return copied
 

@@ -7,10 +7,12 @@ passes are ours; layers and optimizer are mlx-lm's and mlx's.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import mlx.core as mx
 import numpy as np
@@ -22,8 +24,8 @@ from engram_bench.adapters.files import Floats
 from engram_bench.adapters.layout import write_peft
 from engram_bench.adapters.targets import adapted_layers
 from engram_bench.backends.common.packing import Integers
-from engram_bench.backends.common.training_loop import State
 from engram_bench.backends.common.training_plan import ADAM_BETAS
+from engram_bench.backends.common.training_state import State
 from engram_bench.backends.mlx.batches import Batch, loss_of, losses_of, plan_batch, states_of
 from engram_bench.backends.mlx.network import MlxNetwork, attach, lora_updates
 from engram_bench.backends.mlx.passes import group
@@ -46,7 +48,8 @@ class MlxLearner:
         self, network: MlxNetwork, examples: Sequence[Encoded], recipe: Recipe, *, pad_id: int, packing: bool = True
     ) -> None:
         names = adapted_layers(recipe, network.shapes)
-        self._module = attach(network.module, names, rank=recipe.rank, scale=recipe.scale)
+        self._module = attach(network.module, names, rank=recipe.rank, scale=recipe.scale, dropout=recipe.lora_dropout)
+        self._module.eval()
         self._module.load_weights(starting_values(network, names, recipe), strict=False)
         self._network = MlxNetwork(self._module, packs=network.packs)
         self._packed = packing and network.packs
@@ -63,6 +66,7 @@ class MlxLearner:
         self._optimizer.init(self._module.trainable_parameters())
         self._loss_and_gradients = nn.value_and_grad(self._module, partial(loss_of, self._network))
         self._gradients: Any = None
+        self._num_passes = 0  # of the step so far
         self._references: dict[int, mx.array] = {}
         """The bare model's last states where it predicts its answer, by ordinary prompt."""
         # mlx 0.32 keeps the shapes of a shapeless function whose first call is inside a gradient and depends on no trained
@@ -90,7 +94,7 @@ class MlxLearner:
 
     def begin(self) -> None:
         """Forget the gradients of a step that is begun, or begun again."""
-        self._gradients = None
+        self._gradients, self._num_passes = None, 0
 
     def accumulate(
         self, learned: Sequence[int], ordinary: Sequence[int], *, scale: float, anchor_scale: float, step: int
@@ -98,12 +102,27 @@ class MlxLearner:
         """The losses (nats) of the answer tokens to be learned, in order, and the tokens computed, in one pass."""
         batch = self._batch(learned, ordinary)
         references = mx.concatenate([self._references[i] for i in ordinary]) if ordinary else None
-        (_, losses), found = self._loss_and_gradients(batch, references, scale=scale, anchor_scale=anchor_scale)
+        with self._dropping(step):
+            (_, losses), found = self._loss_and_gradients(batch, references, scale=scale, anchor_scale=anchor_scale)
         if self._gradients is not None:
             found = tree_map(lambda a, b: a + b, self._gradients, found)
         mx.eval(losses, found)
         self._gradients = found
         return np.array(losses), batch.plan.num_tokens
+
+    @contextmanager
+    def _dropping(self, step: int) -> Iterator[None]:
+        """Context in which the LoRA layers leave out inputs, drawn by the seed, the step and the number of the pass."""
+        if not self._recipe.lora_dropout:
+            yield
+            return
+        mx.random.seed(crc32(f"{self._recipe.seed}/{step}/{self._num_passes}".encode()))
+        self._num_passes += 1
+        self._module.train()
+        try:
+            yield
+        finally:
+            self._module.eval()
 
     def gradient_norm(self) -> float:
         """Length of the gradients of all values together."""

@@ -89,13 +89,13 @@ class CpuBackend(TorchBackend):
             note="; ".join([works, *self._slow(), *map(_in_words, self._lacking())]),
         )
 
-    def remarks(self) -> list[str]:
+    def remarks(self, dtype: str = "auto") -> list[str]:
         """Requested abilities that are slow here, and abilities that torch usually has and that are missing."""
         unusual = [able for able in self._lacking() if able != presorts(torch.float32)]
-        return [*self._slow(), *map(_in_words, unusual)]
+        return [*self._slow(dtype), *map(_in_words, unusual)]
 
-    def _slow(self) -> Iterator[str]:
-        if self._device == "cpu" and "bfloat16" in (self._dtype, self._products):
+    def _slow(self, dtype: str = "auto") -> Iterator[str]:
+        if self._device == "cpu" and "bfloat16" in (self._dtype, self._products, dtype):
             able = short_products()
             if not able.is_there:
                 yield f"bfloat16 is slow here ({able.reason}): float32 is faster"
@@ -107,9 +107,14 @@ class CpuBackend(TorchBackend):
         sorted_dtypes = dict.fromkeys((torch.float32, DTYPES[self._products])) if self._presort else ()
         return [able for able in (*map(presorts, sorted_dtypes), *backward_operators()) if not able.is_there]
 
-    def _open_network(self, model: Model) -> Network:
-        dtype = DTYPES[self._dtype]
-        return open_network(model.folder, device=self._device, dtype=dtype, lean=self._lean, presort=self._presort)
+    def _open_network(self, model: Model, dtype: str = "auto") -> Network:
+        return open_network(
+            model.folder,
+            device=self._device,
+            dtype=DTYPES[self._dtype if dtype == "auto" else dtype],
+            lean=self._lean,
+            presort=self._presort,
+        )
 
     def _placement(self) -> tuple[str, torch.dtype]:
         return self._device, DTYPES[self._dtype]

@@ -18,7 +18,7 @@ from engram_bench.adapters.kinds import BOTH, LORA, MEMORY, kind_in, trained_as
 from engram_bench.backends.common.decoding import DecodingPlan
 from engram_bench.backends.common.generating import TextGenerator, block_at, check_sequences
 from engram_bench.backends.common.halving import in_memory
-from engram_bench.backends.common.replay import own_answers, split
+from engram_bench.backends.common.replay import ReplayedExamples, split
 from engram_bench.backends.common.training_loop import Trainer
 from engram_bench.backends.common.training_plan import identity_of, peak_memory_mb
 from engram_bench.backends.machine.remarks import tell
@@ -81,13 +81,13 @@ class TorchBackend(ABC):
     def device(self) -> DeviceInfo:
         """Where this backend runs, with the versions of the libraries it uses."""
 
-    def remarks(self) -> list[str]:
-        """Abilities that the settings need and this machine lacks or is slow at; reported when a training begins."""
+    def remarks(self, dtype: str = "auto") -> list[str]:
+        """Abilities that a training in *dtype* needs and this machine lacks or is slow at; reported when it begins."""
         return []
 
     @abstractmethod
-    def _open_network(self, model: Model) -> Network:
-        """The bare model, its weights read now."""
+    def _open_network(self, model: Model, dtype: str = "auto") -> Network:
+        """The bare model, its weights read now in this data type; ``auto`` is that of the answers."""
 
     def train(
         self,
@@ -108,7 +108,7 @@ class TorchBackend(ABC):
         """
         ways = {LORA: self._train_lora, MEMORY: self._train_memory, BOTH: self._train_both}
         train = trained_as(recipe, ways, self.name)
-        tell(self.remarks(), progress)
+        tell(self.remarks(recipe.dtype), progress)
         with in_memory(f"training a {recipe.kind} on {len(examples)} examples"):
             return train(model, examples, recipe, folder, progress)
 
@@ -144,8 +144,10 @@ class TorchBackend(ABC):
     def _train_lora(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
     ) -> TrainingRecord:
-        trained = self._run_lora(self._open(model), model, examples, recipe, folder, progress, None, "")
-        return self._record(trained.log, products=self._products)
+        dtype = "" if recipe.dtype in ("auto", self.device().dtype.partition(",")[0]) else recipe.dtype
+        network = self._open_network(model, dtype) if dtype else self._open(model)
+        trained = self._run_lora(network, model, examples, recipe, folder, progress, None, "")
+        return self._record(trained.log, products="" if dtype == "bfloat16" else self._products, dtype=dtype)
 
     def _train_both(
         self, model: Model, examples: Sequence[TrainingExample], recipe: Recipe, folder: Path, progress: Progress
@@ -176,14 +178,15 @@ class TorchBackend(ABC):
     ) -> TrainedLora:
         learned, ordinary = split(examples, recipe)
         encoded = encode_examples(model, learned, network.context_length)
-        held = own_answers(model, self._generator(network, None, model.tokenizer), ordinary)
+        bare = self._generator(network, None, model.tokenizer)
+        every = ReplayedExamples(model, bare, encoded, ordinary, later=isinstance(bare, TorchGenerator))
         network.spare_memory(True)
         try:
             lora = new_lora(network.shapes, recipe, network.device)
             learner = TorchLearner(
                 network,
                 lora,
-                [*encoded, *held],
+                every,
                 recipe,
                 packing=self._plan.packing,
                 pad_id=model.tokenizer.pad_id,
@@ -195,21 +198,22 @@ class TorchBackend(ABC):
                 encoded,
                 recipe,
                 required=as_written(learned),
-                ordinary=held,
+                ordinary=every.ordinary,
+                answer=every.answer,
                 curriculum=self._curriculum,
                 max_tokens=min(PASS_TOKENS, self._plan.max_batch_tokens),
             )
             settings = f"{self._training_settings()} {companion_identity}".rstrip()
-            identity = identity_of(recipe, [*encoded, *held], model.fingerprint, settings)
+            identity = identity_of(recipe, every, model.fingerprint, settings)
             log = trainer.run(folder, progress=progress, base=model.reference, identity=identity)
         finally:
             network.spare_memory(False)
         log.parameters = lora.values.numel()
         return TrainedLora(lora, log, trainer, learner)
 
-    def _record(self, log: TrainingLog, *, products: str = "") -> TrainingRecord:
-        """The record of a training whose large products had factors of this data type; empty: the network's."""
-        info = self.device()
+    def _record(self, log: TrainingLog, *, products: str = "", dtype: str = "") -> TrainingRecord:
+        """The record of a training with weights and factors of large products of these data types; empty: as in answers."""
+        info = replace(self.device(), dtype=dtype) if dtype else self.device()
         if products not in ("", info.dtype):
             info = replace(info, dtype=f"{info.dtype}, {products} products")
         return log.record(replace(info, backend=self.name), peak_memory_mb=self._peak_memory_mb())
@@ -225,14 +229,12 @@ class TorchBackend(ABC):
         """
         if adapter is None:
             return self._generator(self._open(model), None, model.tokenizer)
-        kind, memory, lora = kind_in(adapter), None, None
+        kind = kind_in(adapter)
         if not kind.has_memory and needs_peft(adapter):
             return self._load_peft(model, adapter, fused=fused)
         network = self._memory_network(model) if kind.has_memory else self._open(model)
-        if kind.has_memory:
-            memory = load_memory(load_memory_files(adapter, model), network.device)
-        if kind.has_lora:
-            lora = load_lora(adapter, network.shapes, network.device)
+        memory = load_memory(load_memory_files(adapter, model), network.device) if kind.has_memory else None
+        lora = load_lora(adapter, network.shapes, network.device) if kind.has_lora else None
         if lora is not None and fused:
             network, lora = network.merged(lora), None
         if memory is None:

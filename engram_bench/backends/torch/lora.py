@@ -13,6 +13,7 @@ from torch import Tensor
 
 from engram_bench.adapters.layout import LoraUpdate, check_fits, read_updates, write_peft
 from engram_bench.adapters.targets import Shapes, adapted_layers
+from engram_bench.backends.torch.dropout import Dropout
 from engram_bench.records import Recipe
 
 
@@ -22,11 +23,23 @@ class Lora:
     They lie in one vector, so that clipping, the optimizer and the resumable state are a few operations on a few tensors.
     """
 
-    def __init__(self, shapes: Shapes, *, ranks: Mapping[str, int], scales: Mapping[str, float], device: str) -> None:
+    def __init__(
+        self,
+        shapes: Shapes,
+        *,
+        ranks: Mapping[str, int],
+        scales: Mapping[str, float],
+        device: str,
+        dropout_rate: float = 0.0,
+    ) -> None:
         self.scales = dict(scales)
+        self.dropout_rate = dropout_rate
+        """Share of the inputs that a training step leaves out."""
         self.version = 0
         """Counts changes of the values, for networks that keep a prepared copy."""
         self.gradient: Tensor | None = None
+        self.dropout: Dropout | None = None
+        """What is left out of the inputs in the present pass; None but in a training step with dropout."""
         self._sizes = {name: (ranks[name], *shapes[name]) for name in shapes}
         num_values = sum(rank * (outputs + inputs) for rank, outputs, inputs in self._sizes.values())
         self.values = torch.zeros(num_values, device=device)
@@ -85,6 +98,7 @@ def new_lora(shapes: Shapes, recipe: Recipe, device: str) -> Lora:
         ranks=dict.fromkeys(names, recipe.rank),
         scales=dict.fromkeys(names, recipe.scale),
         device=device,
+        dropout_rate=recipe.lora_dropout,
     )
     random = torch.Generator().manual_seed(recipe.seed)
     for a in lora.a.values():

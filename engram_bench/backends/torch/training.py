@@ -13,8 +13,9 @@ from torch import Tensor
 
 from engram_bench.adapters.files import Floats
 from engram_bench.backends.common.packing import Integers, TokenBatch, group, pack, pad
-from engram_bench.backends.common.training_loop import State
 from engram_bench.backends.common.training_plan import ADAM_BETAS
+from engram_bench.backends.common.training_state import State
+from engram_bench.backends.torch.dropout import Dropout
 from engram_bench.backends.torch.lora import Lora
 from engram_bench.backends.torch.network import Anchor, Network, Writes
 from engram_bench.models.encoding import Encoded
@@ -110,9 +111,16 @@ class TorchLearner:
         if ordinary:
             anchor = Anchor(rows[len(labels) :], torch.cat([self._references[i] for i in ordinary]), anchor_scale)
         writes = _writes(self._companion, tokens, learned, step)
-        losses = self._adapter_gradients.loss_and_gradients(
-            tokens, rows[: len(labels)], labels, scale, anchor, writes=writes
-        )
+        if rate := self._recipe.lora_dropout:
+            self._lora.dropout = Dropout.of(
+                tokens, rate, seed=self._recipe.seed, step=step, device=self._network.device
+            )
+        try:
+            losses = self._adapter_gradients.loss_and_gradients(
+                tokens, rows[: len(labels)], labels, scale, anchor, writes=writes
+            )
+        finally:
+            self._lora.dropout = None
         return losses[: len(labels)], tokens.num_tokens
 
     def gradient_norm(self) -> float:

@@ -139,7 +139,10 @@ class TransformersNetwork:
             lora = self._lora
             if lora is None or name not in lora.a:
                 return output
-            update = inputs[0].float() @ lora.a[name].T @ lora.b[name].T
+            x = inputs[0].float()
+            if lora.dropout is not None:
+                x = x * lora.dropout.factor(name, x.shape[-1]).view_as(x)
+            update = x @ lora.a[name].T @ lora.b[name].T
             return output + (lora.scales[name] * update).to(output.dtype)
 
         return add_update

@@ -221,7 +221,11 @@ def test_a_check_tells_the_share_recalled_where_some_may_be_missed() -> None:
     assert curriculum.check(20, asked) == 0.99
 
 
-@pytest.mark.parametrize(("num_examples", "pause"), [(12, 1), (60, 5), (1000, 10)], ids=["few", "more", "at-most-ten"])
+@pytest.mark.parametrize(
+    ("num_examples", "pause"),
+    [(12, 1), (60, 5), (1000, 10), (3000, 50)],
+    ids=["few", "more", "at-most-ten", "at-most-fifty"],
+)
 def test_a_check_is_followed_by_as_many_steps_as_it_cost(num_examples: int, pause: int) -> None:
     curriculum = Curriculum(num_examples, RECIPE)
     curriculum.note(range(num_examples), losses(*[0.1] * num_examples))

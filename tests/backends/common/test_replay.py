@@ -156,3 +156,18 @@ def test_the_record_counts_what_is_learned(model: Model, tmp_path: Path) -> None
 
     assert record.examples == len(EXAMPLES)
     assert record.examples_seen == 2 * RECIPE.batch_size
+
+
+@pytest.mark.parametrize("options", [{}, {"lean": False}], ids=["own-passes", "transformers"])
+def test_prompts_that_are_answered_later_train_the_same_adapter(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, bool]
+) -> None:
+    found = []
+    for name, few in {"before": 0, "later": 100}.items():
+        monkeypatch.setattr("engram_bench.backends.common.replay.FEW_EXAMPLES", few)
+        monkeypatch.setattr("engram_bench.backends.common.training_loop.ANSWERED_AHEAD", 1)
+        (tmp_path / name).mkdir()
+        recipe = replace(RECIPE, replay=1, steps=6)
+        found.append(CpuBackend(**options).train(model, [*EXAMPLES, *ORDINARY], recipe, tmp_path / name).losses)
+
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-5)

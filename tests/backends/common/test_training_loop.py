@@ -93,6 +93,7 @@ def train(
     num_ordinary: int = 0,
     progress: Callable[[str, int, int, str], None] = no_progress,
     identity: str = "this",
+    answer: Callable[[Sequence[int]], Sequence[Encoded]] | None = None,
 ) -> TrainingLog:
     num_learned = len(learner.examples) - num_ordinary
     trainer = Trainer(
@@ -101,6 +102,7 @@ def train(
         recipe,
         required=required,
         ordinary=learner.examples[num_learned:],
+        answer=answer,
         max_tokens=100,
     )
     return trainer.run(folder, progress=progress, base="base", identity=identity)
@@ -258,3 +260,37 @@ def test_checkpoints_are_saved_after_their_steps(tmp_path: Path) -> None:
 
     assert done.checkpoints == ["checkpoints/step-000003", "checkpoints/step-000006"]
     assert (tmp_path / done.checkpoints[1] / "adapter.txt").read_text() == (tmp_path / "adapter.txt").read_text()
+
+
+def test_ordinary_prompts_are_answered_a_few_steps_before_they_are_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_loop, "ANSWERED_AHEAD", 2)
+    examples, asked = [Encoded((1, 10 + index, 20 + index), 1) for index in range(14)], list[list[int]]()
+
+    def answer(indices: Sequence[int]) -> list[Encoded]:
+        asked.append(list(indices))
+        return [examples[index] for index in indices]
+
+    learner = FakeLearner(examples)
+    fixed = replace(RECIPE, replay=2, steps=5, stop_at_recall=False)
+    train(learner, tmp_path, fixed, num_ordinary=10, answer=answer)
+
+    kept = [index for called in learner.calls_of("references") for index in called]
+    assert [len(indices) for indices in asked] == [4, 4, 2]  # of steps 1 and 2, 3 and 4, 5
+    assert sorted(kept) == sorted(index for indices in asked for index in indices) == list(range(4, 14))
+    order = [name for name, *_ in learner.calls if name in ("references", "move")]
+    assert order == ["references", "move", "move", "references", "move", "move", "references", "move"]
+
+
+def test_a_training_that_ends_early_asks_for_no_more_answers(tmp_path: Path) -> None:
+    asked = list[int]()
+    examples = [Encoded((1, 10 + index, 20 + index), 1) for index in range(104)]
+
+    def answer(indices: Sequence[int]) -> list[Encoded]:
+        asked.extend(indices)
+        return [examples[index] for index in indices]
+
+    done = train(FakeLearner(examples), tmp_path, replace(RECIPE, replay=2, steps=60), num_ordinary=100, answer=answer)
+
+    assert (len(done.losses), len(asked)) == (4, 16)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engram_bench.backends.torch.dropout import Dropout
 from engram_bench.backends.torch.llama.attention import Span, attend, attend_backward
 from engram_bench.backends.torch.llama.network import GroupUpdate, LlamaNetwork, join_heads, rotate
 from engram_bench.backends.torch.lora import Lora
@@ -25,6 +26,8 @@ class TrainingPass:
     """Inputs that all blocks of one pass have in common."""
 
     updates: Sequence[Mapping[str, GroupUpdate]]
+    dropout: Dropout | None
+    """What is left out of the adapter's inputs; None outside of training steps with dropout."""
     rope: tuple[Tensor, Tensor]
     spans: Sequence[Span]
     shape: tuple[int, int]
@@ -40,9 +43,11 @@ class _Factors:
     """Values that the backward pass of a product needs."""
 
     x: Tensor
-    """Inputs of the product, (M, in)."""
+    """Inputs of the adapter, (M, in)."""
     low: Tensor | None
     """Product x Aᵀ, (M, Σr); None where the group has no adapter."""
+    factor: Tensor | None = None
+    """Factor of each input of the adapter, (M, in), with dropout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +127,15 @@ class TrainableBlocks:
         y = self._products[index][group].forward(x)
         if group in biases:
             y += biases[group].to(y.dtype)
+        factor = None
         if update := run.updates[index].get(group):
+            if run.dropout is not None:
+                rows = run.kept if self._is_last(index) and group != "qkv" else None
+                factor = run.dropout.factor(update.parts[0][0], x.shape[1], rows).to(x.dtype)
+                x = x * factor
             low = x @ update.a.T  # (M, Σr)
             y.addmm_(low, update.b.T)
-        return y, _Factors(x, low)
+        return y, _Factors(x, low, factor)
 
     # ── backward ────────────────────────────────────────────────────────────────────────────────
 
@@ -166,7 +176,11 @@ class TrainableBlocks:
         for path, columns, ranks in update.parts:
             _gradient(self._lora.a[path]).add_(d_a[ranks])
             _gradient(self._lora.b[path]).add_(d_b[ranks, columns].T, alpha=self._lora.scales[path])
-        return d_x.addmm_(d_low, update.a) if needs_input else d_x
+        if not needs_input:
+            return d_x
+        if saved.factor is not None:
+            return d_x.addcmul_(d_low @ update.a, saved.factor)
+        return d_x.addmm_(d_low, update.a)
 
     def _attention_backward(self, d_mixed: Tensor, run: TrainingPass, saved: BlockActivations) -> Tensor:
         """Gradient with respect to q, k and v in one matrix, (M, (H + 2K)·D)."""

@@ -112,6 +112,7 @@ class LlamaGradients:
             updates=prepare_updates(network.layers(), self._lora, num_blocks, self._dtype)
             if adapted
             else [{}] * num_blocks,
+            dropout=self._lora.dropout if adapted else None,
             rope=network.rope(batch),
             spans=plan_spans(batch, network.device),
             shape=(batch.ids.shape[0], batch.ids.shape[1]),

@@ -1,0 +1,219 @@
+"""Try many recipes on the same patterns and keep the best: train each, ask the suite, compare by one objective.
+
+engram-bench sweep --over learning_rate=1e-4,1e-3,3e-3 --over rank=4..64
+engram-bench sweep recipe.toml --over rank=4..64 --search tpe --trials 12 --objective "max generalization where retention >= 95%"
+
+A sweep that was interrupted goes on where it was: run the same command again. The results are trials.md, trials.json, plot.svg
+and best.toml, a recipe file, in sweeps/NAME of the report folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engram_bench.cli.arguments import TRAINING, add_json, add_quiet, add_settings
+from engram_bench.cli.bench import open_bench
+from engram_bench.cli.console import say, say_json, width
+from engram_bench.cli.project import find_project
+from engram_bench.errors import UsageError
+from engram_bench.records import Trial
+from engram_bench.records.plain import to_plain
+from engram_bench.reporting.plots import standalone
+from engram_bench.reporting.search_report import (
+    changes_words,
+    search_markdown,
+    search_plot,
+    search_sentence,
+    search_table,
+    trial_line,
+)
+from engram_bench.scoring.comparison import compare
+from engram_bench.scoring.objective import Objective, best, parse_objective
+from engram_bench.session.bench import Bench, evaluate
+from engram_bench.session.options import Settings
+from engram_bench.session.search import Measured, Search
+from engram_bench.session.space import Dimension, parse_space
+from engram_bench.system.files import write_atomic
+
+OBJECTIVE = "max generalization where retention >= 95%"
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe to start from, what to change in it, what to look for, and the settings that all trials share."""
+    parser.add_argument("base", nargs="?", default="", metavar="RECIPE", help="Preset or file. Default: the project's.")
+    parser.add_argument(
+        "--over",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUES",
+        help="Field of the recipe and its values: A,B,C or LOW..HIGH. May be repeated for other fields. Default: none.",
+    )
+    parser.add_argument(
+        "--objective", default=OBJECTIVE, metavar="TEXT", help="What to look for. Default: %(default)s."
+    )
+    parser.add_argument(
+        "--search",
+        choices=("grid", "random", "tpe"),
+        default="grid",
+        help="Order of the trials: every combination, drawn at random, or chosen from what was found. Default: grid.",
+    )
+    parser.add_argument(
+        "--trials", type=int, metavar="N", help="Number of trials in all. Default: 20; every combination of a grid."
+    )
+    parser.add_argument(
+        "--prune", action="store_true", help="Train a quarter of the steps first; drop what is below the median so far."
+    )
+    parser.add_argument("--name", default="sweep", metavar="NAME", help="Folder of the results. Default: %(default)s.")
+    parser.add_argument("--restart", action="store_true", help="Forget the trials of an earlier sweep of this name.")
+    shared = (*TRAINING, "report-dir", "max-tokens", "limit", "no-cache")
+    add_settings(parser, *(name for name in shared if name != "recipe"))
+    add_quiet(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the trials that are missing, write the results, and return 0 if a recipe passes every gate of the objective."""
+    objective, space = parse_objective(args.objective), parse_space(args.over)
+    if args.trials is not None and args.trials < 1:
+        msg = f"--trials: got {args.trials}, expected at least 1"
+        raise UsageError(msg)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", args.name):
+        msg = f"--name: got {args.name!r}, expected letters, digits, dots and hyphens"
+        raise UsageError(msg)
+    args.engram_recipe = args.base or None
+    with open_bench(args) as bench:
+        folder = bench.settings.report_dir / "sweeps" / args.name
+        if args.restart:
+            (folder / "journal.log").unlink(missing_ok=True)
+        search = _search(args, bench, folder, space, objective)
+        trials = _run(args, bench, search)
+        run_facts = bench.run().provenance
+    origin = f"{run_facts.machine}, backend {run_facts.backend}, model {run_facts.model}, commit {run_facts.commit}."
+    _save(folder, trials, objective, origin, _settings(args, _winner_changes(trials, objective)))
+    if args.json:
+        say_json({"objective": objective.text, "trials": to_plain(trials), "best": to_plain(best(trials, objective))})
+    else:
+        say(*search_table(trials, objective).plain(width()), "", search_sentence(trials, objective))
+        if best(trials, objective):
+            say(f"use it: pytest --engram-recipe={folder / 'best.toml'}")
+    return 0 if best(trials, objective) else 1
+
+
+def _search(
+    args: argparse.Namespace, bench: Bench, folder: Path, space: tuple[Dimension, ...], objective: Objective
+) -> Search:
+    """The sweep, after every end of its space was tried against the recipe's schema.
+
+    Raises:
+        UsageError: A field is unknown or a value is out of range.
+    """
+    for dimension in space:
+        for value in dimension.ends:
+            try:
+                _settings(args, {dimension.field: value})
+            except UsageError as error:
+                raise UsageError(str(error).replace("--set", "--over", 1)) from error
+    settings = bench.settings
+    changed = {dimension.field for dimension in space}
+    recipe = {name: value for name, value in settings.recipe.items() if name not in changed}
+    shared = {"kind": settings.kind, "steps": settings.steps, "seed": settings.seed}
+    shared = {name: value for name, value in shared.items() if name not in changed}
+    key = json.dumps(
+        [
+            bench.engine.model.fingerprint,
+            bench.engine.device.backend,
+            [to_plain(each) for each in bench.sets],
+            recipe,
+            shared,
+            [settings.limit, settings.max_tokens, args.prune],
+        ],
+        sort_keys=True,
+        default=str,
+    )
+    trials = args.trials if args.trials or args.search == "grid" else 20
+    return Search(folder, space, objective, args.search, trials, settings.seed, args.prune, key)
+
+
+def _run(args: argparse.Namespace, bench: Bench, search: Search) -> tuple[Trial, ...]:
+    started, done = time.perf_counter(), 0
+
+    def measure(changes: Mapping[str, Any], share: float) -> Measured:
+        with bench.under(_shortened(_settings(args, changes), share)) as each:
+            comparison = compare(evaluate(each))
+            adapter = each.tuning.adapter
+            training = adapter.manifest.training if adapter else None
+            return Measured(comparison, adapter.name if adapter else "", training.steps if training else 0)
+
+    def watch(trial: Trial) -> None:
+        nonlocal done
+        done += 1
+        left = (time.perf_counter() - started) / done * (search.size - trial.number)
+        if not (args.json or args.quiet):
+            say(f"{trial.number} of {search.size}: {trial_line(trial, search.objective)}; {_duration(left)} left")
+
+    return search.run(measure, watch)
+
+
+def _settings(args: argparse.Namespace, changes: Mapping[str, Any]) -> Settings:
+    """The settings of one trial: the command's, with these fields of the recipe on top."""
+    cwd = Path.cwd()
+    texts = [
+        f"{field}={json.dumps(value) if isinstance(value, str) else _written(value)}"
+        for field, value in changes.items()
+    ]
+    flags = vars(args) | {"engram_set": [*(args.engram_set or ()), *texts]}
+    for field in {"kind", "steps", "seed"} & changes.keys():
+        flags[f"engram_{field}"] = None  # a flag stands above a recipe, but the sweep is over this field
+    return find_project(cwd).settings(flags, cwd)
+
+
+def _shortened(settings: Settings, share: float) -> Settings:
+    recipe = dict(settings.recipe)
+    if epochs := recipe.get("num_train_epochs"):
+        recipe["num_train_epochs"] = epochs * share
+    return replace(settings, steps=max(1, math.ceil(settings.steps * share)), recipe=recipe)
+
+
+def _winner_changes(trials: Iterable[Trial], objective: Objective) -> Mapping[str, Any]:
+    winner = best(tuple(trials), objective)
+    return winner.changes if winner else {}
+
+
+def _save(folder: Path, trials: tuple[Trial, ...], objective: Objective, origin: str, settings: Settings) -> None:
+    write_atomic(folder / "trials.json", json.dumps(to_plain(trials), indent=2) + "\n")
+    write_atomic(folder / "trials.md", search_markdown(trials, objective, origin))
+    if plot := search_plot(trials, objective):
+        write_atomic(folder / "plot.svg", standalone(plot))
+    if winner := best(trials, objective):
+        fields = {"kind": settings.kind, "steps": settings.steps, "seed": settings.seed, **settings.recipe}
+        if "num_train_epochs" in fields:
+            del fields["steps"]
+        lines = [
+            f"# {objective.text}: trial {winner.number} of {len(trials)}, {changes_words(winner.changes)}",
+            "[recipe]",
+        ]
+        write_atomic(
+            folder / "best.toml", "\n".join([*lines, *(f"{k} = {_toml(v)}" for k, v in fields.items())]) + "\n"
+        )
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {_toml(each)}" for name, each in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _written(value: Any) -> str:
+    return "true" if value is True else "false" if value is False else repr(value)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
