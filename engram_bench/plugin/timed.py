@@ -10,6 +10,7 @@ import pytest
 from engram_bench.errors import EngramBenchError
 from engram_bench.plugin.carrier import SPEED
 from engram_bench.plugin.handle import candidate_of, or_fail
+from engram_bench.plugin.items import candidate_name
 from engram_bench.plugin.outlet import fail, fail_with, skip
 from engram_bench.plugin.parts import part
 from engram_bench.records import DeviceInfo, SpeedRounds
@@ -41,7 +42,8 @@ class Timed:
 
     def _run(self, benchmark: Any) -> None:
         timing, case = self.timing, self.timing.case
-        benchmark.group = case.test if case.batch == 1 else f"{case.test} {case.batch}"
+        batch = str(case.batch) if case.batch > 1 else ""
+        benchmark.group = " ".join(filter(None, (case.test, batch, candidate_name(self.item))))
         if benchmark.disabled:
             benchmark.pedantic(timing.work)
             return

@@ -160,15 +160,13 @@ def _trained(session: Session, fields: Mapping[str, Any], base: Path, source: st
     shared, changes = session.settings, fields.get("set", {})
     where = f"{source}: set"
     mine = checked_fields(changes if isinstance(changes, Mapping) else changed_fields(changes, where), where)
-    preset = dict(PRESETS[mine.pop("preset", "default")])
-    if "steps" in mine:
-        preset.pop("steps_per_example", None)  # the growth belongs to the preset's own steps
+    preset = PRESETS[mine.pop("preset", "default")]
     if "recipe" in fields:
-        own = read_recipe(fields["recipe"], (), root=session.root, base=base) | preset
+        own = read_recipe(fields["recipe"], (), root=session.root, base=base) | dict(preset)
         inherited = read_recipe("default", session.changes, root=session.root, base=base, prefix=session.prefix)
         usual = {option.field: option.read(None, None) for option in OPTIONS}
     else:
-        own, inherited, usual = preset, dict(shared.recipe), shared.by_field
+        own, inherited, usual = dict(preset), dict(shared.recipe), shared.by_field
     recipe = {**own, **inherited, **mine}
 
     def decided(name: str) -> Any:
@@ -181,6 +179,8 @@ def _trained(session: Session, fields: Mapping[str, Any], base: Path, source: st
     recipe = {name: value for name, value in recipe.items() if name in {**own, **mine} or name in usable}
     if "steps" in fields or "steps" in session.given:
         recipe = {name: value for name, value in recipe.items() if name not in OF_LENGTH}
+    elif "steps" in mine:
+        recipe.pop("steps_per_example", None)
     return {
         "kind": kind,
         "steps": decided("steps"),

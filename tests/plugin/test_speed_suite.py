@@ -302,8 +302,9 @@ def test_each_candidate_is_timed_beside_its_own_baseline(timed: BenchProject) ->
 
     result = run(timed, "-k", "decode_speed and not fused", "--engram-gate=accuracy >= 0%")
 
-    result.stdout.fnmatch_lines(["*test_decode_speed?baseline-a?*", "*test_decode_speed?candidate-a?*"])
+    result.assert_outcomes(passed=4)
     for name in ("a", "b"):
+        result.stdout.fnmatch_lines([f"*benchmark 'decode_speed {name}': 2 tests*"])
         saved = load_run(find_run(timed.path / "reports", f"latest:{name}"))
         assert [rounds.side for rounds in saved.speed] == ["baseline", "candidate"]
         assert len(saved.speed[1].baseline_s) == len(saved.speed[1].seconds)
