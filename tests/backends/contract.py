@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -38,6 +38,7 @@ EXAMPLES = tuple(
 )
 PROMPTS = [example.prompt for example in EXAMPLES]
 Answered = list[tuple[Generator, list[Completion]]]
+Dtype = Literal["auto", "float32", "bfloat16"]
 SHORT = GenerationSettings(max_tokens=12)
 
 
@@ -55,7 +56,7 @@ class BackendContract:
 
     recipe: ClassVar[Recipe] = Recipe(rank=8, steps=80, batch_size=4, learning_rate=1e-2, warmup_steps=5)
     """Recipe with which a tiny model learns all examples."""
-    dtypes: ClassVar[tuple[str, ...]] = ("float32", "bfloat16")
+    dtypes: ClassVar[tuple[Dtype, ...]] = ("float32", "bfloat16")
     """Data types that a recipe may ask for."""
 
     @classmethod
@@ -155,7 +156,8 @@ class BackendContract:
 
     def test_a_recipe_chooses_the_data_type_of_training(self, backend: Backend, model: Any, tmp_path: Path) -> None:
         recipe, own, found = replace(self.recipe, steps=2), backend.device().dtype, {}
-        for dtype in ("auto", *self.dtypes):
+        every: tuple[Dtype, ...] = ("auto", *self.dtypes)
+        for dtype in every:
             (tmp_path / dtype).mkdir()
             record = backend.train(model, EXAMPLES, replace(recipe, dtype=dtype), tmp_path / dtype)
             found[dtype] = (record.dtype.partition(",")[0], weights_of(tmp_path / dtype))

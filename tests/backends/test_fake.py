@@ -9,11 +9,11 @@ import pytest
 
 from engram_bench.backends.fake import FakeBackend, fake_model
 from engram_bench.errors import UnsupportedError
-from tests.backends.contract import EXAMPLES, BackendContract
+from tests.backends.contract import EXAMPLES, BackendContract, Dtype
 
 
 class TestFakeBackend(BackendContract):
-    dtypes: ClassVar[tuple[str, ...]] = ()
+    dtypes: ClassVar[tuple[Dtype, ...]] = ()
 
     @classmethod
     def make_backend(cls) -> FakeBackend:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,7 +213,7 @@ class _LeftOut(nn.Module):
 
     def __init__(self, network: UnslothNetwork, name: str) -> None:
         super().__init__()
-        self._present = lambda: network._dropout
+        self._present: Callable[[], Dropout | None] = lambda: network._dropout
         self._name = name
 
     def forward(self, x: Tensor) -> Tensor:

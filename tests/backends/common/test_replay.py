@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,7 +162,7 @@ def test_the_record_counts_what_is_learned(model: Model, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("options", [{}, {"lean": False}], ids=["own-passes", "transformers"])
 def test_prompts_that_are_answered_later_train_the_same_adapter(
-    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, bool]
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Mapping[str, Any]
 ) -> None:
     found = []
     for name, few in {"before": 0, "later": 100}.items():
