@@ -17,6 +17,7 @@ from engram_bench.backends.registry import choose_backend, is_evaluation_only, u
 from engram_bench.door import without_credentials
 from engram_bench.errors import EngramBenchError, UsageError
 from engram_bench.plugin.handle import HANDLE, SessionHandle
+from engram_bench.plugin.interruption import Interruption
 from engram_bench.plugin.ledger import SessionLedger
 from engram_bench.plugin.outlet import header, usage_error
 from engram_bench.plugin.parts import part
@@ -73,6 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[HANDLE] = SessionHandle(config, settings, config.option.engram_session)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(SessionLedger(config, settings), "engram_bench.ledger")
+        config.pluginmanager.register(Interruption(config), "engram_bench.interruption")
         _collect_named_patterns(config, settings.patterns)
 
 
