@@ -77,7 +77,12 @@ class Kind:
 KINDS = (
     Kind("fake", 150, 3, ("--engram-backend=fake", "--engram-steps=20"), is_forked=True),
     Kind("tiny", 25, 2, ("--engram-backend=cpu", "--engram-steps=8", "--engram-model=../tiny")),
-    Kind(DEFAULT_MODEL, 25, 2, ("--engram-backend=cpu", "--engram-steps=2", f"--engram-model={DEFAULT_MODEL}")),
+    Kind(
+        DEFAULT_MODEL,
+        25,
+        2,
+        ("--engram-backend=cpu", "--engram-steps=2", "--engram-set=replay=0", f"--engram-model={DEFAULT_MODEL}"),
+    ),
 )
 
 
