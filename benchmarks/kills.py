@@ -250,6 +250,7 @@ class Trials:
                 self._note(number, other.faults(self.kind))
             if hit:
                 break
+            self._span_s *= 0.7  # sessions are shorter than they were
             self._folders.make()
             before = {}
         else:
@@ -263,7 +264,9 @@ class Trials:
         )
 
     def _note(self, number: int, faults: Iterator[str]) -> None:
-        self.faults += [f"{self.kind.name} {number}: {fault}" for fault in faults]
+        found = [f"{self.kind.name} {number}: {fault}" for fault in faults]
+        self.faults += found
+        print(*found, sep="\n", end="\n" if found else "", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

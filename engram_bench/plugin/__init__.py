@@ -21,9 +21,9 @@ from engram_bench.plugin.interruption import Interruption
 from engram_bench.plugin.ledger import SessionLedger
 from engram_bench.plugin.outlet import header, usage_error
 from engram_bench.plugin.parts import part
-from engram_bench.plugin.refusal import refuse, takes_a_side
+from engram_bench.plugin.refusal import SUFFIXES, refuse, takes_a_side
 from engram_bench.session.options import OPTIONS, Settings
-from engram_bench.session.reading import read_settings
+from engram_bench.session.reading import check_keys, read_settings
 
 pytest_plugins = ["engram_bench.plugin.fixtures"]
 
@@ -81,11 +81,29 @@ def pytest_configure(config: pytest.Config) -> None:
 def _settings(config: pytest.Config) -> Settings:
     ini = {option.dest: config.getini(option.dest) for option in OPTIONS}
     try:
+        check_keys(
+            name for name in _configured(config) if name.startswith("engram_") and not _is_declared(config, name)
+        )
         settings = read_settings(vars(config.option), ini, root=config.rootpath, cwd=config.invocation_params.dir)
         _check(settings)
     except EngramBenchError as error:
         raise usage_error(error) from error
     return settings
+
+
+def _configured(config: pytest.Config) -> tuple[str, ...]:
+    """The keys of pytest's configuration. pytest has no other way to them: ``Config.inicfg`` is deprecated since 9.1."""
+    values = vars(config)
+    return (*values.get("inicfg", ()), *values.get("_inicfg", ()))
+
+
+def _is_declared(config: pytest.Config, key: str) -> bool:
+    """Whether this plugin or another one has declared the key."""
+    try:
+        config.getini(key)
+    except (KeyError, ValueError):
+        return False
+    return True
 
 
 def _check(settings: Settings) -> None:
@@ -139,7 +157,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Take pattern files for test modules: those named on the command line, and those that a command would find."""
-    if file_path.suffix not in (".yaml", ".yml", ".jsonl"):
+    if file_path.suffix not in SUFFIXES:
         return None
     handle = parent.config.stash[HANDLE]
     if not parent.session.isinitpath(file_path):
