@@ -119,7 +119,7 @@ def _in_process(setting: str, condition: str, options: argparse.Namespace) -> Fo
     with _busy_cores() if condition == "beside" else tempfile.TemporaryFile():
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.contention", "--job", *arguments],
-            env=clean | SETTINGS[setting],
+            env={**clean, **SETTINGS[setting]},
             stdout=subprocess.PIPE,
             text=True,
             check=True,

@@ -483,7 +483,7 @@ def _ask(url: str, timeout_s: float) -> tuple[str, str]:
     model: Any = served_model("bare")
     with contextlib.ExitStack() as stack:
         try:
-            names = {"baseline_model": "bare", "candidate_model": "tuned"}
+            names: Any = {"baseline_model": "bare", "candidate_model": "tuned"}
             check_served(model, None, server_url=url, server_timeout=timeout_s, **names)
             backend = ServerBackend(server_url=url, server_timeout=timeout_s, **names)
             stack.callback(backend.close)

@@ -10,7 +10,7 @@ import pytest
 
 from engram_bench.backends import registry
 from engram_bench.backends.machine.waiting import SAME_MATTER, wait_asleep
-from engram_bench.backends.specs import BackendSpec
+from engram_bench.backends.specs import BACKENDS, BackendSpec
 
 
 def test_threads_wait_asleep() -> None:
@@ -38,7 +38,7 @@ def test_the_choice_is_made_before_the_library_of_a_backend_is_imported(monkeypa
         seen.append(os.environ.get("OMP_WAIT_POLICY"))
         return SimpleNamespace
 
-    monkeypatch.setitem(registry.BACKENDS, "made-up", BackendSpec("made.up:Backend", "made up"))
+    monkeypatch.setitem(BACKENDS, "made-up", BackendSpec("made.up:Backend", "made up"))
     monkeypatch.setattr(registry, "_load", imported)
 
     registry.create("made-up")
