@@ -159,16 +159,21 @@ class Session:
         Processor time says how far a session has come, whatever else the machine does.
         """
         while self.process.exitcode is None and _spent_s(self.process.pid or 0) < spent_s:
-            self.process.join(0.01)
+            time.sleep(0.01)
         if self.process.exitcode is not None:
             return False
         os.kill(self.process.pid or 0, blow)
-        self.process.join(LIMIT_S)
+        self._wait()
         return True
+
+    def _wait(self) -> None:
+        """Wait for the end, within the limit. ``Process.join`` knows no limit once the process has become another program."""
+        while self.process.exitcode is None and time.monotonic() < self._started + LIMIT_S:
+            time.sleep(0.01)
 
     def faults(self, kind: Kind) -> Iterator[str]:
         """What is wrong with a session that was not stopped."""
-        self.process.join(LIMIT_S - (time.monotonic() - self._started))
+        self._wait()
         if self.process.exitcode is None:
             self.process.kill()
             yield "stale lock: a session did not end"
@@ -222,6 +227,7 @@ def _start_session(folders: Folders, log: Path, arguments: list[str]) -> None:
 
 def _prepare(folders: Folders, log: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so does one under nohup
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
