@@ -34,6 +34,7 @@ from unittest import mock
 from urllib.parse import quote
 
 from engram_bench.backends.server import API_KEY, ServerBackend, served_model
+from engram_bench.backends.server.ready import check_served
 from engram_bench.backends.server.threads import NAME
 from engram_bench.errors import EngramBenchError
 from engram_bench.records import GenerationSettings, Prompt
@@ -482,9 +483,9 @@ def _ask(url: str, timeout_s: float) -> tuple[str, str]:
     model: Any = served_model("bare")
     with contextlib.ExitStack() as stack:
         try:
-            backend = ServerBackend(
-                server_url=url, baseline_model="bare", candidate_model="tuned", server_timeout=timeout_s
-            )
+            names: Any = {"baseline_model": "bare", "candidate_model": "tuned"}
+            check_served(model, None, server_url=url, server_timeout=timeout_s, **names)
+            backend = ServerBackend(server_url=url, server_timeout=timeout_s, **names)
             stack.callback(backend.close)
             answer = backend.load(model, Path("tuned")).complete([Prompt("Port of SSH?")], settings)[0]
             return "answer", answer.text

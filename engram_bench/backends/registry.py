@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engram_bench.backends.machine import nvidia
+from engram_bench.backends.machine.waiting import wait_asleep
 from engram_bench.backends.protocol import Backend
 from engram_bench.backends.specs import BACKENDS, MODEL_FOLDERS, BackendSpec
 from engram_bench.errors import BackendUnavailable, UsageError
@@ -66,6 +67,7 @@ def create(name: str, **options: Any) -> Backend:
     reason = unavailable_reason(name, **options)
     if reason:
         raise BackendUnavailable(reason)
+    wait_asleep()  # before the library of the backend is imported
     backend: Backend = _load(spec.target)(**arguments_of(name, **options))
     return backend
 

@@ -15,6 +15,7 @@ from engram_bench.cli.candidates import named_runs, show_candidates
 from engram_bench.cli.console import say_json
 from engram_bench.cli.project import settings_of
 from engram_bench.errors import UsageError
+from engram_bench.records import Run
 from engram_bench.reporting.changes import differences
 from engram_bench.reporting.json_report import json_report
 from engram_bench.runs.store import find_run, load_run
@@ -35,7 +36,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "A single run is compared with latest.",
     )
     parser.add_argument(
-        "--fail-on-broken", action="store_true", help="Exit with 1 if a case is newly broken (two runs)."
+        "--fail-on-broken",
+        action="store_true",
+        help="Exit with 1 if a case is newly broken or has no verdict, or if no case is in both runs (two runs).",
     )
     parser.add_argument(
         "--gate",
@@ -69,5 +72,11 @@ def run(args: argparse.Namespace) -> int:
         say_json({**about, **json_report(newer, comparison, ())})
     else:
         show_changes(older, newer)
-    has_broken = any(entry.state == "broken" for entry in comparison.ledger)
-    return 1 if args.fail_on_broken and has_broken else 0
+    is_fine = comparison.ledger and not any(entry.state == "broken" for entry in comparison.ledger)
+    return 0 if not args.fail_on_broken or (is_fine and not _has_unscored(newer)) else 1
+
+
+def _has_unscored(run: Run) -> bool:
+    """Whether a case of the run's candidate has no verdict."""
+    rows = (row for row in run.results if row.side == "candidate")
+    return bool(run.missing) or any(row.score.outcome == "not_scored" for row in rows)

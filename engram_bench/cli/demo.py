@@ -22,9 +22,11 @@ from rich.live import Live
 from engram_bench.backends.protocol import Generator
 from engram_bench.cli.arguments import CANDIDATES, TRAINING, add_quiet, add_settings
 from engram_bench.cli.bench import open_bench
+from engram_bench.cli.conftests import ProjectMatchers
 from engram_bench.cli.console import clear_progress, say
 from engram_bench.cli.demo_view import View
 from engram_bench.cli.duel import Lanes, duel
+from engram_bench.cli.project import find_project
 from engram_bench.cli.recording import Recorder
 from engram_bench.errors import UsageError
 from engram_bench.inference.ask import limited
@@ -124,7 +126,7 @@ def _from_file(path: Path, bench: Bench) -> list[Case]:
         PatternFileError: The pattern file has mistakes.
     """
     if path.suffix in SUFFIXES:
-        loaded = load_pattern_file(path)
+        loaded = load_pattern_file(path, known_matchers=ProjectMatchers(find_project(Path.cwd()), [path]))
         return [*accuracy_cases(loaded), *retention_cases(loaded)]
     try:
         lines = [line.strip() for line in read_text(path).splitlines()]

@@ -14,14 +14,13 @@ from engram_bench.adapters.store import Adapter
 from engram_bench.backends import registry
 from engram_bench.cli.adapter import named
 from engram_bench.cli.arguments import add_json, add_settings
+from engram_bench.cli.conftests import sets_of
 from engram_bench.cli.console import progress, say, say_json, table
-from engram_bench.cli.project import settings_of
+from engram_bench.cli.project import find_project, settings_of
 from engram_bench.door import printable
 from engram_bench.memory.edit import explain, explain_lines, meaning, remove
 from engram_bench.memory.files import load_memory_files, save_memory
 from engram_bench.models import Model
-from engram_bench.patterns.find import find_pattern_files
-from engram_bench.patterns.load import load_pattern_file
 from engram_bench.patterns.render import DEFAULT_AUGMENTATION, training_examples
 from engram_bench.records import Prompt, Recipe, TrainingRecord
 from engram_bench.records.plain import to_plain
@@ -100,7 +99,7 @@ def _decision(settings: Settings, adapter: Adapter, model: Model, prompt: Prompt
     if settings.route == "always":
         return None
     recipe = adapter.manifest.recipe or Recipe()
-    sets = [load_pattern_file(path) for path in find_pattern_files(settings.patterns)]
+    sets = sets_of(find_project(Path.cwd()), settings)
     scorer = open_scorer(
         settings.route,
         model,
@@ -125,7 +124,7 @@ def _remove(args: argparse.Namespace, settings: Settings) -> int:
 def _add(args: argparse.Namespace, settings: Settings) -> int:
     adapter, model = named(settings.adapter_dir, args.name), _model(settings)
     there = set(load_memory_files(adapter.path, model).table.patterns)
-    sets = [load_pattern_file(path) for path in find_pattern_files(settings.patterns)]
+    sets = sets_of(find_project(Path.cwd()), settings)
     recipe = adapter.manifest.recipe
     variants = kind_of(recipe).augmentation(recipe) if recipe else DEFAULT_AUGMENTATION
     every = training_examples(sets, augment=variants, seed=settings.seed)

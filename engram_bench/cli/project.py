@@ -13,7 +13,7 @@ from typing import Any
 
 from engram_bench.errors import UsageError
 from engram_bench.session.options import OPTIONS, Settings
-from engram_bench.session.reading import read_settings
+from engram_bench.session.reading import check_keys, read_settings
 from engram_bench.system.reading import read_text
 
 _SECTIONS = {
@@ -113,7 +113,12 @@ def _toml_keys(document: Mapping[str, Any], table: tuple[str, ...]) -> Mapping[s
 
 
 def _ours(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """The package's own keys, each in the type that pytest would give its value."""
+    """The package's own keys, each in the type that pytest would give its value.
+
+    Raises:
+        UsageError: A key begins as the package's do and is none.
+    """
+    check_keys(keys)
     values = {option.dest: keys[option.dest] for option in OPTIONS if keys.get(option.dest) is not None}
     for option in OPTIONS:
         if option.dest in values:

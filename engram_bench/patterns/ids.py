@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import cache
 
 MAX_SLUG = 60
 """Longest readable part of an id, in characters; a longer question is cut at a word and may then need the hash."""
@@ -33,12 +34,19 @@ def default_ids(questions: Sequence[tuple[str, str]], taken: Collection[str] = (
 
 def _slug(category: str, text: str) -> tuple[str, bool]:
     """Lower-case words joined by hyphens, and whether every letter and digit is kept."""
-    plain = unicodedata.normalize("NFKD", f"{category} {text}".replace("'", "")).casefold()
+    words = f"{category} {text}".replace("'", "")
+    plain = (words if words.isascii() else "".join(map(_decomposed, words))).casefold()
     ascii_text = plain if plain.isascii() else plain.encode("ascii", "ignore").decode()
     slug = "-".join(re.findall(r"[a-z0-9]+", ascii_text))
     if len(slug) > MAX_SLUG:
         slug = slug[:MAX_SLUG].rpartition("-")[0] or slug[:MAX_SLUG]
     return slug or "pattern", plain.isascii() or not any(map(str.isalnum, set(plain) - set(ascii_text)))
+
+
+@cache
+def _decomposed(character: str) -> str:
+    """One character in its parts. Python orders the accents of a whole text in time that grows with their number squared."""
+    return unicodedata.normalize("NFKD", character)
 
 
 def _digest(question: tuple[str, str]) -> str:

@@ -17,12 +17,13 @@ from engram_bench.backends.registry import choose_backend, is_evaluation_only, u
 from engram_bench.door import without_credentials
 from engram_bench.errors import EngramBenchError, UsageError
 from engram_bench.plugin.handle import HANDLE, SessionHandle
+from engram_bench.plugin.interruption import Interruption
 from engram_bench.plugin.ledger import SessionLedger
 from engram_bench.plugin.outlet import header, usage_error
 from engram_bench.plugin.parts import part
-from engram_bench.plugin.refusal import refuse, takes_a_side
+from engram_bench.plugin.refusal import SUFFIXES, refuse, takes_a_side
 from engram_bench.session.options import OPTIONS
-from engram_bench.session.reading import read_settings
+from engram_bench.session.reading import check_keys, read_settings
 from engram_bench.session.settings import Settings
 
 pytest_plugins = ["engram_bench.plugin.fixtures"]
@@ -74,17 +75,36 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[HANDLE] = SessionHandle(config, settings, config.option.engram_session)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(SessionLedger(config, settings), "engram_bench.ledger")
+        config.pluginmanager.register(Interruption(config), "engram_bench.interruption")
         _collect_named_patterns(config, settings.patterns)
 
 
 def _settings(config: pytest.Config) -> Settings:
     ini = {option.dest: config.getini(option.dest) for option in OPTIONS}
     try:
+        check_keys(
+            name for name in _configured(config) if name.startswith("engram_") and not _is_declared(config, name)
+        )
         settings = read_settings(vars(config.option), ini, root=config.rootpath, cwd=config.invocation_params.dir)
         _check(settings)
     except EngramBenchError as error:
         raise usage_error(error) from error
     return settings
+
+
+def _configured(config: pytest.Config) -> tuple[str, ...]:
+    """The keys of pytest's configuration. pytest has no other way to them: ``Config.inicfg`` is deprecated since 9.1."""
+    values = vars(config)
+    return (*values.get("inicfg", ()), *values.get("_inicfg", ()))
+
+
+def _is_declared(config: pytest.Config, key: str) -> bool:
+    """Whether this plugin or another one has declared the key."""
+    try:
+        config.getini(key)
+    except (KeyError, ValueError):
+        return False
+    return True
 
 
 def _check(settings: Settings) -> None:
@@ -140,7 +160,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Take pattern files for test modules: those named on the command line, and those that a command would find."""
-    if file_path.suffix not in (".yaml", ".yml", ".jsonl"):
+    if file_path.suffix not in SUFFIXES:
         return None
     handle = parent.config.stash[HANDLE]
     if not parent.session.isinitpath(file_path):

@@ -122,7 +122,7 @@ class Judged:
         if self.gate_only and not binding:
             counted = f"{len(misses)} of {len(self.answered)}" if len(self.answered) > 1 else misses[0].reason
             xfail(f"missed, left to the gates: {counted}")
-        fail(self._text(binding if self.gate_only else misses))
+        fail(self._text(binding or misses))
 
     def _text(self, misses: Sequence[Miss]) -> str:
         if len(self.answered) == 1:

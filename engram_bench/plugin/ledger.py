@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engram_bench.door import printable
 from engram_bench.errors import EngramBenchError
 from engram_bench.plugin.gathered import TRAVEL, Gathered
 from engram_bench.plugin.items import CANDIDATE
 from engram_bench.plugin.outlet import error_line, section, workflow
 from engram_bench.plugin.parts import part
-from engram_bench.plugin.refusal import PROBLEM
+from engram_bench.plugin.refusal import PROBLEM, is_of_suite
 from engram_bench.session.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,10 +54,11 @@ class SessionLedger:
         travelled = getattr(report, TRAVEL, None)
         if travelled is not None:
             self._gathered[travelled["candidate"]].take(travelled)
-        elif report.when == "setup" and report.failed:
+        elif report.failed and report.when != "call":
+            known = [str(value) for key, value in report.user_properties if key == "engram_case"]
             name = next((str(value) for key, value in report.user_properties if key == CANDIDATE), "")
             about = self._gathered.get(name) or next(iter(self._gathered.values()))
-            about.missing += [str(value) for key, value in report.user_properties if key == "engram_case"]
+            about.missing += known or [printable(report.nodeid)] * is_of_suite(report.nodeid)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -64,6 +66,11 @@ class SessionLedger:
         if self._refusal:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if not any(each.is_a_run for each in self._gathered.values()):
+            if session.exitstatus == pytest.ExitCode.OK and (gates := self._asked_gates()):
+                self._problem = (
+                    f"gates: nothing was measured in this session, so they were not judged: {', '.join(gates)}"
+                )
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
             return
         try:
             self._summary = part("summary")(self._config, self._settings, self._gathered)
@@ -73,6 +80,13 @@ class SessionLedger:
             self._problem, passes = f"{type(error).__name__}: {error}", False
         if not passes and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _asked_gates(self) -> tuple[str, ...]:
+        """The gates, where this very command line names one; those of the configuration stand for every session."""
+        flag = "--engram-gate"
+        arguments = map(str, self._config.invocation_params.args)
+        is_asked = any(argument == flag or argument.startswith(f"{flag}=") for argument in arguments)
+        return self._settings.gate if is_asked and not self._config.option.collectonly else ()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the comparison, and what changed since an earlier run; or why the session was refused."""

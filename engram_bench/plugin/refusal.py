@@ -11,6 +11,8 @@ from engram_bench.plugin.outlet import usage_error
 
 SIDE_FIXTURES = frozenset({"baseline", "candidate", "adapter"})
 """Fixtures for tests of users that ask a model or hand out its adapter."""
+SUFFIXES = (".yaml", ".yml", ".jsonl")
+"""Endings of pattern files, known without an import of what reads them."""
 OURS = "engram_bench.plugin.fixtures"
 """Module that defines these fixtures."""
 PROBLEM = "engram_problem"
@@ -40,6 +42,11 @@ def has_suite(items: Iterable[pytest.Item]) -> bool:
     """Whether a test of the suite is among the items."""
     suite = {"engram_task", "engram_speed_case"}
     return any(not suite.isdisjoint(getattr(item, "fixturenames", ())) for item in items)
+
+
+def is_of_suite(nodeid: str) -> bool:
+    """Whether a test with this id comes from a pattern file."""
+    return nodeid.partition("::")[0].endswith(SUFFIXES)
 
 
 def refuse(session: pytest.Session, error: Exception) -> None:

@@ -169,7 +169,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("no-cache", "Do not use the store of completions: neither read from it nor write to it.", default=False),
     Option(
         "limit",
-        "Number of patterns to ask from the start of each file; training uses every pattern.",
+        "Number of patterns to ask from the start of each file; required patterns are always asked, and training uses all.",
         "",
         optional(whole_number(1)),
         "N",

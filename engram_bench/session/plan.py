@@ -107,7 +107,7 @@ class SuiteTest:
         return len(self.sides) > 1
 
     def tasks(self, pattern_set: PatternSet, settings: Settings) -> list[Task]:
-        """The tasks of a file's first ``settings.limit`` patterns."""
+        """The tasks of a file's first ``settings.limit`` patterns, and of every required pattern."""
         return list(self.list_tasks(_limited(pattern_set, settings), settings))
 
     def items(self, pattern_set: PatternSet, settings: Settings) -> Sequence[Task | TaskGroup]:
@@ -132,7 +132,10 @@ class SuiteTest:
 
 
 def _limited(pattern_set: PatternSet, settings: Settings) -> PatternSet:
-    return replace(pattern_set, patterns=pattern_set.patterns[: settings.limit])
+    """The first patterns of a set, within the settings' limit, and every required one after them."""
+    limit = len(pattern_set.patterns) if settings.limit is None else settings.limit
+    required = (pattern for pattern in pattern_set.patterns[limit:] if pattern.required)
+    return replace(pattern_set, patterns=(*pattern_set.patterns[:limit], *required))
 
 
 def _one_each(cases: Callable[[PatternSet], Iterable[Case]]) -> Callable[[PatternSet, Settings], Iterable[Task]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from os.path import normpath
 from pathlib import Path
@@ -14,6 +14,25 @@ from engram_bench.session.options import OPTIONS, Settings
 from engram_bench.session.settings import OF_LENGTH
 from engram_bench.system.reading import read_bytes
 from engram_bench.system.secrets import hide_secrets
+
+
+def check_keys(names: Iterable[str]) -> None:
+    """Refuse a key of ours that no option has: a gate that is misspelt would not be judged.
+
+    Args:
+        names: Keys of pytest's configuration that no other plugin knows.
+
+    Raises:
+        UsageError: A key begins as ours do and is none.
+    """
+    known = {option.dest for option in OPTIONS}
+    for name in names:
+        if name.startswith("engram_") and name not in known:
+            from difflib import get_close_matches
+
+            near = "".join(f"; did you mean {each}?" for each in get_close_matches(name, known, n=1))
+            msg = f"{name}: unknown key of the configuration, expected one that engram-bench has{near}"
+            raise UsageError(msg)
 
 
 def read_settings(

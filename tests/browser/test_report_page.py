@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -180,6 +181,25 @@ def test_without_javascript_the_rest_is_there(open_page: Opener) -> None:
     assert page.locator("h1").text_content() == "1 of 3 gates failed"
     assert page.locator("noscript").is_visible()
     assert not page.locator("#ledger").is_visible()
+
+
+def test_reasoning_of_each_side_stands_apart_from_the_answer_and_stays_text(open_page: Opener) -> None:
+    (entry,) = compare(run_of(both("facts/a", False, False, text="405"))).ledger
+    thought = "Or 404?\n<img src=x onerror='window.hit = 1'></script>"
+    page = open_page(
+        html_report(big_trained_run(), Comparison({}, {}, (replace(entry, candidate_reasoning=thought),)), ())
+    )
+
+    page.get_by_role("button", name="Prompt and answers of facts/a").click()
+
+    detail = page.locator("tr.detail")
+    names = detail.locator("dt").all_text_contents()
+    assert names[names.index("candidate") + 1] == "candidate's reasoning"
+    assert "baseline's reasoning" not in names  # the bare model did not think aloud
+    assert detail.locator("dd").nth(names.index("candidate's reasoning")).text_content() == thought
+    assert detail.locator("dd").nth(names.index("candidate")).text_content() == "405"
+    assert page.evaluate("window.hit") is None
+    assert open_page.said == []
 
 
 def test_ten_thousand_cases_open_within_two_seconds(open_page: Opener) -> None:

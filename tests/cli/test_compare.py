@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from engram_bench.records import Run
+from engram_bench.runs.store import save_run
 from tests.cli.conftest import Shell
+from tests.made_up import both, run_of
 
 EASY = "--gate=accuracy >= 0%"
 
@@ -45,6 +48,23 @@ def test_json_has_every_case(two_runs: Shell) -> None:
 def test_broken_cases_fail_only_if_asked_to(two_runs: Shell) -> None:
     two_runs("compare", "1", "2", "--fail-on-broken", status=1)
     two_runs("compare", "1", "1", "--fail-on-broken", status=0)
+
+
+@pytest.mark.parametrize(
+    ("newer", "status"),
+    [
+        (run_of(both("facts/a", True, True)), 0),
+        (run_of(both("other/a", True, True)), 1),
+        (run_of(both("facts/a", True, True), both("facts/b", True, None)), 1),
+        (run_of(both("facts/a", True, True), missing=("facts/b",)), 1),
+    ],
+    ids=["as it was", "no case in common", "not scored", "no answer"],
+)
+def test_what_cannot_be_compared_is_no_success(shell: Shell, newer: Run, status: int) -> None:
+    for run in (run_of(both("facts/a", True, True), both("facts/b", True, True)), newer):
+        save_run(run, shell.path / "reports")
+
+    shell("compare", "1", "2", "--fail-on-broken", status=status)
 
 
 def test_cases_of_one_run_only_are_listed_apart(two_runs: Shell) -> None:

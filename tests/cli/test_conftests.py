@@ -53,6 +53,13 @@ def test_every_command_knows_the_matcher(shell: Shell, argv: tuple[str, ...]) ->
         assert shell.json("eval", "--gate=accuracy >= 0%")["metrics"]["accuracy"]["candidate"]["passed"] == 1
 
 
+def test_prompts_of_a_file_elsewhere_are_judged_by_the_matcher(shell: Shell) -> None:
+    write(shell.path / "other.yaml", PATTERNS.format(name="here"))
+    write(shell.path / "conftest.py", REGISTER.format(name="here"))
+
+    assert "1/1  Which word?" in shell("demo", "--prompts", "other.yaml")
+
+
 @pytest.mark.parametrize(
     ("files", "ini"),
     [

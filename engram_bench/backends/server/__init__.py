@@ -106,7 +106,7 @@ class ServerBackend:
     Args:
         server_url: Address of the server, ``http://host:port`` with or without ``/v1``.
         baseline_model: Name of the bare model on the server.
-        candidate_model: Name of the tuned model on the server.
+        candidate_model: Name of the tuned model on the server, which ``load`` gets as its adapter.
         server_concurrency: Largest number of requests at once.
         server_timeout: Seconds for one request, its further tries included.
 
@@ -126,9 +126,7 @@ class ServerBackend:
         server_timeout: float = 120.0,
     ) -> None:
         self._url = server_url
-        self._is_checked = False
         self._baseline = baseline_model
-        self._candidate = candidate_model
         self._api = ChatApi(
             server_url, concurrency=server_concurrency, timeout_s=server_timeout, key=os.environ.get(API_KEY, "")
         )
@@ -173,15 +171,9 @@ class ServerBackend:
     def load(self, model: Model, adapter: Path | None, *, fused: bool = False) -> ServerGenerator:
         """A generator of the served model: the bare model for None, else the model with the name *adapter*.
 
-        *fused* has no effect: the server decides how an adapter is served. The first call checks that the server has both
-        models, so that nothing is asked in vain.
-
-        Raises:
-            BackendError: The server cannot be reached, or lacks a model.
+        *fused* has no effect: the server decides how an adapter is served. Nothing is asked: whether the server has both models
+        is known from ``ready``, which a session calls before it makes a backend.
         """
-        if not self._is_checked:
-            self._api.check([name for name in (self._baseline, self._candidate) if name])
-            self._is_checked = True
         return ServerGenerator(self._api, str(adapter) if adapter is not None else self._baseline)
 
     def states(self, model: Model, sequences: Sequence[Sequence[int]], *, depth: float) -> NDArray[np.float32]:

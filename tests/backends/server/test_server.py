@@ -16,6 +16,7 @@ import pytest
 from engram_bench.backends import registry
 from engram_bench.backends.server import ServerBackend, served_model
 from engram_bench.backends.server.chat_api import ChatApi
+from engram_bench.backends.server.ready import check_served
 from engram_bench.errors import BackendError, UnsupportedError
 from engram_bench.records import GenerationSettings, Prompt, Recipe
 from engram_bench.records.reasoning import split_reasoning
@@ -376,12 +377,17 @@ def test_the_registry_hands_the_options_over(server: FakeServer) -> None:
 
 
 def test_a_model_that_is_listed_is_not_asked_for(server: FakeServer) -> None:
-    backend = ServerBackend(server_url=server.url, baseline_model="bare", candidate_model="tuned")
-
-    backend.load(MODEL, None)
-    backend.load(MODEL, Path("tuned"))
+    check_served(MODEL, None, server_url=server.url, baseline_model="bare", candidate_model="tuned")
 
     assert server.asked == []
+
+
+def test_a_backend_asks_nothing_before_the_first_question() -> None:
+    """Both models are looked for once, before a backend is made: see the registry's ``check_ready``."""
+    backend = ServerBackend(server_url="http://127.0.0.1:9", baseline_model="bare", candidate_model="tuned")
+
+    backend.load(MODEL, None)
+
     backend.close()
 
 
@@ -391,24 +397,19 @@ def test_models_of_the_server_are_listed(server: FakeServer, api: ChatApi) -> No
 
 def test_a_missing_candidate_is_found_before_the_baseline_is_asked(server: FakeServer) -> None:
     server.script[0] = (404, {"error": {"message": "no such model"}}, {})
-    backend = ServerBackend(server_url=server.url, baseline_model="bare", candidate_model="tunde")
 
     with pytest.raises(
         BackendError,
         match="model 'tunde' cannot be asked: refused with 404 no such model; the server knows bare, tuned",
     ):
-        backend.load(MODEL, None)
+        check_served(MODEL, None, server_url=server.url, baseline_model="bare", candidate_model="tunde")
     assert [(body["model"], body["max_tokens"]) for body in server.asked] == [("tunde", 1)]
-    backend.close()
 
 
 def test_a_model_that_is_there_without_being_listed_is_taken(server: FakeServer) -> None:
-    backend = ServerBackend(server_url=server.url, baseline_model="bare", candidate_model="a/folder")
-
-    backend.load(MODEL, None)
+    check_served(MODEL, None, server_url=server.url, baseline_model="bare", candidate_model="a/folder")
 
     assert [body["model"] for body in server.asked] == ["a/folder"]
-    backend.close()
 
 
 # ── addresses with user and password ────────────────────────────────────────────────────────────
