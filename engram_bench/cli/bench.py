@@ -16,6 +16,8 @@ from engram_bench.cli.project import find_project
 from engram_bench.errors import EngramBenchError, UsageError
 from engram_bench.models import default_cache_dir
 from engram_bench.records import Run
+from engram_bench.reporting.candidate_json import candidate_json
+from engram_bench.reporting.candidate_terminal import candidate_lines
 from engram_bench.reporting.changes import change_lines
 from engram_bench.reporting.json_report import json_report
 from engram_bench.reporting.terminal import comparison_lines, line_colour
@@ -27,6 +29,7 @@ from engram_bench.session.bench import Bench, evaluate
 from engram_bench.session.conclusion import Conclusion, conclude, pages_of, save, save_each
 from engram_bench.session.settings import Settings
 from engram_bench.session.speed_tests import with_speed
+from engram_bench.session.together import conclude_together, save_together
 
 
 @contextmanager
@@ -73,7 +76,7 @@ def _open_session(args: argparse.Namespace, *, has_candidates: bool) -> Iterator
     project = find_project(cwd)
     settings = project.settings(vars(args), cwd, has_candidates=has_candidates)
     choose_backend(settings.backend)
-    session_gates(settings.gate)
+    session_gates(settings.gate, candidates=settings.names if has_candidates else ())
     if settings.compare:
         find_run(settings.report_dir, settings.compare)
     sets = sets_of(project, settings)
@@ -140,20 +143,29 @@ def _show_each(benches: Mapping[str, Bench], runs: Mapping[str, Run], args: argp
     report_dir = next(iter(settings.values())).report_dir
     older = {name: older_run(each) for name, each in settings.items()}
     conclusions = save_each({name: conclude(run, settings[name]) for name, run in runs.items()}, report_dir)
+    together = conclude_together(
+        {name: each.run for name, each in conclusions.items()}, next(iter(settings.values())).gate, tuple(benches)
+    )
+    save_together(together, report_dir)
     if getattr(args, "json", False):
         say_json(
             {
                 "candidates": {
                     name: json_report(each.run, each.comparison, each.verdicts) for name, each in conclusions.items()
-                }
+                },
+                "together": candidate_json(together.found, together.verdicts),
             }
         )
-        return max(_status(each) for each in conclusions.values())
-    status = 0
+        return max(int(not together.passes), *(_status(each) for each in conclusions.values()))
+    status = int(not together.passes)
     for name, conclusion in conclusions.items():
         say("", f"candidate {name}", style="bold")
         page = pages_of(name, report_dir) / "latest.html"
         status = max(status, show(conclusion, settings[name], page=page, older=older[name]))
+    say("", "candidates", style="bold")
+    page = report_dir / "latest.html"
+    for line in candidate_lines(together.found, together.verdicts, width=width(), encoding=encoding(), page=str(page)):
+        say(line, style=line_colour(line))
     return status
 
 

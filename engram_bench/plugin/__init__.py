@@ -115,7 +115,7 @@ def _check(settings: Settings) -> None:
             if reason:
                 raise UsageError(reason)
     if settings.gate:
-        part("gates")(settings.gate)
+        part("gates")(settings.gate, candidates=settings.names)
     if settings.compare not in ("", "latest"):  # without an earlier run, the latest one is just not there yet
         part("find_run")(settings.report_dir, settings.compare)
 

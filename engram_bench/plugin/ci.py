@@ -58,9 +58,14 @@ def publish(config: pytest.Config, conclusion: Conclusion, candidate: str = "") 
     return ""
 
 
+def is_on_github() -> bool:
+    """Whether a workflow of GitHub Actions runs this session."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
 def annotation_lines(config: pytest.Config, conclusion: Conclusion) -> list[str]:
     """Workflow commands for GitHub Actions; none elsewhere."""
-    if os.environ.get("GITHUB_ACTIONS") != "true":
+    if not is_on_github():
         return []
     workspace = Path(os.environ.get("GITHUB_WORKSPACE") or config.rootpath).resolve()
 

@@ -9,18 +9,22 @@ from pathlib import Path
 
 import pytest
 
+from engram_bench.door import printable
 from engram_bench.errors import EngramBenchError, UsageError
 from engram_bench.plugin import ci
 from engram_bench.plugin.gathered import Gathered
 from engram_bench.records import CaseResult, GuardResult, Run, SpeedRounds
 from engram_bench.records.plain import from_plain
+from engram_bench.reporting.candidate_terminal import candidate_lines
 from engram_bench.reporting.changes import change_lines
+from engram_bench.reporting.github import gate_commands
 from engram_bench.reporting.terminal import comparison_lines, line_colour
 from engram_bench.runs.store import LATEST, find_run, list_runs, load_run
 from engram_bench.scoring.comparison import compare_runs
 from engram_bench.session.bench import finished
 from engram_bench.session.conclusion import Conclusion, conclude, pages_of, save, save_each
 from engram_bench.session.settings import Settings
+from engram_bench.session.together import Together, conclude_together, save_together
 from engram_bench.system.provenance import in_utc
 
 
@@ -57,8 +61,7 @@ class Summary:
         return ci.annotation_lines(self.config, self.conclusion)
 
     def _comparison_lines(self) -> Iterator[str]:
-        writer = self.config.get_terminal_writer()
-        width, encoding = writer.fullwidth, getattr(writer._file, "encoding", None) or "utf-8"
+        width, encoding = _terminal(self.config)
         conclusion, report_dir = self.conclusion, self.settings.report_dir
         yield from comparison_lines(
             conclusion.run,
@@ -79,10 +82,13 @@ class Summary:
 
 @dataclass(frozen=True)
 class SummaryOfMany:
-    """A summary for each candidate of a session."""
+    """A summary for each candidate of a session, and one of all together."""
 
+    config: pytest.Config
+    settings: Settings
     summaries: Mapping[str, Summary]
     """Summary by the candidate's name, in the user's order."""
+    together: Together
     without: Sequence[str]
     """Names of the candidates whose tests all failed before there was an answer."""
     problem: str = ""
@@ -91,7 +97,12 @@ class SummaryOfMany:
     @property
     def passes(self) -> bool:
         """Whether every candidate has results and passes."""
-        return not self.problem and not self.without and all(each.passes for each in self.summaries.values())
+        return (
+            not self.problem
+            and not self.without
+            and self.together.passes
+            and all(each.passes for each in self.summaries.values())
+        )
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """The lines of each candidate's summary under its name, each with its colour or an empty text."""
@@ -101,10 +112,19 @@ class SummaryOfMany:
             yield "", ""
         for name in self.without:
             yield f"candidate {name}: no results, because each of its tests failed before there was an answer", "red"
+        width, encoding = _terminal(self.config)
+        page = str(self.settings.report_dir / "latest.html")
+        yield "candidates", ""
+        for line in candidate_lines(
+            self.together.found, self.together.verdicts, width=width, encoding=encoding, page=page
+        ):
+            yield line, line_colour(line)
+        yield f"report: {printable(page)}", ""
 
     def annotations(self) -> list[str]:
         """Workflow commands for GitHub Actions; none elsewhere."""
-        return [command for each in self.summaries.values() for command in each.annotations()]
+        own = [command for each in self.summaries.values() for command in each.annotations()]
+        return [*own, *(gate_commands(self.together.verdicts) if ci.is_on_github() else ())]
 
 
 def summarise(config: pytest.Config, settings: Settings, gathered: Mapping[str, Gathered]) -> Summary | SummaryOfMany:
@@ -141,12 +161,16 @@ def runs_of(gathered: Mapping[str, Gathered]) -> dict[str, Run]:
 def _summarise_many(config: pytest.Config, settings: Settings, gathered: Mapping[str, Gathered]) -> SummaryOfMany:
     chosen = settings.chosen
     earlier = {name: _earlier_run(settings, name) for name in chosen}
-    conclusions = {name: conclude(run, chosen[name]) for name, run in runs_of(gathered).items()}
+    runs = runs_of(gathered)
+    conclusions = {name: conclude(run, chosen[name]) for name, run in runs.items()}
+    together = None
     without = [name for name, each in gathered.items() if each.missing and not each.is_a_run]
     older: dict[str, Run] = {}
     problem = ""
     try:
         conclusions = save_each(conclusions, settings.report_dir)
+        together = _together(conclusions, settings)
+        save_together(together, settings.report_dir)
         problem = "\n".join(filter(None, (ci.publish(config, each, name) for name, each in conclusions.items())))
         older = {name: load_run(path) for name, path in earlier.items() if path}
     except EngramBenchError as error:
@@ -157,7 +181,18 @@ def _summarise_many(config: pytest.Config, settings: Settings, gathered: Mapping
         )
         for name, each in conclusions.items()
     }
-    return SummaryOfMany(summaries, without, problem)
+    together = together or _together(conclusions, settings)
+    return SummaryOfMany(config, settings, summaries, together, without, problem)
+
+
+def _together(conclusions: Mapping[str, Conclusion], settings: Settings) -> Together:
+    return conclude_together({name: each.run for name, each in conclusions.items()}, settings.gate, settings.names)
+
+
+def _terminal(config: pytest.Config) -> tuple[int, str]:
+    """Columns and encoding of pytest's terminal."""
+    writer = config.get_terminal_writer()
+    return writer.fullwidth, getattr(writer._file, "encoding", None) or "utf-8"
 
 
 def _earlier_run(settings: Settings, name: str = "") -> Path | None:

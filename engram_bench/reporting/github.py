@@ -40,7 +40,7 @@ def workflow_commands(
     Returns:
         The first ``MAX_ANNOTATIONS`` errors and as many warnings; no text in them can start another command.
     """
-    lines = [*_gates(verdicts), *_unscored(comparison), *_cases(comparison.ledger, repository_path)]
+    lines = [*gate_commands(verdicts), *_unscored(comparison), *_cases(comparison.ledger, repository_path)]
     return [
         line
         for level in ("error", "warning")
@@ -48,7 +48,8 @@ def workflow_commands(
     ]
 
 
-def _gates(verdicts: Sequence[Verdict]) -> Iterator[str]:
+def gate_commands(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """Lines that mark missed gates."""
     for verdict in verdicts:
         if verdict.outcome in ("fail", "insufficient"):
             reason = f": {verdict.reason}" if verdict.reason else ""

@@ -70,6 +70,11 @@ class Gate:
         return f"{subject} {self.operator} {self._amount}{self.unit}{self._over}"
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Candidates, ``best`` and ``every`` that the gate names; none for a gate on each candidate by itself."""
+        return tuple(filter(None, (self.candidate, self.over)))
+
+    @property
     def wanted(self) -> str:
         """The rule in words: ``at least +10 pp``."""
         amount = f"at {'least' if self.operator == '>=' else 'most'} {self._amount} {self.unit}".rstrip()
@@ -199,6 +204,11 @@ def session_gates(texts: Iterable[str] = (), *, candidates: Collection[str] = ()
     gates = tuple(parse_gate(text) for text in texts) or DEFAULT_GATES
     check_candidates(gates, candidates)
     return gates
+
+
+def own_gates(texts: Iterable[str] = ()) -> tuple[Gate, ...]:
+    """Those of :func:`session_gates` that are judged on a candidate by itself: they name none."""
+    return tuple(gate for gate in tuple(map(parse_gate, texts)) or DEFAULT_GATES if not gate.names)
 
 
 def check_candidates(gates: Iterable[Gate], candidates: Collection[str]) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from engram_bench.records import Comparison, Verdict
 from engram_bench.scoring.findings import find, verdict
-from engram_bench.scoring.gate_grammar import DEFAULT_GATES, Gate, parse_gate, session_gates
+from engram_bench.scoring.gate_grammar import DEFAULT_GATES, Gate, own_gates, parse_gate, session_gates
 from engram_bench.stats import rates
 
-__all__ = ["DEFAULT_GATES", "Gate", "judge", "parse_gate", "session_gates", "session_passes"]
+__all__ = ["DEFAULT_GATES", "Gate", "judge", "own_gates", "parse_gate", "session_gates", "session_passes"]
 
 
 def judge(gates: Sequence[Gate], comparison: Comparison, *, alpha: float = 0.05) -> tuple[Verdict, ...]:

@@ -13,6 +13,7 @@ from engram_bench.adapters.found import PEFT_CONFIG
 from engram_bench.adapters.kind_names import NAMES as KINDS
 from engram_bench.errors import UsageError
 from engram_bench.models.presets import PRESETS as MODELS
+from engram_bench.scoring.gate_grammar import RESERVED_NAMES
 from engram_bench.session.parsing import adapter_kind, one_of, route, whole_number
 from engram_bench.session.recipe_fields import PRESETS
 from engram_bench.session.recipe_file import table_of, toml_of
@@ -21,7 +22,7 @@ from engram_bench.system.files import expanded
 
 TABLE = "candidates"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-RESERVED = ("baseline", "best", "every", "over")
+RESERVED = ("baseline", *sorted(RESERVED_NAMES))
 """Names that mean something else in a gate."""
 SERVED = "server:"
 """What stands before the name of a server's model."""

@@ -14,7 +14,7 @@ from engram_bench.reporting.plots import PLOTS, plots, standalone
 from engram_bench.reporting.sweep_report import sweep_plot
 from engram_bench.runs import store as run_store
 from engram_bench.scoring.comparison import compare
-from engram_bench.scoring.gates import judge, session_gates, session_passes
+from engram_bench.scoring.gates import judge, own_gates, session_passes
 from engram_bench.session.settings import Settings
 from engram_bench.system.files import write_atomic
 
@@ -35,9 +35,9 @@ class Conclusion:
 
 
 def conclude(run: Run, settings: Settings) -> Conclusion:
-    """The conclusion of a run under the user's gates, or the default ones."""
+    """The conclusion of a run under the user's gates that name no candidate, or under the default ones."""
     comparison = compare(run)
-    return Conclusion(run, comparison, judge(session_gates(settings.gate), comparison))
+    return Conclusion(run, comparison, judge(own_gates(settings.gate), comparison))
 
 
 def save(conclusion: Conclusion, report_dir: Path) -> Conclusion:

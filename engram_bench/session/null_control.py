@@ -17,7 +17,7 @@ from engram_bench.inference.ask import Question
 from engram_bench.inference.respondent import Respondent
 from engram_bench.records import CaseResult, Run
 from engram_bench.scoring.comparison import compare
-from engram_bench.scoring.gates import DEFAULT_GATES, judge, session_gates
+from engram_bench.scoring.gates import DEFAULT_GATES, judge, own_gates
 from engram_bench.session.engine import Engine
 
 
@@ -38,7 +38,7 @@ def gates_met(
         respondent: The respondent that replaces the candidate.
     """
     results = (*baseline, *engine.answerer(respondent).answer(questions, "candidate"))
-    gates = [gate for gate in session_gates(engine.settings.gate) if gate.metric == "accuracy"] or DEFAULT_GATES[:1]
+    gates = [gate for gate in own_gates(engine.settings.gate) if gate.metric == "accuracy"] or DEFAULT_GATES[:1]
     verdicts = judge(gates, compare(replace(run, results=results)))
     return [verdict.gate for verdict in verdicts if verdict.outcome == "pass"]
 

@@ -85,6 +85,11 @@ class Settings:
         return chosen or {self.candidate: self}
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Names that gates may address: those of the candidates to test, where there are several."""
+        return tuple(self.chosen) if len(self.chosen) > 1 else ()
+
+    @property
     def has_many(self) -> bool:
         """Whether more than one candidate is named, so that tests and reports say which one they are about."""
         return len(self.candidates) > 1

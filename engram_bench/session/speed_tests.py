@@ -10,7 +10,7 @@ from functools import partial
 from engram_bench.backends import registry
 from engram_bench.errors import EngramBenchError
 from engram_bench.records import PatternSet, Run
-from engram_bench.scoring.gates import session_gates
+from engram_bench.scoring.gates import own_gates
 from engram_bench.session.engine import Engine
 from engram_bench.session.respondents import Respondents
 from engram_bench.session.tuning import Tuning
@@ -31,7 +31,7 @@ def speed_lab(engine: Engine, tuning: Tuning, respondents: Respondents) -> Speed
         max_tokens=settings.max_tokens,
         rounds=settings.speed_rounds,
         budget_s=settings.speed_budget,
-        gates=session_gates(settings.gate),
+        gates=own_gates(settings.gate),
     )
     return SpeedLab(
         engine.model,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from engram_bench.adapters.files import read_tensors, write_json, write_tensors
 from engram_bench.adapters.layout import LoraUpdate, write_mlx, write_peft
-from engram_bench.backends.common.training_loop import Trainer
+from engram_bench.backends.common.training_state import save_state
 from engram_bench.errors import EngramBenchError
 from engram_bench.memory.files import StoredMemory, save_memory
 from engram_bench.memory.config import MemoryConfig
@@ -25,18 +25,9 @@ from engram_bench.routing.discriminant import Discriminant
 folder = Path(sys.argv[1])
 
 
-class Part:
-    # what a trainer asks of its learner and its curriculum to save a state
-    def __init__(self, size):
-        self.size = size
-
-    def state(self):
-        return {"a": np.zeros(self.size, np.float32)}
-
-
-class States(Trainer):
-    def __init__(self, size):
-        self._learner, self.log, self._curriculum = Part(size), TrainingLog(), type("C", (), {"state": dict})()
+def state(path, size):
+    curriculum = type("Curriculum", (), {"state": dict})()
+    save_state(path / "training_state.safetensors", "identity", {"a": np.zeros(size, np.float32)}, TrainingLog(), curriculum)
 
 
 def memory(size):
@@ -53,7 +44,7 @@ writers = {
     "peft": lambda path, size: write_peft(path, update(size), Recipe(rank=1, alpha=1.0), base="b"),
     "mlx": lambda path, size: write_mlx(path, update(size), num_layers=1),
     "json": lambda path, size: write_json(path / "adapter_config.json", {"a": "x" * size}),
-    "state": lambda path, size: States(size)._save_state(path / "training_state.safetensors", "identity"),
+    "state": state,
     "memory": lambda path, size: save_memory(path, memory(size)),
     "router": lambda path, size: Discriminant(np.zeros(size, np.float32), 0.0, np.zeros(3)).save(path / "router-0.safetensors"),
 }

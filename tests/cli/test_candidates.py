@@ -108,3 +108,19 @@ def test_variants_are_those_of_a_project_with_candidates(shell: Shell) -> None:
     rows = shell.json("arms", "--arms=baseline,lora")["rows"]
 
     assert [row["recall"]["value"] for row in rows] == [0.0, 1.0]
+
+
+def test_the_candidates_are_compared_with_each_other(shell: Shell) -> None:
+    gate = "--gate=fast.accuracy >= +5pp over bare"
+
+    output = shell("eval", gate, *TWO, status=1)
+
+    assert "gate insufficient: fast.accuracy +100.0 pp (2 of 2, bare 0 of 2)" in output
+    assert shell.json("eval", gate, *TWO, status=1)["together"]["verdicts"][0]["outcome"] == "insufficient"
+    assert "bare" in (shell.path / "reports" / "latest.md").read_text("utf-8")
+
+
+def test_a_gate_on_candidates_needs_several(shell: Shell) -> None:
+    shell("eval", "--gate=fast.accuracy >= 90%", status=2)
+
+    assert "fast" in shell.errors

@@ -264,3 +264,62 @@ def test_what_travels_is_plain(two: BenchProject) -> None:
 
     report = json.loads((two.path / "reports" / "candidates" / "fast" / "latest.json").read_text("utf-8"))
     assert report["metrics"]["accuracy"]["candidate"]["passed"] == 2
+
+
+# ── compared with each other ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("gate", "words", "status"),
+    [
+        ("fast.accuracy >= 90%", "gate passed: fast.accuracy 100.0 % (2 of 2), wanted at least 90 %", 0),
+        ("fast.answer_tokens <= 0", "gate failed: fast.answer_tokens", 1),
+        ("fast.accuracy >= +5pp over words", "gate failed: fast.accuracy +0.0 pp", 1),
+        ("every.accuracy >= 90%", "gate passed: every.accuracy 100.0 %", 0),
+    ],
+)
+def test_a_gate_on_a_candidate_decides_with_the_others(two: BenchProject, gate: str, words: str, status: int) -> None:
+    result = two.run("-m", "accuracy", f"--engram-gate={gate}")
+
+    result.stdout.fnmatch_lines([f"{words.replace('[', '[[]')}*"])
+    assert result.ret == status
+    assert "ranks" in result.outlines
+
+
+def test_a_gate_on_an_unknown_candidate_is_refused_with_the_nearest(two: BenchProject) -> None:
+    result = two.run("-m", "accuracy", "--engram-gate=fst.accuracy >= 90%")
+
+    result.stderr.fnmatch_lines(
+        ["ERROR: gate 'fst.accuracy >= 90%'*expected one of fast, words; did you mean 'fast'?*"]
+    )
+    assert not (two.path / "adapters").exists()
+
+
+def test_a_gate_on_a_candidate_that_was_not_asked_is_insufficient(two: BenchProject) -> None:
+    result = two.run("-m", "accuracy", "-k", "words", "--engram-gate=fast.accuracy >= 0%")
+
+    result.stdout.fnmatch_lines(["gate insufficient: fast.accuracy*", "*candidate 'fast' has no results*"])
+    assert result.ret == 1
+
+
+def test_the_reports_of_the_session_are_on_all_candidates(two: BenchProject) -> None:
+    reports = two.path / "reports"
+    (reports / "plots").mkdir(parents=True)
+    (reports / "plots" / "loss.svg").write_text("an earlier session's")
+
+    two.run("-m", "accuracy", GATE)
+
+    latest = json.loads((reports / "latest.json").read_text("utf-8"))
+    assert [each["name"] for each in latest["candidates"]] == ["fast", "words"]
+    assert latest["candidates"][0]["runs"] == [runs(two, "fast")["fast"].name]
+    assert "| fast" in (reports / "latest.md").read_text("utf-8")
+    assert "words" in (reports / "latest.html").read_text("utf-8")
+    assert not (reports / "plots" / "loss.svg").exists()
+
+
+def test_missed_gates_on_candidates_are_annotations(two: BenchProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+
+    result = two.run("-m", "accuracy", "--engram-gate=fast.accuracy >= +5pp over words")
+
+    assert [line for line in result.outlines if line.startswith("::error") and "over words" in line]

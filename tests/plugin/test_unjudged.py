@@ -22,7 +22,7 @@ def ledger(*arguments: str, collectonly: bool = False) -> SessionLedger:
     config: Any = SimpleNamespace(
         invocation_params=SimpleNamespace(args=arguments), option=SimpleNamespace(collectonly=collectonly)
     )
-    settings: Any = SimpleNamespace(gate=("accuracy >= 90%",))
+    settings: Any = SimpleNamespace(gate=("accuracy >= 90%",), chosen={"": None})
     return SessionLedger(config, settings)
 
 
