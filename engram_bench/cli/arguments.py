@@ -20,7 +20,7 @@ TRAINING = (
     "steps",
     "seed",
 )
-CANDIDATES = ("candidate", "only")
+CANDIDATES = ("candidate", "only", "seeds")
 """Settings that name several candidates, or choose among them."""
 OF_TESTS = ("items", "gate-only")
 """Settings that only a session of tests has: how many items there are, and whether a miss fails its test."""

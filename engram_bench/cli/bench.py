@@ -143,9 +143,8 @@ def _show_each(benches: Mapping[str, Bench], runs: Mapping[str, Run], args: argp
     report_dir = next(iter(settings.values())).report_dir
     older = {name: older_run(each) for name, each in settings.items()}
     conclusions = save_each({name: conclude(run, settings[name]) for name, run in runs.items()}, report_dir)
-    together = conclude_together(
-        {name: each.run for name, each in conclusions.items()}, next(iter(settings.values())).gate, tuple(benches)
-    )
+    chosen = {name: bench.settings for name, bench in benches.items()}
+    together = conclude_together({name: each.run for name, each in conclusions.items()}, chosen)
     save_together(together, report_dir)
     if getattr(args, "json", False):
         say_json(

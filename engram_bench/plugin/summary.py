@@ -186,7 +186,7 @@ def _summarise_many(config: pytest.Config, settings: Settings, gathered: Mapping
 
 
 def _together(conclusions: Mapping[str, Conclusion], settings: Settings) -> Together:
-    return conclude_together({name: each.run for name, each in conclusions.items()}, settings.gate, settings.names)
+    return conclude_together({name: each.run for name, each in conclusions.items()}, settings.chosen)
 
 
 def _terminal(config: pytest.Config) -> tuple[int, str]:

@@ -14,7 +14,8 @@ HOW_TO_READ = (
 
 def head_sentences(found: CandidateSet) -> Iterator[str]:
     """What was compared, and the cases that are not shared."""
-    yield f"{len(found.candidates)} candidates, {len(found.cases)} cases. {HOW_TO_READ.format(percent=100 * found.alpha)}"
+    compared = f"{_counted(len(found.candidates), 'candidate')}, {_counted(len(found.cases), 'case')}."
+    yield f"{compared} {HOW_TO_READ.format(percent=100 * found.alpha)}"
     for each in found.candidates:
         yield from _left_out_sentence(each.name, "not shared with every candidate", each.unpaired)
         yield from _left_out_sentence(each.name, "without a score", each.unscored)
@@ -39,3 +40,7 @@ def _left_out_sentence(name: str, why: str, ids: Sequence[str]) -> Iterator[str]
     if ids:
         more = f" … and {len(ids) - 5} more" if len(ids) > 5 else ""
         yield f"{name}: {len(ids)} cases {why}: {', '.join(ids[:5])}{more}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

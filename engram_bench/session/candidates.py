@@ -22,6 +22,8 @@ from engram_bench.session.recipe_file import changed_fields, checked_fields, rea
 from engram_bench.session.settings import ATTACHED, OF_LENGTH, Settings
 from engram_bench.system.files import expanded
 
+UNNAMED = "recipe"
+"""Name of the recipe that is trained under several seeds where no candidate is named."""
 OF_TRAINING = ("recipe", "kind", "steps", "set")
 """Keys that only a candidate has a use for whose adapter is trained."""
 
@@ -59,10 +61,43 @@ def with_candidates(session: Session, texts: Sequence[str], only: Sequence[str],
         name: replace(candidate_settings(session, each.fields, base=each.base, source=each.source), candidate=name)
         for name, each in declared.items()
     }
-    chosen = chosen_names(only, candidates, f"{session.prefix}only")
+    if session.settings.seeds > 1:
+        candidates = under_seeds(candidates or {UNNAMED: session.settings}, f"{session.prefix}seeds")
+    known = dict.fromkeys(name for key, each in candidates.items() for name in (each.recipe_of, key) if name)
+    chosen = chosen_names(only, known, f"{session.prefix}only")
     whole = replace(session.settings, candidates=candidates, only=chosen)
     first, *others = whole.chosen.values()
     return whole if others else replace(first, candidates=candidates, only=chosen)
+
+
+def under_seeds(candidates: Mapping[str, Settings], option: str) -> dict[str, Settings]:
+    """The candidates, each whose adapter is trained here once for every seed, as ``NAME.sSEED``.
+
+    Args:
+        candidates: Settings of each candidate by name.
+        option: Name of the option, for messages.
+
+    Raises:
+        UsageError: No candidate is trained, or one already has the name of a seed.
+    """
+    found: dict[str, Settings] = {}
+    for name, each in candidates.items():
+        is_trained = each.adapter == "auto" and not (each.backend != "auto" and is_evaluation_only(each.backend))
+        seeds = range(each.seed, each.seed + each.seeds) if is_trained else ()
+        own = {
+            f"{name}.s{seed}": replace(
+                each, seed=seed, sampling_seed=each.asked_seed, candidate=f"{name}.s{seed}", recipe_of=name
+            )
+            for seed in seeds
+        } or {name: each}
+        if clash := next((key for key in own if key in found or (key != name and key in candidates)), ""):
+            msg = f"{option}: the name {clash!r} is taken by a candidate, expected another name for that one"
+            raise UsageError(msg)
+        found |= own
+    if not any(each.recipe_of for each in found.values()):
+        msg = f"{option}: no candidate is trained here, expected a recipe to train under several seeds"
+        raise UsageError(msg)
+    return found
 
 
 def candidate_settings(

@@ -35,9 +35,13 @@ class Conclusion:
 
 
 def conclude(run: Run, settings: Settings) -> Conclusion:
-    """The conclusion of a run under the user's gates that name no candidate, or under the default ones."""
+    """The conclusion of a run under the user's gates that name no candidate, or under the default ones.
+
+    With several seeds, gates are judged on the recipe and not on one seed.
+    """
     comparison = compare(run)
-    return Conclusion(run, comparison, judge(own_gates(settings.gate), comparison))
+    gates = own_gates(settings.gate) if settings.seeds == 1 else ()
+    return Conclusion(run, comparison, judge(gates, comparison))
 
 
 def save(conclusion: Conclusion, report_dir: Path) -> Conclusion:

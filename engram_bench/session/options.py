@@ -119,6 +119,14 @@ OPTIONS: tuple[Option, ...] = (
         (),
         metavar="NAME=VALUE",
     ),
+    Option(
+        "seeds",
+        "Number of seeds under which each recipe is trained and judged, from --engram-seed on; figures are means over seeds, "
+        "and a gate passes only if it holds over seeds.",
+        "1",
+        parse=whole_number(1, 100),
+        metavar="N",
+    ),
     Option("only", "Candidates to test, with commas between them; may be repeated.", (), metavar="NAME"),
     Option(
         "steps",

@@ -73,7 +73,7 @@ def read_settings(
     values |= {"recipe": recipe, "recipe_name": values["recipe"]}
     settings = Settings(**{field.name: values[field.name] for field in fields(Settings) if field.name in values})
     _check_together(settings, prefix)
-    if not has_candidates or not (any(texts.values()) or _has_tables(root, b"candidate")):
+    if not has_candidates or not (any(texts.values()) or settings.seeds > 1 or _has_tables(root, b"candidate")):
         return settings
     from engram_bench.session.candidates import Session, with_candidates
 

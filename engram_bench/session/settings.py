@@ -72,6 +72,10 @@ class Settings:
     """Every named candidate by name, in the user's order; empty where none is named."""
     only: tuple[str, ...] = ()
     """Names of the candidates to test; empty tests all."""
+    seeds: int = 1
+    """Number of seeds under which each recipe is trained."""
+    recipe_of: str = ""
+    """Candidate whose recipe is trained under several seeds, of which this is one; empty for any other candidate."""
 
     @property
     def asked_seed(self) -> int:
@@ -81,13 +85,18 @@ class Settings:
     @property
     def chosen(self) -> dict[str, Settings]:
         """The candidates to test by name, at least one; these settings under an empty name where none is named."""
-        chosen = {name: each for name, each in self.candidates.items() if not self.only or name in self.only}
+        chosen = {
+            name: each
+            for name, each in self.candidates.items()
+            if not self.only or {name, each.recipe_of} & {*self.only}
+        }
         return chosen or {self.candidate: self}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names that gates may address: those of the candidates to test, where there are several."""
-        return tuple(self.chosen) if len(self.chosen) > 1 else ()
+        """Names that gates may address where several candidates are tested; a recipe under several seeds has one."""
+        chosen = self.chosen
+        return tuple(dict.fromkeys(each.recipe_of or name for name, each in chosen.items())) if len(chosen) > 1 else ()
 
     @property
     def has_many(self) -> bool:

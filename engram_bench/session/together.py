@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from engram_bench.scoring.candidates import candidate_set
 from engram_bench.scoring.gate_grammar import BEST, EVERY, Gate, session_gates
 from engram_bench.scoring.gates import session_passes
 from engram_bench.scoring.lineup import Lineup
+from engram_bench.session.settings import Settings
 from engram_bench.system.files import write_atomic
 
 
@@ -34,24 +35,40 @@ class Together:
         return session_passes(self.verdicts)
 
 
-def conclude_together(runs: Mapping[str, Run], gates: Sequence[str], names: Sequence[str]) -> Together:
+def conclude_together(runs: Mapping[str, Run], chosen: Mapping[str, Settings]) -> Together:
     """The candidates of a session compared with each other.
 
-    A gate that names a candidate without a run is insufficient.
+    The runs of one recipe under several seeds are one candidate, and then every gate is judged here. A gate that names a
+    candidate without a run is insufficient.
 
     Args:
         runs: Run of each candidate that has one, at least one, in the user's order.
-        gates: Expressions of all gates of the session; those that name no candidate are left out.
-        names: Names of all candidates to test.
+        chosen: Settings of all candidates to test, by name.
 
     Raises:
-        UsageError: A gate cannot be read, or names a candidate that is not among *names*.
+        UsageError: A gate cannot be read, or names an unknown candidate.
     """
-    lineup = Lineup(runs)
-    addressed = [gate for gate in session_gates(gates, candidates=names) if gate.names]
-    judged = iter(judge_candidates([gate for gate in addressed if not _absent(gate, runs)], lineup))
-    verdicts = tuple(_unjudged(gate, absent) if (absent := _absent(gate, runs)) else next(judged) for gate in addressed)
+    names = tuple(dict.fromkeys(each.recipe_of or name for name, each in chosen.items()))
+    lineup = Lineup(by_recipe(runs, chosen))
+    first = next(iter(chosen.values()))
+    gates = [gate for gate in session_gates(first.gate, candidates=names) if gate.names or first.seeds > 1]
+    judged = iter(judge_candidates([gate for gate in gates if not _absent(gate, lineup)], lineup))
+    verdicts = tuple(_unjudged(gate, absent) if (absent := _absent(gate, lineup)) else next(judged) for gate in gates)
     return Together(candidate_set(lineup), verdicts)
+
+
+def by_recipe(runs: Mapping[str, Run], chosen: Mapping[str, Settings]) -> dict[str, Run | dict[str, Run]]:
+    """The runs with those of one recipe together, by seed."""
+    found: dict[str, Run | dict[str, Run]] = {}
+    for name, run in runs.items():
+        each = chosen[name]
+        if each.recipe_of:
+            seeds = found.setdefault(each.recipe_of, {})
+            assert isinstance(seeds, dict)
+            seeds[str(each.seed)] = run
+        else:
+            found[name] = run
+    return found
 
 
 def save_together(together: Together, report_dir: Path) -> None:
@@ -70,9 +87,9 @@ def save_together(together: Together, report_dir: Path) -> None:
         (report_dir / "plots" / f"{name}.svg").unlink(missing_ok=True)
 
 
-def _absent(gate: Gate, runs: Mapping[str, Run]) -> str:
+def _absent(gate: Gate, lineup: Lineup) -> str:
     """The first candidate that the gate names and that has no run; empty where there is none."""
-    return next((name for name in gate.names if name not in (*runs, BEST, EVERY)), "")
+    return next((name for name in gate.names if name not in (*lineup.runs, BEST, EVERY)), "")
 
 
 def _unjudged(gate: Gate, absent: str) -> Verdict:

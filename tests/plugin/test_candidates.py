@@ -323,3 +323,25 @@ def test_missed_gates_on_candidates_are_annotations(two: BenchProject, monkeypat
     result = two.run("-m", "accuracy", "--engram-gate=fast.accuracy >= +5pp over words")
 
     assert [line for line in result.outlines if line.startswith("::error") and "over words" in line]
+
+
+# ── seeds ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_recipe_is_judged_over_its_seeds(project: BenchProject, workers: Sequence[str]) -> None:
+    result = project.run("-m", "accuracy", "--engram-seeds=3", "--engram-gate=accuracy >= 90%", *workers)
+
+    result.stdout.fnmatch_lines(["1  recipe (3 seeds)*", "gate passed: accuracy 100.0 %*"])
+    assert result.ret == 0
+    assert len(list((project.path / "adapters").glob("lora-*"))) == 3
+    latest = json.loads((project.path / "reports" / "latest.json").read_text("utf-8"))
+    assert latest["candidates"][0]["seeds"] == ["0", "1", "2"]
+
+
+def test_a_gate_that_one_seed_misses_does_not_pass(project: BenchProject) -> None:
+    project.knows({"__untrainable__": 1})
+
+    result = project.run("-m", "accuracy", "--engram-seeds=2", "--engram-gate=accuracy >= 90%", "--engram-gate-only")
+
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*candidate recipe.s1: no results*"])

@@ -164,7 +164,7 @@ def test_forms_are_those_that_can_be_opened() -> None:
         (["fast"], "--engram-candidate: got 'fast', expected NAME=VALUE"),
         (["a=fast", "a=lora"], "--engram-candidate a: another candidate is named so in --engram-candidate a"),
         (["Big=fast"], "got 'Big', expected a name of small letters, digits"),
-        (["best=fast"], "'best' has a meaning in gates, expected another name than baseline, best, every, over"),
+        (["best=fast"], "'best' has a meaning in gates, expected another name than baseline, best"),
         (
             ["a=fats"],
             "--engram-candidate a: got 'fats', expected none, a recipe (default, forerunner, fast, careful or",
@@ -236,3 +236,47 @@ def test_an_unknown_name_to_test_is_refused(tmp_path: Path, candidates: list[str
         read(tmp_path, *candidates, only=[only])
 
     assert str(caught.value) == message
+
+
+# ── seeds ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_recipe_under_several_seeds_is_a_candidate_for_each(tmp_path: Path) -> None:
+    settings = read(tmp_path, "a=fast", "bare=none", seeds="2", seed="5")
+
+    found = {name: (each.seed, each.recipe_of, each.asked_seed) for name, each in settings.chosen.items()}
+    assert found == {"a.s5": (5, "a", 5), "a.s6": (6, "a", 5), "bare": (5, "", 5)}
+    assert settings.names == ("a", "bare")
+
+
+def test_seeds_need_no_named_candidate(tmp_path: Path) -> None:
+    settings = read(tmp_path, seeds="2")
+
+    assert list(settings.chosen) == ["recipe.s0", "recipe.s1"]
+    assert settings.names == ("recipe",)
+
+
+@pytest.mark.parametrize(
+    ("only", "names"), [("a", ["a.s0", "a.s1"]), ("a.s1", ["a.s1"]), ("b,a.s0", ["a.s0", "b.s0", "b.s1"])]
+)
+def test_seeds_are_chosen_by_recipe_or_one_by_one(tmp_path: Path, only: str, names: list[str]) -> None:
+    assert list(read(tmp_path, "a=fast", "b=lora", seeds="2", only=[only]).chosen) == names
+
+
+def test_one_seed_changes_nothing(tmp_path: Path) -> None:
+    assert read(tmp_path, "a=fast", seeds="1").candidates == read(tmp_path, "a=fast").candidates
+
+
+@pytest.mark.parametrize(
+    ("candidates", "seeds", "error"),
+    [
+        (("bare=none",), 2, "no candidate is trained here"),
+        (("a=fast", "a.s1=lora"), 2, "the name 'a.s1' is taken"),
+        ((), 0, "a whole number from 1 to 100"),
+    ],
+)
+def test_seeds_that_make_no_sense_are_refused(
+    tmp_path: Path, candidates: tuple[str, ...], seeds: int, error: str
+) -> None:
+    with pytest.raises(UsageError, match=error):
+        read(tmp_path, *candidates, seeds=str(seeds))
