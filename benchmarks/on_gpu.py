@@ -178,7 +178,14 @@ def _measured(stage: Stage, folder: Path, limit_s: float) -> Found:
     out, log = folder / f"{stage.name}.out", folder / f"{stage.name}.log"
     started = time.monotonic()
     with out.open("wb") as stdout, log.open("wb") as stderr:
-        process = subprocess.Popen(stage.command, stdout=stdout, stderr=stderr, cwd=PROJECT, start_new_session=True)
+        process = subprocess.Popen(
+            stage.command,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=PROJECT,
+            start_new_session=True,
+            preexec_fn=_hear_interrupts,  # noqa: PLW1509  # this script has no other thread
+        )
         try:
             state = _state(process.wait(limit_s))
         except subprocess.TimeoutExpired:
@@ -198,6 +205,11 @@ def _measured(stage: Stage, folder: Path, limit_s: float) -> Found:
 
 def _state(code: int) -> str:
     return "done" if code == 0 else f"exit status {code}"
+
+
+def _hear_interrupts() -> None:
+    """Undo what a shell does to a job in the background, whose children would ignore an interruption."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,17 @@ def test_a_stage_over_its_limit_is_recorded_as_such_and_keeps_what_it_printed(
     assert record["stages"][0]["seconds"] < 20
 
 
-def test_a_stage_over_its_limit_may_write_its_reports_before_it_is_killed(tmp_path: Path) -> None:
+@pytest.fixture
+def in_the_background() -> Iterator[None]:
+    """Interruptions are ignored, as in a job that a shell has sent to the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_stage_over_its_limit_may_write_its_reports_before_it_is_killed(
+    tmp_path: Path, in_the_background: None
+) -> None:
     code = f"import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: {PRINT}"
 
     record = run([stage("slow", code, 1.5)], tmp_path, WHERE, budget_s=60)
