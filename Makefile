@@ -107,7 +107,7 @@ clean: ## remove the environments and caches; adapters and reports stay
 # Versions are locked in requirements.lock; torch is locked by version alone, its builds differ by platform.
 $(VENV)/.ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable ".[cpu,speed,xdist,sweep,browser,docs,dev]"
+	$(PIP) --editable ".[cpu,speed,xdist,sweep,data,browser,docs,dev]"
 	@touch $@
 
 $(VENV)-bare/.ready: pyproject.toml requirements.lock

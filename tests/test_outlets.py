@@ -82,6 +82,7 @@ WAYS_OUT: Mapping[str, set[str]] = {
 from ``plugin.outlet`` is none."""
 
 WRITERS = {
+    "patterns/foreign/importing.py": "a pattern file, as JSON",
     "plugin/outlet.py": "pytest's terminal, through the door",
     "plugin/ci.py": "the job summary of GitHub, made by reporting.github",
     "cli/recording.py": "passes on what the demo's console wrote",

@@ -8,6 +8,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Use it": (
         "start",
         "patterns",
+        "data",
         "recipes",
         "sweeps",
         "candidates",

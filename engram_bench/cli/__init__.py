@@ -7,6 +7,7 @@ environment is wrong (a model, a library, a file), 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ OK, FAILED, USAGE, ENVIRONMENT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 130, 141
 COMMANDS = {
     "init": "create patterns, pytest configuration, a CI workflow and .gitignore lines",
     "check": "look for mistakes in pattern files; loads no model",
+    "import": "read training data of other tools as a pattern file",
     "generate": "write the training examples as train.jsonl and valid.jsonl",
     "recipe": "show, explain or compare the settings of a training",
     "train": "train the adapter of the patterns, or find the stored one",
@@ -40,7 +42,7 @@ COMMANDS = {
     "memory": "inspect a stored memory, remove patterns, or add patterns",
     "cache": "show or clear what is cached for this user",
 }
-"""Command → its summary; the module of that name declares and runs the command."""
+"""Command → its summary; the module of that name, with ``_`` behind a keyword, declares and runs the command."""
 
 
 class Command(Protocol):
@@ -79,7 +81,8 @@ class CommandParser(Parser):
         """Import the command's module and declare its arguments, once."""
         name, self._command = self._command, ""
         if name:
-            command: Command = import_module(f"engram_bench.cli.{name}")  # type: ignore[assignment]
+            module = f"{name}_" if keyword.iskeyword(name) else name
+            command: Command = import_module(f"engram_bench.cli.{module}")  # type: ignore[assignment]
             self.description = (command.__doc__ or COMMANDS[name]).strip()
             command.declare(self)
             self.set_defaults(run=command.run)
