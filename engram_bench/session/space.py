@@ -47,9 +47,9 @@ class Dimension:
         if not self.is_log:
             found = [self.low + (self.high - self.low) * step / (LINEAR_VALUES - 1) for step in range(LINEAR_VALUES)]
         else:
-            factor = 2 if self.is_whole else math.sqrt(10)
-            steps = math.floor(math.log(self.high / self.low, factor) + 1e-9)
-            found = [self.low * factor**step for step in range(steps + 1)]
+            first, pace = math.log(self.low), math.log(2 if self.is_whole else math.sqrt(10))
+            steps = math.floor((math.log(self.high) - first) / pace + 1e-9)
+            found = [math.exp(first + pace * step) for step in range(steps + 1)]
             if found[-1] < self.high * (1 - 1e-9):
                 found.append(self.high)
         rounded = (round(value) if self.is_whole else float(f"{value:.2g}") for value in found)

@@ -23,6 +23,7 @@ from engram_bench.session.space import combinations, parse_dimension, parse_spac
         ("layers=all,last 10", ("all", "last 10")),
         ("use_rslora=true,false", (True, False)),
         ("kind=lora,memory", ("lora", "memory")),
+        ("learning_rate=3e-4..3e-3", (3e-4, 9.5e-4, 3e-3)),
     ],
 )
 def test_a_field_has_the_values_that_the_text_says(text: str, values: tuple[Any, ...]) -> None:
