@@ -44,6 +44,8 @@ def write_gguf(
     _write_sizes(writer, config)
     _write_tokenizer(writer, folder, pre)
     for key, value in (extra or {}).items():
+        for written in writer.kv_data:
+            written.pop(key, None)  # older writers refuse a key that is there
         writer.add_string(key, value) if isinstance(value, str) else writer.add_uint32(key, value)
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     for name, array in load_file(folder / "model.safetensors").items():

@@ -30,11 +30,12 @@ def default_cache_dir() -> Path:
         return expanded(chosen).absolute()
     from platformdirs import user_cache_path
 
-    try:
-        return user_cache_path("engram-bench", appauthor=False)
-    except RuntimeError as error:
-        msg = f"no home folder for models and answers, expected one; set {CACHE_VARIABLE} to a folder"
-        raise ModelError(msg) from error
+    with suppress(RuntimeError):
+        found = user_cache_path("engram-bench", appauthor=False)
+        if found.is_absolute():  # older versions of the library leave the ~ where there is no home folder
+            return found
+    msg = f"no home folder for models and answers, expected one; set {CACHE_VARIABLE} to a folder"
+    raise ModelError(msg)
 
 
 def build_once(target: Path, build: Callable[[Path], None], *, progress: Progress) -> Path:

@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from engram_bench.adapters import store as adapter_store
@@ -64,6 +63,8 @@ def serving(command: list[str], log: Path) -> Iterator[str]:
 
 
 def _wait_for(url: str, server: subprocess.Popen[Any], log: Path) -> None:
+    import httpx  # comes with transformers[serving]; environments without it collect this file, too
+
     until = time.monotonic() + START_S
     while time.monotonic() < until:
         if server.poll() is not None:
