@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -187,3 +188,4 @@ def test_the_package_keeps_its_measures() -> None:
     assert len(package.rooms) <= 20
     assert len(package.arrows) <= 110
     assert sum(package.local_imports.values()) <= 40
+    assert statistics.median(package.function_lines) <= 6

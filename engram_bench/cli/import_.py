@@ -45,14 +45,10 @@ def run(args: argparse.Namespace) -> int:
     """Import, and print the report."""
     source = Path(args.source)
     target = Path(args.out) if args.out else Path("patterns") / f"{source.stem or source.name}.jsonl"
-    if target.suffix != ".jsonl":
-        msg = f"--out: got {str(target)!r}, expected a file with the suffix .jsonl"
-        raise UsageError(msg)
+    _check_suffix(target)
+    _check_limit(args.limit)
     if target.exists() and not args.force:
         msg = f"--out: {target} exists, expected another file, or --force to replace it"
-        raise UsageError(msg)
-    if args.limit is not None and args.limit < 1:
-        msg = f"--limit: got {args.limit}, expected at least 1"
         raise UsageError(msg)
     found = import_patterns(source, target, columns=_columns(args.map), limit=args.limit)
     if args.json:
@@ -60,6 +56,18 @@ def run(args: argparse.Namespace) -> int:
     else:
         say(*_lines(found, target))
     return 0
+
+
+def _check_suffix(target: Path) -> None:
+    if target.suffix != ".jsonl":
+        msg = f"--out: got {str(target)!r}, expected a file with the suffix .jsonl"
+        raise UsageError(msg)
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        msg = f"--limit: got {limit}, expected at least 1"
+        raise UsageError(msg)
 
 
 def _lines(found: Imported, target: Path) -> list[str]:

@@ -43,6 +43,7 @@ from engram_bench.session.search import Measured, Search
 from engram_bench.session.settings import OF_LENGTH
 from engram_bench.session.space import Dimension, parse_space
 from engram_bench.system.files import write_atomic
+from engram_bench.system.progress import duration
 
 OBJECTIVE = "max generalization where retention >= 95%"
 
@@ -83,35 +84,49 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the trials that are missing, write the results, and return 0 if a recipe passes every gate of the objective."""
     objective, space = parse_objective(args.objective), parse_space(args.over)
-    if args.trials is not None and args.trials < 1:
-        msg = f"--trials: got {args.trials}, expected at least 1"
-        raise UsageError(msg)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", args.name):
-        msg = f"--name: got {args.name!r}, expected letters, digits, dots and hyphens"
-        raise UsageError(msg)
+    _check_trials(args.trials)
+    _check_name(args.name)
     args.engram_recipe = args.base or None
     with open_bench(args) as bench:
         folder = bench.settings.report_dir / "sweeps" / args.name
         if args.restart:
             (folder / "journal.log").unlink(missing_ok=True)
-        search = _search(args, bench, folder, space, objective)
-        trials = _run(args, bench, search)
-        run_facts = bench.run().provenance
-    origin = f"{run_facts.machine}, backend {run_facts.backend}, model {run_facts.model}, commit {run_facts.commit}."
+        _check_space(args, space)
+        trials = _run(args, bench, _search(args, bench, folder, space, objective))
+        origin = _origin(bench)
     _save(folder, trials, objective, origin, _settings(args, _winner_changes(trials, objective)))
+    _show(args, folder, trials, objective)
+    return 0 if best(trials, objective) else 1
+
+
+def _check_trials(trials: int | None) -> None:
+    if trials is not None and trials < 1:
+        msg = f"--trials: got {trials}, expected at least 1"
+        raise UsageError(msg)
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        msg = f"--name: got {name!r}, expected letters, digits, dots and hyphens"
+        raise UsageError(msg)
+
+
+def _origin(bench: Bench) -> str:
+    made = bench.run().provenance
+    return f"{made.machine}, backend {made.backend}, model {made.model}, commit {made.commit}."
+
+
+def _show(args: argparse.Namespace, folder: Path, trials: tuple[Trial, ...], objective: Objective) -> None:
     if args.json:
         say_json({"objective": objective.text, "trials": to_plain(trials), "best": to_plain(best(trials, objective))})
     else:
         say(*search_table(trials, objective).plain(width()), "", search_sentence(trials, objective))
         if best(trials, objective):
             say(f"use it: pytest --engram-recipe={folder / 'best.toml'}")
-    return 0 if best(trials, objective) else 1
 
 
-def _search(
-    args: argparse.Namespace, bench: Bench, folder: Path, space: tuple[Dimension, ...], objective: Objective
-) -> Search:
-    """The sweep, after every end of its space was tried against the recipe's schema.
+def _check_space(args: argparse.Namespace, space: tuple[Dimension, ...]) -> None:
+    """Try every end of the space against the recipe's schema.
 
     Raises:
         UsageError: A field is unknown or a value is out of range.
@@ -122,25 +137,24 @@ def _search(
                 _settings(args, {dimension.field: value})
             except UsageError as error:
                 raise UsageError(str(error).replace("--set", "--over", 1)) from error
-    settings = bench.settings
-    changed = {dimension.field for dimension in space}
-    recipe = {name: value for name, value in settings.recipe.items() if name not in changed}
-    shared = {"kind": settings.kind, "steps": settings.steps, "seed": settings.seed}
-    shared = {name: value for name, value in shared.items() if name not in changed}
-    key = json.dumps(
-        [
-            bench.engine.model.fingerprint,
-            bench.engine.device.backend,
-            [to_plain(each) for each in bench.sets],
-            recipe,
-            shared,
-            [settings.limit, settings.max_tokens, args.prune],
-        ],
-        sort_keys=True,
-        default=str,
-    )
+
+
+def _search(
+    args: argparse.Namespace, bench: Bench, folder: Path, space: tuple[Dimension, ...], objective: Objective
+) -> Search:
     trials = args.trials if args.trials or args.search == "grid" else 20
-    return Search(folder, space, objective, args.search, trials, settings.seed, args.prune, key)
+    key = _key(bench, {dimension.field for dimension in space}, args.prune)
+    return Search(folder, space, objective, args.search, trials, bench.settings.seed, args.prune, key)
+
+
+def _key(bench: Bench, changed: set[str], prunes: bool) -> str:
+    """Everything but the *changed* fields that the values of a trial depend on."""
+    settings = bench.settings
+    recipe = {"kind": settings.kind, "steps": settings.steps, "seed": settings.seed, **settings.recipe}
+    shared = {name: value for name, value in recipe.items() if name not in changed}
+    where = [bench.engine.model.fingerprint, bench.engine.device.backend]
+    rules = [settings.limit, settings.max_tokens, prunes]
+    return json.dumps([where, to_plain(list(bench.sets)), shared, rules], sort_keys=True, default=str)
 
 
 def _run(args: argparse.Namespace, bench: Bench, search: Search) -> tuple[Trial, ...]:
@@ -149,17 +163,15 @@ def _run(args: argparse.Namespace, bench: Bench, search: Search) -> tuple[Trial,
     def measure(changes: Mapping[str, Any], share: float) -> Measured:
         whole = bench.under(_settings(args, changes))
         with whole if share == 1 else _shortened(whole, share) as each:
-            comparison = compare(evaluate(each))
-            adapter = each.tuning.adapter
-            training = adapter.manifest.training if adapter else None
-            return Measured(comparison, adapter.name if adapter else "", training.steps if training else 0)
+            run = evaluate(each)
+            return Measured(compare(run), run.provenance.adapter, run.training.steps if run.training else 0)
 
     def watch(trial: Trial) -> None:
         nonlocal done
         done += 1
         left = (time.perf_counter() - started) / done * (search.size - trial.number)
         if not (args.json or args.quiet):
-            say(f"{trial.number} of {search.size}: {trial_line(trial, search.objective)}; {_duration(left)} left")
+            say(f"{trial.number} of {search.size}: {trial_line(trial, search.objective)}; {duration(left)} left")
 
     return search.run(measure, watch)
 
@@ -195,16 +207,15 @@ def _save(folder: Path, trials: tuple[Trial, ...], objective: Objective, origin:
     if plot := search_plot(trials, objective):
         write_atomic(folder / "plot.svg", standalone(plot))
     if winner := best(trials, objective):
-        fields = {"kind": settings.kind, "seed": settings.seed, **settings.recipe}
-        if settings.steps is not None and not any(name in fields for name in OF_LENGTH):
-            fields["steps"] = settings.steps
-        lines = [
-            f"# {objective.text}: trial {winner.number} of {len(trials)}, {changes_words(winner.changes)}",
-            "[recipe]",
-        ]
-        write_atomic(
-            folder / "best.toml", "\n".join([*lines, *(f"{k} = {_toml(v)}" for k, v in fields.items())]) + "\n"
-        )
+        write_atomic(folder / "best.toml", _recipe_file(winner, len(trials), objective, settings))
+
+
+def _recipe_file(winner: Trial, num_trials: int, objective: Objective, settings: Settings) -> str:
+    fields = {"kind": settings.kind, "seed": settings.seed, **settings.recipe}
+    if settings.steps is not None and not any(name in fields for name in OF_LENGTH):
+        fields["steps"] = settings.steps
+    origin = f"# {objective.text}: trial {winner.number} of {num_trials}, {changes_words(winner.changes)}"
+    return "\n".join([origin, "[recipe]", *(f"{name} = {_toml(value)}" for name, value in fields.items()), ""])
 
 
 def _toml(value: Any) -> str:
@@ -215,7 +226,3 @@ def _toml(value: Any) -> str:
 
 def _written(value: Any) -> str:
     return "true" if value is True else "false" if value is False else repr(value)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

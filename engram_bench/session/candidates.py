@@ -82,14 +82,8 @@ def under_seeds(candidates: Mapping[str, Settings], option: str) -> dict[str, Se
     """
     found: dict[str, Settings] = {}
     for name, each in candidates.items():
-        is_trained = each.adapter == "auto" and not (each.backend != "auto" and is_evaluation_only(each.backend))
-        seeds = range(each.seed, each.seed + each.seeds) if is_trained else ()
-        own = {
-            f"{name}.s{seed}": replace(
-                each, seed=seed, sampling_seed=each.asked_seed, candidate=f"{name}.s{seed}", recipe_of=name
-            )
-            for seed in seeds
-        } or {name: each}
+        seeds = range(each.seed, each.seed + each.seeds) if _is_trained(each) else ()
+        own = {f"{name}.s{seed}": _under_seed(each, name, seed) for seed in seeds} or {name: each}
         if clash := next((key for key in own if key in found or (key != name and key in candidates)), ""):
             msg = f"{option}: the name {clash!r} is taken by a candidate, expected another name for that one"
             raise UsageError(msg)
@@ -98,6 +92,16 @@ def under_seeds(candidates: Mapping[str, Settings], option: str) -> dict[str, Se
         msg = f"{option}: no candidate is trained here, expected a recipe to train under several seeds"
         raise UsageError(msg)
     return found
+
+
+def _is_trained(settings: Settings) -> bool:
+    is_served = settings.backend != "auto" and is_evaluation_only(settings.backend)
+    return settings.adapter == "auto" and not is_served
+
+
+def _under_seed(recipe: Settings, name: str, seed: int) -> Settings:
+    asked = recipe.asked_seed
+    return replace(recipe, seed=seed, sampling_seed=asked, candidate=f"{name}.s{seed}", recipe_of=name)
 
 
 def candidate_settings(

@@ -147,40 +147,36 @@ class Search:
         """The sweep's study, for this process alone."""
         if find_spec("optuna") is None:
             raise UsageError("sweep: Optuna is not installed: pip install 'engram-bench[sweep]'")
-        import optuna
-        from filelock import FileLock, Timeout
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        journal = self.folder / "journal.log"
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            msg = f"{self.folder}: another process runs this sweep, expected it to end first, or another --name"
-            raise StoreError(msg) from error
-        with lock:
+        journal = self.folder / "journal.log"
+        with _alone_in(self.folder):
             Path(f"{journal}.lock").unlink(missing_ok=True)  # of a process that was killed: ours is the only one
             try:
                 _drop_half_a_line(journal)
-                study = optuna.create_study(
-                    storage=JournalStorage(JournalFileBackend(str(journal))),
-                    study_name=KEY,
-                    direction="maximize" if self.objective.direction == "max" else "minimize",
-                    pruner=optuna.pruners.MedianPruner(n_startup_trials=PRUNED_FROM),
-                    load_if_exists=True,
-                )
-                self._check_key(study)
-                study.sampler = self._sampler(len(study.trials))
-                _finished(study)
+                study = self._opened(journal)
             except (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, OSError) as error:
-                msg = (
-                    f"{journal}: cannot be read ({error}), expected a journal of engram-bench sweep; use another --name"
-                )
+                expected = "a journal of engram-bench sweep; use another --name"
+                msg = f"{journal}: cannot be read ({error}), expected {expected}"
                 raise StoreError(msg) from error
             yield study
+
+    def _opened(self, journal: Path) -> Study:
+        """The study in a journal; whatever in it is not a sweep's raises an error."""
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(
+            storage=optuna.storages.JournalStorage(JournalFileBackend(str(journal))),
+            study_name=KEY,
+            direction="maximize" if self.objective.direction == "max" else "minimize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=PRUNED_FROM),
+            load_if_exists=True,
+        )
+        self._check_key(study)
+        study.sampler = self._sampler(len(study.trials))
+        _finished(study)
+        return study
 
     def _sampler(self, num_trials: int) -> BaseSampler:
         """The sampler; with the number of trials in its seed, a sweep that goes on does not draw its first ones again."""
@@ -200,6 +196,23 @@ class Search:
             )
             raise UsageError(msg)
         study.set_user_attr(KEY, key)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock.
+
+    Raises:
+        StoreError: Another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        msg = f"{folder}: another process runs this sweep, expected it to end first, or another --name"
+        raise StoreError(msg) from error
 
 
 # ── Optuna ──────────────────────────────────────────────────────────────────────────────────────

@@ -44,16 +44,18 @@ class Dimension:
         """The choices, or values spread over the range: whole numbers doubled, others two to a power of ten."""
         if self.choices:
             return self.choices
-        if not self.is_log:
-            found = [self.low + (self.high - self.low) * step / (LINEAR_VALUES - 1) for step in range(LINEAR_VALUES)]
-        else:
-            first, pace = math.log(self.low), math.log(2 if self.is_whole else math.sqrt(10))
-            steps = math.floor((math.log(self.high) - first) / pace + 1e-9)
-            found = [math.exp(first + pace * step) for step in range(steps + 1)]
-            if found[-1] < self.high * (1 - 1e-9):
-                found.append(self.high)
+        found = self._multiples() if self.is_log else self._even()
         rounded = (round(value) if self.is_whole else float(f"{value:.2g}") for value in found)
         return tuple(dict.fromkeys(min(max(value, self.low), self.high) for value in rounded))
+
+    def _even(self) -> list[float]:
+        return [self.low + (self.high - self.low) * step / (LINEAR_VALUES - 1) for step in range(LINEAR_VALUES)]
+
+    def _multiples(self) -> list[float]:
+        first, pace = math.log(self.low), math.log(2 if self.is_whole else math.sqrt(10))
+        steps = math.floor((math.log(self.high) - first) / pace + 1e-9)
+        found = [math.exp(first + pace * step) for step in range(steps + 1)]
+        return found if found[-1] >= self.high * (1 - 1e-9) else [*found, self.high]
 
 
 def parse_dimension(text: str) -> Dimension:

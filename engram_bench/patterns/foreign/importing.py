@@ -7,7 +7,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +36,12 @@ class Imported:
     """Reason → file and row of the first such row."""
     cleaned: int = 0
     """Number of rows in which control characters were replaced by spaces."""
+
+    def check(self, source: Path) -> None:
+        """Raise a PatternFileError unless a row was taken."""
+        if not self.taken:
+            reasons = "; ".join(f"{count} {reason}" for reason, count in self.left_out.most_common(3)) or "no rows"
+            raise PatternFileError(source, [f"no row was taken ({reasons}), expected questions with answers"])
 
     def leave_out(self, reason: str, where: str) -> None:
         """Count a row that is not taken."""
@@ -67,16 +73,9 @@ def import_patterns(
     with replacing(target) as out:
         _write(out, {"name": target.stem, "description": f"Imported from {source.name}.", "category": target.stem})
         for exchange in _exchanges(files, source, columns, limit, report):
-            optional = {
-                name: text for name, text in (("system", exchange.system), ("category", exchange.category)) if text
-            }
-            _write(out, {"input": exchange.input, "output": exchange.output, **optional})
+            _write(out, _pattern(exchange))
             report.taken += 1
-        if not report.taken:
-            reasons = "; ".join(f"{count} {reason}" for reason, count in report.left_out.most_common(3))
-            raise PatternFileError(
-                source, [f"no row was taken ({reasons or 'no rows'}), expected questions with answers"]
-            )
+        report.check(source)
     return report
 
 
@@ -89,7 +88,7 @@ def _exchanges(
     found: Format | None = None
     for path, row in itertools.islice(rows, limit):
         report.rows += 1
-        where = f"{path.relative_to(source) if path != source else path.name}:{row.number}"
+        where = _where(path, source, row)
         if found is None:
             found = _format(path, row, columns)
             report.words = found.words
@@ -104,6 +103,15 @@ def _exchanges(
             yield exchange
         else:
             report.leave_out(SAME if answers[question] == answer else OTHER, where)
+
+
+def _pattern(exchange: Exchange) -> dict[str, str]:
+    """The line of a pattern file."""
+    return {name: text for name, text in asdict(exchange).items() if text}
+
+
+def _where(path: Path, source: Path, row: DataRow) -> str:
+    return f"{path.relative_to(source) if path != source else path.name}:{row.number}"
 
 
 def _format(path: Path, row: DataRow, columns: Mapping[str, str] | None) -> Format:
