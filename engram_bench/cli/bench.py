@@ -27,7 +27,7 @@ from engram_bench.scoring.comparison import compare_runs
 from engram_bench.scoring.gates import session_gates
 from engram_bench.session.bench import Bench, evaluate
 from engram_bench.session.conclusion import Conclusion, conclude, pages_of, save, save_each
-from engram_bench.session.settings import Settings
+from engram_bench.session.settings import Settings, names_of
 from engram_bench.session.speed_tests import with_speed
 from engram_bench.session.together import conclude_together, save_together
 
@@ -139,11 +139,10 @@ def evaluate_and_show(benches: Mapping[str, Bench], args: argparse.Namespace) ->
 
 def _show_each(benches: Mapping[str, Bench], runs: Mapping[str, Run], args: argparse.Namespace) -> int:
     """Save the runs and show each under its candidate's name; 1 if one of them does not pass."""
-    settings = {name: benches[name].settings for name in runs}
-    report_dir = next(iter(settings.values())).report_dir
-    older = {name: older_run(each) for name, each in settings.items()}
-    conclusions = save_each({name: conclude(run, settings[name]) for name, run in runs.items()}, report_dir)
     chosen = {name: bench.settings for name, bench in benches.items()}
+    report_dir, names = next(iter(chosen.values())).report_dir, names_of(chosen)
+    older = {name: older_run(chosen[name]) for name in runs}
+    conclusions = save_each({name: conclude(run, chosen[name], names=names) for name, run in runs.items()}, report_dir)
     together = conclude_together({name: each.run for name, each in conclusions.items()}, chosen)
     save_together(together, report_dir)
     if getattr(args, "json", False):
@@ -160,7 +159,7 @@ def _show_each(benches: Mapping[str, Bench], runs: Mapping[str, Run], args: argp
     for name, conclusion in conclusions.items():
         say("", f"candidate {name}", style="bold")
         page = pages_of(name, report_dir) / "latest.html"
-        status = max(status, show(conclusion, settings[name], page=page, older=older[name]))
+        status = max(status, show(conclusion, chosen[name], page=page, older=older[name]))
     say("", "candidates", style="bold")
     page = report_dir / "latest.html"
     for line in candidate_lines(together.found, together.verdicts, width=width(), encoding=encoding(), page=str(page)):

@@ -162,7 +162,7 @@ def _summarise_many(config: pytest.Config, settings: Settings, gathered: Mapping
     chosen = settings.chosen
     earlier = {name: _earlier_run(settings, name) for name in chosen}
     runs = runs_of(gathered)
-    conclusions = {name: conclude(run, chosen[name]) for name, run in runs.items()}
+    conclusions = {name: conclude(run, chosen[name], names=settings.names) for name, run in runs.items()}
     together = None
     without = [name for name, each in gathered.items() if each.missing and not each.is_a_run]
     older: dict[str, Run] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from engram_bench.reporting.plots import PLOTS, plots, standalone
 from engram_bench.reporting.sweep_report import sweep_plot
 from engram_bench.runs import store as run_store
 from engram_bench.scoring.comparison import compare
-from engram_bench.scoring.gates import judge, own_gates, session_passes
+from engram_bench.scoring.gates import judge, own_gates, session_gates, session_passes
 from engram_bench.session.settings import Settings
 from engram_bench.system.files import write_atomic
 
@@ -34,13 +34,22 @@ class Conclusion:
         return session_passes(self.verdicts) and not self.comparison.unscored and not has_broken
 
 
-def conclude(run: Run, settings: Settings) -> Conclusion:
-    """The conclusion of a run under the user's gates that name no candidate, or under the default ones.
+def conclude(run: Run, settings: Settings, *, names: Collection[str] = ()) -> Conclusion:
+    """The conclusion of a run under the user's gates, or the default ones.
 
-    With several seeds, gates are judged on the recipe and not on one seed.
+    Args:
+        run: Run of a candidate.
+        settings: Settings with the gates.
+        names: Names of the candidates that are compared with each other, this one among them. Gates that name candidates are
+            judged by ``together`` then, and with several seeds all gates are.
+
+    Raises:
+        UsageError: A gate names a candidate that is not among *names*.
     """
     comparison = compare(run)
-    gates = own_gates(settings.gate) if settings.seeds == 1 else ()
+    gates = session_gates(settings.gate, candidates=names)
+    if names:
+        gates = () if settings.seeds > 1 else own_gates(settings.gate)
     return Conclusion(run, comparison, judge(gates, comparison))
 
 

@@ -95,8 +95,7 @@ class Settings:
     @property
     def names(self) -> tuple[str, ...]:
         """Names that gates may address where several candidates are tested; a recipe under several seeds has one."""
-        chosen = self.chosen
-        return tuple(dict.fromkeys(each.recipe_of or name for name, each in chosen.items())) if len(chosen) > 1 else ()
+        return names_of(self.chosen)
 
     @property
     def has_many(self) -> bool:
@@ -107,3 +106,9 @@ class Settings:
     def by_field(self) -> dict[str, Any]:
         """Values by field name: a backend takes those it has a use for."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
+
+
+def names_of(chosen: Mapping[str, Settings]) -> tuple[str, ...]:
+    """Names that gates may address among these candidates; none where there is only one."""
+    names = dict.fromkeys(each.recipe_of or name for name, each in chosen.items())
+    return tuple(names) if len(chosen) > 1 else ()

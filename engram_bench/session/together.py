@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from engram_bench.scoring.candidates import candidate_set
 from engram_bench.scoring.gate_grammar import BEST, EVERY, Gate, session_gates
 from engram_bench.scoring.gates import session_passes
 from engram_bench.scoring.lineup import Lineup
-from engram_bench.session.settings import Settings
+from engram_bench.session.settings import Settings, names_of
 from engram_bench.system.files import write_atomic
 
 
@@ -38,8 +38,8 @@ class Together:
 def conclude_together(runs: Mapping[str, Run], chosen: Mapping[str, Settings]) -> Together:
     """The candidates of a session compared with each other.
 
-    The runs of one recipe under several seeds are one candidate, and then every gate is judged here. A gate that names a
-    candidate without a run is insufficient.
+    The runs of one recipe under several seeds are one candidate, and then every gate is judged here. A gate is insufficient
+    where it addresses a candidate without a run, or a recipe without a run of each seed.
 
     Args:
         runs: Run of each candidate that has one, at least one, in the user's order.
@@ -48,12 +48,14 @@ def conclude_together(runs: Mapping[str, Run], chosen: Mapping[str, Settings]) -
     Raises:
         UsageError: A gate cannot be read, or names an unknown candidate.
     """
-    names = tuple(dict.fromkeys(each.recipe_of or name for name, each in chosen.items()))
-    lineup = Lineup(by_recipe(runs, chosen))
-    first = next(iter(chosen.values()))
-    gates = [gate for gate in session_gates(first.gate, candidates=names) if gate.names or first.seeds > 1]
-    judged = iter(judge_candidates([gate for gate in gates if not _absent(gate, lineup)], lineup))
-    verdicts = tuple(_unjudged(gate, absent) if (absent := _absent(gate, lineup)) else next(judged) for gate in gates)
+    lineup, first = Lineup(by_recipe(runs, chosen)), next(iter(chosen.values()))
+    gates = session_gates(first.gate, candidates=names_of(chosen))
+    here = [gate for gate in gates if gate.names or first.seeds > 1]
+    absent = [name for name in chosen if name not in runs]
+    judged = iter(judge_candidates([gate for gate in here if not _absent(gate, absent, chosen)], lineup))
+    verdicts = tuple(
+        _unjudged(gate, name) if (name := _absent(gate, absent, chosen)) else next(judged) for gate in here
+    )
     return Together(candidate_set(lineup), verdicts)
 
 
@@ -87,9 +89,10 @@ def save_together(together: Together, report_dir: Path) -> None:
         (report_dir / "plots" / f"{name}.svg").unlink(missing_ok=True)
 
 
-def _absent(gate: Gate, lineup: Lineup) -> str:
-    """The first candidate that the gate names and that has no run; empty where there is none."""
-    return next((name for name in gate.names if name not in (*lineup.runs, BEST, EVERY)), "")
+def _absent(gate: Gate, absent: Sequence[str], chosen: Mapping[str, Settings]) -> str:
+    """The first of the *absent* candidates that the gate addresses, each of them if it is on all; empty without one."""
+    addresses_all = gate.candidate in ("", BEST, EVERY)
+    return next((name for name in absent if addresses_all or (chosen[name].recipe_of or name) in gate.names), "")
 
 
 def _unjudged(gate: Gate, absent: str) -> Verdict:

@@ -124,3 +124,11 @@ def test_a_gate_on_candidates_needs_several(shell: Shell) -> None:
     shell("eval", "--gate=fast.accuracy >= 90%", status=2)
 
     assert "fast" in shell.errors
+
+
+def test_a_gate_on_a_candidate_is_not_passed_over_in_a_report_on_one_run(shell: Shell) -> None:
+    shell("eval", EASY, *TWO)
+
+    shell("report", "--gate=fast.accuracy >= 100%", status=2)
+
+    assert "fast.accuracy" in shell.errors

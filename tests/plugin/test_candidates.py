@@ -345,3 +345,28 @@ def test_a_gate_that_one_seed_misses_does_not_pass(project: BenchProject) -> Non
 
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*candidate recipe.s1: no results*"])
+
+
+@pytest.mark.parametrize(
+    ("selected", "words"),
+    [
+        (("--engram-only=recipe.s1",), "gate failed: answer_tokens*"),
+        (("--engram-only=recipe.s0,recipe.s1",), "gate failed: answer_tokens*"),
+        (("-k", "s0"), "gate insufficient: answer_tokens*"),
+    ],
+    ids=["one seed chosen", "both seeds", "one seed selected"],
+)
+def test_no_gate_is_lost_where_fewer_seeds_are_tested(
+    project: BenchProject, selected: tuple[str, ...], words: str
+) -> None:
+    result = project.run("-m", "accuracy", "--engram-seeds=2", "--engram-gate=answer_tokens <= 0", *selected)
+
+    result.stdout.fnmatch_lines([words])
+    assert result.ret == 1
+
+
+def test_a_gate_on_every_candidate_needs_the_results_of_each(two: BenchProject) -> None:
+    result = two.run("-m", "accuracy", "-k", "fast", "--engram-gate=every.accuracy >= 0%")
+
+    result.stdout.fnmatch_lines(["gate insufficient: every.accuracy*", "*candidate 'words' has no results*"])
+    assert result.ret == 1
