@@ -23,7 +23,7 @@ from engram_bench import door
 from engram_bench.cli import console, main
 from engram_bench.door import hide, inert, inert_json
 from engram_bench.plugin import outlet
-from engram_bench.records import CaseResult, Comparison, GuardResult, Run, SpeedRounds, SweepPoint, Verdict
+from engram_bench.records import CaseResult, Comparison, GuardResult, Run, SpeedRounds, SweepPoint, Trial, Verdict
 from engram_bench.records.candidates import CandidateSet
 from engram_bench.records.comparison import Estimate
 from engram_bench.reporting.candidate_html import candidate_html
@@ -40,6 +40,7 @@ from engram_bench.reporting.json_report import json_text
 from engram_bench.reporting.junit import case_properties, session_properties
 from engram_bench.reporting.markdown import markdown_report
 from engram_bench.reporting.plots import plots
+from engram_bench.reporting.search_report import search_markdown, search_plot, search_sentence
 from engram_bench.reporting.status import status_markdown
 from engram_bench.reporting.sweep_report import sweep_plot
 from engram_bench.reporting.terminal import comparison_lines
@@ -49,6 +50,7 @@ from engram_bench.runs.store import save_run
 from engram_bench.scoring.candidates import candidate_set
 from engram_bench.scoring.comparison import compare, compare_runs
 from engram_bench.scoring.gates import judge, parse_gate
+from engram_bench.scoring.objective import Objective, parse_objective
 from engram_bench.system.files import write_atomic
 from tests.made_up import TRAINING, both, run_of
 
@@ -322,6 +324,16 @@ def candidates() -> CandidateSet:
     return candidate_set({HOSTILE_LINE: run, f"two {HOSTILE}": {HOSTILE: run, f"2{HOSTILE}": turned}})
 
 
+def sweep() -> tuple[list[Trial], Objective]:
+    """Trials of an edited journal: one whose values are hostile words, one that failed with them."""
+    done = Trial(1, {HOSTILE_LINE: HOSTILE_LINE}, "done", Estimate(0.5, 9, (0.4, 0.6)), (), adapter=HOSTILE_LINE)
+    return [
+        done,
+        replace(done, number=2),
+        replace(done, number=3, state="failed", value=None, reason=HOSTILE_LINE),
+    ], replace(parse_objective("max accuracy"), text=HOSTILE_LINE)
+
+
 def changes(older: Run, newer: Run) -> str:
     return "\n".join(change_lines(older, newer, compare_runs(older, newer), width=60))
 
@@ -346,6 +358,9 @@ REPORTS: Mapping[str, Callable[[], str]] = {
     "candidates in html": lambda: candidate_html(candidates(), verdicts()),
     "candidates as a plot": lambda: pareto_plot(candidates()),
     "candidates as json": lambda: inert_json(json.dumps(candidate_json(candidates(), verdicts()))),
+    "sweep in markdown": lambda: search_markdown(*sweep(), HOSTILE_LINE),
+    "sweep in a terminal": lambda: inert(search_sentence(*sweep())),
+    "sweep as a plot": lambda: search_plot(*sweep()),
     "case html": lambda: case_html(*pair()),
     "status": lambda: status_markdown([hostile_run()]),
     "trend": lambda: trend_svg([hostile(run_row(a_run()))] * 2),

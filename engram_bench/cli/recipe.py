@@ -9,7 +9,6 @@ engram-bench recipe schema                    the JSON schema of a recipe file
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +20,15 @@ from engram_bench.cli.console import say, say_json, table
 from engram_bench.cli.project import find_project
 from engram_bench.errors import UsageError
 from engram_bench.session.options import Settings
-from engram_bench.session.recipe_fields import PRESETS, SAME_AS, RecipeFile, expected_of, recipe_schema, unknown_field
+from engram_bench.session.recipe_fields import (
+    PRESETS,
+    SAME_AS,
+    RecipeFile,
+    expected_of,
+    recipe_schema,
+    toml_value,
+    unknown_field,
+)
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +61,7 @@ def _show(args: argparse.Namespace) -> None:
     if args.json:
         say_json(fields)
     else:
-        say(*(f"{name} = {_toml(value)}" for name, value in fields.items()))
+        say(*(f"{name} = {toml_value(value)}" for name, value in fields.items()))
 
 
 def _explain(args: argparse.Namespace) -> None:
@@ -79,7 +86,12 @@ def _explain(args: argparse.Namespace) -> None:
         return
     for row in rows:
         also = f" (in PEFT and TRL: {row['also']})" if row["also"] else ""
-        say(f"{row['field']}{also}", f"  {row['effect']}", f"  {row['expected']}; default {_toml(row['default'])}", "")
+        say(
+            f"{row['field']}{also}",
+            f"  {row['effect']}",
+            f"  {row['expected']}; default {toml_value(row['default'])}",
+            "",
+        )
 
 
 def _diff(args: argparse.Namespace) -> None:
@@ -92,7 +104,7 @@ def _diff(args: argparse.Namespace) -> None:
     if args.json:
         say_json({name: [one.get(name), other.get(name)] for name in names})
     elif names:
-        rows = [(name, _toml(one.get(name)), _toml(other.get(name))) for name in names]
+        rows = [(name, toml_value(one.get(name)), toml_value(other.get(name))) for name in names]
         say(*table(rows, "field", *(name or "this project" for name in compared)))
     else:
         say("no field differs")
@@ -138,9 +150,3 @@ def _settings(args: argparse.Namespace, name: str) -> Settings:
     cwd = Path.cwd()
     flags = vars(args) | ({"engram_recipe": name} if name else {})
     return find_project(cwd).settings(flags, cwd)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name} = {_toml(each)}" for name, each in value.items()) + "}"
-    return "none" if value is None else json.dumps(value)

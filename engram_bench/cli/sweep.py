@@ -39,6 +39,7 @@ from engram_bench.scoring.comparison import compare
 from engram_bench.scoring.objective import Objective, best, parse_objective
 from engram_bench.session.bench import Bench, evaluate
 from engram_bench.session.options import Settings
+from engram_bench.session.recipe_fields import toml_value
 from engram_bench.session.search import Measured, Search
 from engram_bench.session.settings import OF_LENGTH
 from engram_bench.session.space import Dimension, parse_space
@@ -179,10 +180,7 @@ def _run(args: argparse.Namespace, bench: Bench, search: Search) -> tuple[Trial,
 def _settings(args: argparse.Namespace, changes: Mapping[str, Any]) -> Settings:
     """The settings of one trial: the command's, with these fields of the recipe on top."""
     cwd = Path.cwd()
-    texts = [
-        f"{field}={json.dumps(value) if isinstance(value, str) else _written(value)}"
-        for field, value in changes.items()
-    ]
+    texts = [f"{field}={toml_value(value)}" for field, value in changes.items()]
     flags = vars(args) | {"engram_set": [*(args.engram_set or ()), *texts]}
     for field in {"kind", "steps", "seed"} & changes.keys():
         flags[f"engram_{field}"] = None  # a flag stands above a recipe, but the sweep is over this field
@@ -215,14 +213,4 @@ def _recipe_file(winner: Trial, num_trials: int, objective: Objective, settings:
     if settings.steps is not None and not any(name in fields for name in OF_LENGTH):
         fields["steps"] = settings.steps
     origin = f"# {objective.text}: trial {winner.number} of {num_trials}, {changes_words(winner.changes)}"
-    return "\n".join([origin, "[recipe]", *(f"{name} = {_toml(value)}" for name, value in fields.items()), ""])
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name} = {_toml(each)}" for name, each in value.items()) + "}"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _written(value: Any) -> str:
-    return "true" if value is True else "false" if value is False else repr(value)
+    return "\n".join([origin, "[recipe]", *(f"{name} = {toml_value(value)}" for name, value in fields.items()), ""])

@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engram_bench.door import printable
 from engram_bench.records import Estimate, Trial
+from engram_bench.reporting.markdown import escaped
 from engram_bench.reporting.plots import WIDTH, svg, tag, text
 from engram_bench.reporting.tables import ReportTable
 from engram_bench.scoring.figures import figure, number
@@ -39,7 +41,8 @@ def search_table(trials: Sequence[Trial], objective: Objective) -> ReportTable:
         )
         for trial in sorted(trials, key=order)
     )
-    headers = ("trial", *(name.replace("_", "\n") for name in (*fields, *metrics)), "steps", "s", "")
+    names = (printable(name).replace("_", "\n") for name in (*fields, *metrics))  # a journal may have been edited
+    headers = ("trial", *names, "steps", "s", "")
     title = f"sweep: {objective.text} (rates in %, with 95 % interval)"
     return ReportTable(title, headers, f"r{'l' * len(fields)}{'r' * (len(metrics) + 2)}l", rows)
 
@@ -118,18 +121,8 @@ def search_plot(trials: Sequence[Trial], objective: Objective) -> str:
 
 def search_markdown(trials: Sequence[Trial], objective: Objective, origin: str) -> str:
     """The table, the sentence and where the figures come from, as Markdown."""
-    return "\n".join(
-        [
-            "# Sweep",
-            "",
-            search_sentence(trials, objective),
-            "",
-            search_table(trials, objective).markdown(),
-            "",
-            origin,
-            "",
-        ]
-    )
+    table = search_table(trials, objective).markdown(escaped)
+    return f"# Sweep\n\n{escaped(search_sentence(trials, objective))}\n\n{table}\n\n{escaped(origin)}\n"
 
 
 def _metrics(trials: Sequence[Trial], objective: Objective) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -201,3 +202,10 @@ def unknown_field(name: str) -> str:
     close = nearest(name)
     expected = repr(close) if close else f"one of {', '.join(RecipeFile.model_fields)}"
     return f"unknown field {name!r}, expected {expected}"
+
+
+def toml_value(value: Any) -> str:
+    """A value of a field as TOML writes it; ``none``, which TOML lacks, for None."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {toml_value(each)}" for name, each in value.items()) + "}"
+    return "none" if value is None else json.dumps(value)
