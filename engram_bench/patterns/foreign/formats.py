@@ -55,6 +55,19 @@ class Format:
     words: str
     """The format in words, as it is said to the user."""
 
+    def exchange(self, row: Mapping[str, Any]) -> Exchange:
+        """The question and the answer of a row.
+
+        Raises:
+            LeftOut: The row has none, has tools, or says that its answer is not to be given: ``label`` is false, as in data for
+                KTO.
+        """
+        if row.get("tools") not in (None, "", "[]", []):
+            raise LeftOut("tools")
+        if row.get("label") is False or str(row.get("label")).lower() == "false":
+            raise LeftOut("an answer that is not wanted (label: false)")
+        return self.read(row)
+
 
 def recognised(keys: Iterable[str], columns: Mapping[str, str] | None = None) -> Format | None:
     """The format of rows with these keys; None where none fits.
@@ -90,12 +103,7 @@ def _pairs(columns: Mapping[str, str]) -> Format:
 
 
 def _chat(row: Mapping[str, Any]) -> Exchange:
-    turns = row.get("messages")
-    if row.get("tools") or (
-        isinstance(turns, list) and any(isinstance(t, dict) and t.get("tool_calls") for t in turns)
-    ):
-        raise LeftOut("tool calls")
-    return _conversation(turns, "role", "content")
+    return _conversation(row.get("messages"), "role", "content")
 
 
 def _sharegpt(row: Mapping[str, Any]) -> Exchange:
@@ -108,6 +116,10 @@ def _conversation(turns: Any, role_key: str, text_key: str) -> Exchange:
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise LeftOut("no list of turns")
     roles = [ROLES.get(str(turn.get(role_key)).lower(), str(turn.get(role_key)).lower()) for turn in turns]
+    if any(turn.get("tool_calls") or turn.get("function_call") for turn in turns):
+        raise LeftOut("tool calls")
+    if any(turn.get("weight") == 0 for turn in turns):
+        raise LeftOut("an answer of weight 0")
     system = roles[0] == "system" if roles else False
     if roles[system:] != ["user", "assistant"]:
         is_longer = roles[system:].count("assistant") > 1

@@ -93,7 +93,7 @@ def _exchanges(
             found = _format(path, row, columns)
             report.words = found.words
         try:
-            exchange = _clean(found.read(row.values), report)
+            exchange = _clean(found.exchange(row.values), report)
         except LeftOut as reason:
             report.leave_out(str(reason), where)
             continue

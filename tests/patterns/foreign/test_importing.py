@@ -88,7 +88,14 @@ def test_a_row_becomes_a_pattern(tmp_path: Path, name: str) -> None:
             "content is no text",
         ),
         ({"messages": turns("a", "  ")}, "content is empty"),
-        ({"messages": turns("a", "b"), "tools": [{"type": "function"}]}, "tool calls"),
+        ({"messages": turns("a", "b"), "tools": [{"type": "function"}]}, "tools"),
+        (shared(("human", "a"), ("gpt", "b"), tools='[{"name": "f"}]'), "tools"),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]},
+            "an answer of weight 0",
+        ),
+        ({"prompt": "a", "completion": "b", "label": False}, "an answer that is not wanted (label: false)"),
+        ({"messages": turns("a", "b"), "label": "False"}, "an answer that is not wanted (label: false)"),
         (
             {
                 "messages": [
@@ -242,7 +249,7 @@ def test_whatever_a_row_holds_it_is_read_or_left_out(row: dict[str, Any]) -> Non
     texts = ["a", "b"]
     if found is not None:
         with suppress(LeftOut):
-            exchange = found.read(row)
+            exchange = found.exchange(row)
             texts = [exchange.input, exchange.output]
 
     assert all(text and text == text.strip() for text in texts)
